@@ -1,0 +1,1 @@
+"""The speech model under everything: loading, variable-length encoder, tokens, greedy decoding."""

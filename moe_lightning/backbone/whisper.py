@@ -1,0 +1,191 @@
+"""Whisper over real lengths: no utterance is computed to 30 s unless one asks for it.
+
+transformers' encoder takes 3000 mel frames and nothing else, and its decoder attends to all of what
+the encoder gave. Here both take a mask, so that a batch costs its real frames, and an utterance's
+result does not depend on what else is in the batch. At 30 s every number is the one of transformers.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import WhisperForConditionalGeneration, WhisperTokenizer
+
+from moe_lightning.backbone.loading import load_whisper
+from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS, LogMel, log_mel
+from moe_lightning.backbone.tokens import IGNORED, MAX_TOKENS, SpeechTokens, Targets
+from moe_lightning.errors import InputError
+
+Pad = Literal["batch", "30s"]
+
+
+class Frames(NamedTuple):
+    """Encoder output; frames behind an utterance's end hold no meaning."""
+
+    values_BTD: Tensor
+    num_frames_B: Tensor
+    """Real frames of each utterance, int64, 50 a second: ``ceil(samples / 320)``."""
+
+    @property
+    def is_real_BT(self) -> Tensor:
+        return _mask(self.num_frames_B, self.values_BTD.shape[1])
+
+
+class TokenLoss(NamedTuple):
+    """Cross-entropy of each utterance, summed over its text tokens and the end of text; float32, nats."""
+
+    sum_B: Tensor
+    num_tokens_B: Tensor
+
+
+class WhisperBackbone(nn.Module):
+    """A Whisper model with variable-length encoder, masked cross-attention, training loss and greedy decoding.
+
+    Args:
+        pad: ``batch`` computes real frames, up to the longest utterance of a batch; ``30s`` is the
+            classical window, whose silent frames the decoder may attend to.
+        language: Language of utterances that name none.
+    """
+
+    def __init__(
+        self,
+        model: WhisperForConditionalGeneration,
+        tokenizer: WhisperTokenizer,
+        pad: Pad = "batch",
+        language: str = "en",
+    ):
+        super().__init__()
+        self.model = model
+        self.pad = pad
+        self.tokens = SpeechTokens(tokenizer, model.generation_config, language)
+        self._cross_mask_B11T: Tensor | None = None
+        for layer in model.model.decoder.layers:
+            layer.encoder_attn.register_forward_pre_hook(self._mask_cross_attention, with_kwargs=True)
+
+    @classmethod
+    def load(cls, whisper_model: str, pad: Pad = "batch", language: str = "en") -> "WhisperBackbone":
+        """Load by name: v2, v3, nano, a hub id, or a folder."""
+        return cls(*load_whisper(whisper_model), pad=pad, language=language)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of an encoder frame."""
+        return int(self.model.config.d_model)
+
+    def log_mel(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> LogMel:
+        """Spectrograms of waveforms (16 kHz, zeros behind each end), padded as ``pad`` says.
+
+        Raises:
+            InputError: An utterance is longer than Whisper's 30 s.
+        """
+        longest = WINDOW_SECONDS * SAMPLE_RATE
+        if int(num_samples_B.max()) > longest:
+            raise InputError(
+                f"an utterance has {int(num_samples_B.max()) / SAMPLE_RATE:.1f} s, more than Whisper's"
+                f" {WINDOW_SECONDS} s; split the recording"
+            )
+        if self.pad == "30s":
+            waveforms_BL = F.pad(waveforms_BL, (0, longest - waveforms_BL.shape[1]))
+            num_samples_B = torch.full_like(num_samples_B, longest)
+        return log_mel(waveforms_BL, num_samples_B, self.model.config.num_mel_bins)
+
+    def encode(self, spectrograms: LogMel, num_layers: int | None = None) -> Frames:
+        """Encoder frames of spectrograms.
+
+        Args:
+            num_layers: Stop behind so many layers (without the final layer norm); None runs all.
+        """
+        encoder = self.model.model.encoder
+        is_real_B1T = _mask(spectrograms.num_frames_B, spectrograms.values_BMT.shape[2])[:, None]
+        hidden_BDT = F.gelu(encoder.conv1(spectrograms.values_BMT)) * is_real_B1T
+        hidden_BTD = F.gelu(encoder.conv2(hidden_BDT)).transpose(1, 2)
+        num_frames_B = torch.div(spectrograms.num_frames_B + 1, 2, rounding_mode="floor")
+        hidden_BTD = hidden_BTD + encoder.embed_positions.weight[: hidden_BTD.shape[1]]
+        hidden_BTD = F.dropout(hidden_BTD, encoder.dropout, self.training)
+        mask_B11T = _attention_mask(num_frames_B, hidden_BTD.shape[1])
+        for layer in encoder.layers[:num_layers]:
+            hidden_BTD = layer(hidden_BTD, mask_B11T)
+        is_last = num_layers is None or num_layers >= len(encoder.layers)
+        return Frames(encoder.layer_norm(hidden_BTD) if is_last else hidden_BTD, num_frames_B)
+
+    def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
+        """Decoder inputs and labels of transcripts, on the model's device."""
+        targets = self.tokens.targets(texts, languages)
+        return Targets(*(tensor.to(self.model.device) for tensor in targets))
+
+    def token_loss(self, frames: Frames, targets: Targets) -> TokenLoss:
+        """Cross-entropy of the transcripts, by utterance."""
+        logits_BSV = self._logits(frames, targets.inputs_BS).float()
+        loss_BS = F.cross_entropy(logits_BSV.transpose(1, 2), targets.labels_BS, ignore_index=IGNORED, reduction="none")
+        return TokenLoss(loss_BS.sum(dim=1), (targets.labels_BS != IGNORED).sum(dim=1))
+
+    @torch.no_grad()
+    def greedy(self, frames: Frames, languages: Sequence[str | None], max_tokens: int = MAX_TOKENS) -> list[str]:
+        """Transcripts by the likeliest next token again and again, all utterances side by side.
+
+        Stops at the end of text, at ``max_tokens``, or at 25 tokens a second of the longest
+        utterance (nobody speaks so fast; a model that has lost the thread repeats itself for ever).
+        """
+        prompt_BS = torch.tensor([self.tokens.prompt(language) for language in languages], device=self.model.device)
+        longest = int(frames.num_frames_B.max())
+        max_tokens = min(max_tokens, MAX_TOKENS - prompt_BS.shape[1], 10 + longest // 2)
+        decoder, cache = self.model.model.decoder, None
+        inputs_BS, found = prompt_BS, []
+        is_open_B = torch.ones(len(languages), dtype=torch.bool, device=self.model.device)
+        with self._attending(frames):
+            for step in range(max_tokens):
+                output = decoder(
+                    inputs_BS, encoder_hidden_states=frames.values_BTD, past_key_values=cache, use_cache=True
+                )
+                cache = output.past_key_values
+                logits_BV = self.model.proj_out(output.last_hidden_state[:, -1]).float()
+                token_B = torch.where(is_open_B, self._allowed(logits_BV, step).argmax(dim=1), self.tokens.end)
+                found.append(token_B)
+                is_open_B = is_open_B & (token_B != self.tokens.end)
+                if not is_open_B.any():
+                    break
+                inputs_BS = token_B[:, None]
+        return [self.tokens.text(row) for row in torch.stack(found, dim=1).tolist()]
+
+    def _allowed(self, logits_BV: Tensor, step: int) -> Tensor:
+        """Logits without the tokens that the model's generation settings forbid."""
+        forbidden = self.tokens.suppressed + (self.tokens.suppressed_first if step == 0 else [])
+        if forbidden:
+            logits_BV[:, forbidden] = -torch.inf
+        return logits_BV
+
+    def _logits(self, frames: Frames, inputs_BS: Tensor) -> Tensor:
+        with self._attending(frames):
+            hidden_BSD = self.model.model.decoder(
+                inputs_BS, encoder_hidden_states=frames.values_BTD, use_cache=False
+            ).last_hidden_state
+        return self.model.proj_out(hidden_BSD)
+
+    @contextmanager
+    def _attending(self, frames: Frames) -> Iterator[None]:
+        """Within it, the decoder's cross-attention sees real frames only."""
+        self._cross_mask_B11T = _attention_mask(frames.num_frames_B, frames.values_BTD.shape[1])
+        try:
+            yield
+        finally:
+            self._cross_mask_B11T = None
+
+    def _mask_cross_attention(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Hand the mask to a cross-attention: transformers' decoder has no argument for it."""
+        return args, {**kwargs, "attention_mask": self._cross_mask_B11T}
+
+
+def _mask(lengths_B: Tensor, width: int) -> Tensor:
+    return torch.arange(width, device=lengths_B.device) < lengths_B[:, None]
+
+
+def _attention_mask(num_frames_B: Tensor, num_frames: int) -> Tensor | None:
+    """True where a key may be attended to; None where all may, which keeps the fast kernels."""
+    if int(num_frames_B.min()) == num_frames:
+        return None
+    return _mask(num_frames_B, num_frames)[:, None, None]

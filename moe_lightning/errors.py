@@ -1,0 +1,49 @@
+"""Errors that a user can cause, and how a command ends on them."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+P = ParamSpec("P")
+
+
+class InputError(ValueError):
+    """Something from outside is wrong: a file, a flag, a value.
+
+    The message names the value, the rule that it breaks and the way out, on one line.
+    """
+
+
+class MissingInputError(InputError, FileNotFoundError):
+    """A file that an earlier command makes is not there; the message names the command."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StaleStageError(InputError):
+    """A run folder holds a stage that was made with other settings."""
+
+
+def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
+    """Turn an `InputError` into one line on stderr and exit code 2.
+
+    ``MOE_LIGHTNING_TRACEBACK=1`` keeps the traceback, for those who hunt a fault of ours.
+    """
+
+    @wraps(main)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+        except InputError as error:
+            if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
+                raise
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(2)
+        except BrokenPipeError:  # `... | head` closed our output: not a fault
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+
+    return wrapper

@@ -1,0 +1,113 @@
+"""The only place that knows the name of a file in a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Stage = Literal["corpus", "embedding", "clustering", "gating", "experts", "moe", "evaluation"]
+STAGES: tuple[Stage, ...] = ("corpus", "embedding", "clustering", "gating", "experts", "moe", "evaluation")
+SPLITS = ("train", "dev", "test")
+
+_STAGE_DIRS: dict[Stage, str] = {
+    "corpus": "corpus",
+    "embedding": "embeddings",
+    "clustering": "clustered",
+    "gating": "gating_model",
+    "experts": "experts",
+    "moe": "asr",
+    "evaluation": "report",
+}
+_LABEL_FILES = {"hdbscan": "HDBSCAN", "spectral": "Spectral"}
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths of a run, by default ``lightning_logs/<mode>``; nothing is made by asking for a path."""
+
+    path: Path
+
+    def stage_dir(self, stage: Stage) -> Path:
+        """Folder that a stage writes, and nobody else."""
+        return self.path / _STAGE_DIRS[stage]
+
+    def record_file(self, stage: Stage) -> Path:
+        """What the finished stage was made with; its being there is what "finished" means."""
+        return self.stage_dir(stage) / "stage.json"
+
+    def checkpoint_dir(self, stage: Stage) -> Path:
+        """Holds ``best.ckpt`` and ``last.ckpt`` of a trained stage."""
+        return self.stage_dir(stage) / "checkpoints"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "training.log"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        return self.path / "tensorboard"
+
+    def manifest_file(self, split: str) -> Path:
+        """Utterances of train, dev or test, as a lhotse CutSet."""
+        return self.stage_dir("corpus") / f"{split}.jsonl.gz"
+
+    def embedding_dir(self, whisper_model: str) -> Path:
+        """Store of the pooled embeddings of a speech model: v2 -> ``whisper_v2_embeddings``."""
+        name = Path(whisper_model).name.removeprefix("whisper-")
+        return self.stage_dir("embedding") / f"whisper_{name}_embeddings"
+
+    def find_embedding_dir(self) -> Path | None:
+        """The store that this run has, None before the embedding stage."""
+        return next((file.parent for file in sorted(self.stage_dir("embedding").glob("*/mapping.json"))), None)
+
+    def labels_file(self, algorithm: str) -> Path:
+        return self.stage_dir("clustering") / f"{_LABEL_FILES.get(algorithm, algorithm)}.json"
+
+    def soft_labels_file(self, algorithm: str) -> Path:
+        return self.stage_dir("clustering") / f"{_LABEL_FILES.get(algorithm, algorithm)}_soft.json"
+
+    def cluster_plot_file(self, algorithm: str, method: str) -> Path:
+        return self.stage_dir("clustering") / f"{algorithm}_{method}.png"
+
+    def find_soft_labels_file(self) -> Path | None:
+        """The soft labels that this run has, None before the clustering stage."""
+        return next(iter(sorted(self.stage_dir("clustering").glob("*_soft.json"))), None)
+
+    @property
+    def gate_file(self) -> Path:
+        """Weights of the gate trained on the soft labels."""
+        return self.stage_dir("gating") / "best.pt"
+
+    @property
+    def gate_config_file(self) -> Path:
+        return self.stage_dir("gating") / "gating_pretrain_config.json"
+
+    @property
+    def pretrained_experts_file(self) -> Path:
+        """All experts as the pre-training left them; the joint stage starts from it."""
+        return self.stage_dir("experts") / "experts.safetensors"
+
+    def expert_dir(self, expert: int) -> Path:
+        """Peft folder of one expert."""
+        return self.stage_dir("moe") / f"expert_{expert}"
+
+    @property
+    def joint_gate_file(self) -> Path:
+        return self.stage_dir("moe") / "gating_model.pt"
+
+    @property
+    def mixture_file(self) -> Path:
+        """The whole mixture, gate and experts, as the joint stage left it."""
+        return self.stage_dir("moe") / "mixture.safetensors"
+
+    @property
+    def best_file(self) -> Path:
+        """The joint stage's best scores, and where they were reached."""
+        return self.stage_dir("moe") / "best.json"
+
+    @property
+    def results_file(self) -> Path:
+        return self.stage_dir("evaluation") / "results.json"
+
+    @property
+    def hypotheses_file(self) -> Path:
+        return self.stage_dir("evaluation") / "hypotheses.jsonl"
