@@ -1,0 +1,126 @@
+"""The backbone against transformers, which is the obvious and slow way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from moe_lightning.backbone.log_mel import log_mel
+from moe_lightning.backbone.whisper import WhisperBackbone
+from moe_lightning.errors import InputError
+
+LENGTHS = (16_000, 40_123, 30_001)
+
+
+def waveforms(lengths: tuple[int, ...] = LENGTHS) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    waveforms_BL = torch.zeros(len(lengths), max(lengths))
+    for row, length in enumerate(lengths):
+        waveforms_BL[row, :length] = 0.1 * torch.randn(length, generator=generator)
+    return waveforms_BL, torch.tensor(lengths)
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_whisper: Path) -> WhisperBackbone:
+    return WhisperBackbone.load(str(tiny_whisper)).eval()
+
+
+@pytest.mark.parametrize("num_mel_bins", [80, 128])
+def test_the_log_mel_equals_the_feature_extractors_on_real_frames(num_mel_bins: int) -> None:
+    waveforms_BL, num_samples_B = waveforms()
+    extractor = WhisperFeatureExtractor(feature_size=num_mel_bins)
+    rows = [waveforms_BL[row, :length].numpy() for row, length in enumerate(LENGTHS)]
+    expected_BMT = extractor(rows, sampling_rate=16_000, return_tensors="pt").input_features
+    found = log_mel(waveforms_BL, num_samples_B, num_mel_bins)
+    for row, num_frames in enumerate(found.num_frames_B.tolist()):
+        torch.testing.assert_close(
+            found.values_BMT[row, :, :num_frames], expected_BMT[row, :, :num_frames], atol=1e-4, rtol=0
+        )
+
+
+def test_the_encoder_at_30_s_is_bit_identical_to_transformers(tiny_whisper: Path) -> None:
+    backbone = WhisperBackbone.load(str(tiny_whisper), pad="30s").eval()
+    waveforms_BL, num_samples_B = waveforms()
+    spectrograms = backbone.log_mel(waveforms_BL, num_samples_B)
+    with torch.no_grad():
+        expected_BTD = backbone.model.model.encoder(spectrograms.values_BMT).last_hidden_state
+        assert torch.equal(backbone.encode(spectrograms).values_BTD, expected_BTD)
+
+
+def test_frames_do_not_depend_on_what_else_is_in_the_batch(backbone: WhisperBackbone) -> None:
+    waveforms_BL, num_samples_B = waveforms()
+    with torch.no_grad():
+        together = backbone.encode(backbone.log_mel(waveforms_BL, num_samples_B))
+        for row, length in enumerate(LENGTHS):
+            alone = backbone.encode(
+                backbone.log_mel(waveforms_BL[row : row + 1, :length], num_samples_B[row : row + 1])
+            )
+            num_frames = int(together.num_frames_B[row])
+            assert num_frames == -(-length // 320) == alone.values_BTD.shape[1]
+            torch.testing.assert_close(together.values_BTD[row, :num_frames], alone.values_BTD[0], atol=1e-4, rtol=0)
+
+
+def test_loss_and_transcript_do_not_depend_on_what_else_is_in_the_batch(backbone: WhisperBackbone) -> None:
+    waveforms_BL, num_samples_B = waveforms()
+    texts, languages = ["one", "deux mots", "three short words"], ["en", "fr", None]
+    with torch.no_grad():
+        frames = backbone.encode(backbone.log_mel(waveforms_BL, num_samples_B))
+        loss = backbone.token_loss(frames, backbone.targets(texts, languages))
+        transcripts = backbone.greedy(frames, languages)
+        for row, length in enumerate(LENGTHS):
+            alone = backbone.encode(
+                backbone.log_mel(waveforms_BL[row : row + 1, :length], num_samples_B[row : row + 1])
+            )
+            alone_loss = backbone.token_loss(alone, backbone.targets([texts[row]], [languages[row]]))
+            torch.testing.assert_close(loss.sum_B[row], alone_loss.sum_B[0], atol=1e-3, rtol=1e-4)
+            assert transcripts[row].startswith(backbone.greedy(alone, [languages[row]])[0][:10])
+
+
+def test_greedy_decoding_equals_generate_of_transformers(tiny_whisper: Path) -> None:
+    backbone = WhisperBackbone.load(str(tiny_whisper), pad="30s").eval()
+    waveforms_BL, num_samples_B = waveforms()
+    spectrograms = backbone.log_mel(waveforms_BL, num_samples_B)
+    prompt = backbone.tokens.prompt("fr")
+    expected_BS = WhisperForConditionalGeneration.generate(
+        backbone.model,
+        spectrograms.values_BMT,
+        decoder_input_ids=torch.tensor([prompt] * 3),
+        max_new_tokens=20,
+        do_sample=False,
+        return_timestamps=False,
+    )
+    expected = [backbone.tokens.text(row) for row in expected_BS.tolist()]
+    assert backbone.greedy(backbone.encode(spectrograms), ["fr"] * 3, max_tokens=20) == expected
+
+
+def test_training_reads_the_prompt_that_decoding_forces_and_learns_the_end_of_text(backbone: WhisperBackbone) -> None:
+    tokenizer = backbone.tokens.tokenizer
+    tokenizer.set_prefix_tokens(language="fr", task="transcribe", predict_timestamps=False)
+    expected = tokenizer(" deux mots")["input_ids"]  # prompt, text, end of text
+    targets = backbone.targets(["deux mots"], ["fr"])
+    assert targets.inputs_BS[0].tolist() == expected[:-1]
+    num_forced = len(tokenizer.prefix_tokens) - 1
+    assert targets.labels_BS[0].tolist() == [-100] * num_forced + expected[num_forced + 1 :]
+    assert targets.labels_BS[0, -1] == backbone.tokens.end
+
+
+def test_a_transcript_that_the_decoder_cannot_hold_is_refused(backbone: WhisperBackbone) -> None:
+    with pytest.raises(InputError, match=r"500 tokens|448|444"):
+        backbone.targets(["x" * 500], ["en"])
+
+
+def test_an_utterance_over_30_s_is_refused(backbone: WhisperBackbone) -> None:
+    with pytest.raises(InputError, match=r"31\.0 s"):
+        backbone.log_mel(torch.zeros(1, 31 * 16_000), torch.tensor([31 * 16_000]))
+
+
+def test_a_model_that_cannot_be_loaded_is_named_with_the_ways_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no_such.*v2, v3, nano"):
+        WhisperBackbone.load(str(tmp_path / "no_such"))
+
+
+def test_silence_gives_finite_frames(backbone: WhisperBackbone) -> None:
+    frames = backbone.encode(backbone.log_mel(torch.zeros(1, 8_000), torch.tensor([8_000])))
+    assert np.isfinite(frames.values_BTD.detach().numpy()).all()
