@@ -50,6 +50,11 @@ class RunDir:
         """Utterances of train, dev or test, as a lhotse CutSet."""
         return self.stage_dir("corpus") / f"{split}.jsonl.gz"
 
+    @property
+    def left_out_file(self) -> Path:
+        """Recordings that the corpus lists and the run does not use, each with the reason."""
+        return self.stage_dir("corpus") / "left_out.json"
+
     def embedding_dir(self, whisper_model: str) -> Path:
         """Store of the pooled embeddings of a speech model: v2 -> ``whisper_v2_embeddings``."""
         name = Path(whisper_model).name.removeprefix("whisper-")

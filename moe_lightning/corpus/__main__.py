@@ -1,0 +1,79 @@
+"""``moe-lightning corpus``: a corpus on disk -> checked manifests in ``<run>/corpus``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from moe_lightning.corpus.prepare import DEMO, CorpusSettings, PreparedCorpus, prepare_corpus, save_corpus
+from moe_lightning.errors import exits_cleanly
+from moe_lightning.run_dir import SPLITS, RunDir
+
+
+def parse(argv: list[str] | None = None) -> CorpusSettings:
+    """The command line as settings."""
+    parser = argparse.ArgumentParser(prog="moe-lightning corpus", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--dataset-root", default="Data/extracted_data", metavar="PATH",
+        help=f"a corpus folder, a .jsonl manifest, a prefix of manifests, or '{DEMO}'",
+    )  # fmt: skip
+    parser.add_argument("--run-dir", type=Path, required=True, metavar="DIR", help="the run; it gets DIR/corpus")
+    parser.add_argument(
+        "--allow-shared-speakers",
+        action="store_true",
+        help="accept speakers who are in two splits",
+    )
+    parser.add_argument("--skip-bad-audio", action="store_true", help="list faulty recordings and leave them out")
+    parser.add_argument(
+        "--data-percent", type=float, default=100.0, metavar="P",
+        help="use P %% of each split, in proportion by the field etiology where there is one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="a handful of each split"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of splits and samples")
+    parser.add_argument(
+        "--num-workers", type=int, metavar="N", help="recordings checked at a time (default: twice the cores)"
+    )
+    parser.add_argument("--demo-seed", type=int, default=0, help="another demo corpus")
+    parser.add_argument(
+        "--demo-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="size of the demo corpus"
+    )
+    values = vars(parser.parse_args(argv))
+    for name in ("max_utterances", "demo_utterances"):
+        values[name] = tuple(values[name]) if values[name] else None
+    return CorpusSettings(**values)
+
+
+def run(settings: CorpusSettings) -> None:
+    """Prepare the corpus, write its manifests, print what is in it."""
+    corpus = prepare_corpus(settings)
+    save_corpus(corpus, settings.run_dir)
+    _print_summary(corpus, RunDir(settings.run_dir))
+
+
+def _print_summary(corpus: PreparedCorpus, run_dir: RunDir) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for warning in corpus.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    faults = sum(one.is_fault for one in corpus.left_out)
+    if corpus.left_out:
+        long = len(corpus.left_out) - faults
+        print(f"left out: {faults} faulty, {long} over 30 s; listed in {run_dir.left_out_file}")
+    table = Table("split", *(("utterances", "speakers", "hours")))
+    for split in SPLITS:
+        utterances = corpus.splits[split]
+        hours = sum(one.duration for one in utterances) / 3600
+        table.add_row(split, f"{len(utterances):,}", f"{len({one.speaker for one in utterances}):,}", f"{hours:.3f}")
+    Console().print(table)
+
+
+@exits_cleanly
+def main(argv: list[str] | None = None) -> None:
+    """Entry of the command."""
+    run(parse(argv))
+
+
+if __name__ == "__main__":
+    main()

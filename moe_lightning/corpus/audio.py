@@ -1,0 +1,75 @@
+"""Audio files in, 16 kHz mono out."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from moe_lightning.corpus.utterance import AudioInfo, Utterance
+from moe_lightning.errors import InputError
+
+SAMPLE_RATE = 16_000
+"""Of every waveform after the border, Hz; what Whisper and its like expect."""
+_WAY_OUT = "repair or remove it, or leave such files out with --skip-bad-audio"
+
+
+def read_header(audio_file: Path) -> AudioInfo:
+    """Sample rate, channels and length of a recording, without decoding it where its format allows.
+
+    Raises:
+        InputError: The file is missing, empty, or in no format that libsndfile reads.
+    """
+    try:
+        info = soundfile.info(str(audio_file))
+    except (OSError, RuntimeError, soundfile.SoundFileError) as error:
+        raise InputError(f"{audio_file} {describe_fault(audio_file, error)}; {_WAY_OUT}") from error
+    if info.frames <= 0 or info.samplerate <= 0:
+        raise InputError(f"{audio_file} holds no samples; {_WAY_OUT}")
+    return AudioInfo(info.samplerate, info.channels, info.frames)
+
+
+def read_audio(utterance: Utterance) -> np.ndarray:
+    """Waveform of an utterance, float32 (L,), 16 kHz, the mean of its channels.
+
+    Raises:
+        InputError: The file cannot be read, or holds no finite sample where the utterance lies.
+    """
+    path = utterance.audio_file
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            sample_rate = file.samplerate
+            file.seek(round(utterance.start * sample_rate))
+            samples_LC = file.read(round(utterance.duration * sample_rate), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError, soundfile.SoundFileError) as error:
+        raise InputError(f"{path} {describe_fault(path, error)}; {_WAY_OUT}") from error
+    if not len(samples_LC):
+        raise InputError(f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}")
+    waveform_L = samples_LC[:, 0] if samples_LC.shape[1] == 1 else samples_LC.mean(axis=1)
+    if not np.isfinite(waveform_L).all():
+        raise InputError(f"{path} holds samples that are not finite; {_WAY_OUT}")
+    return resample(waveform_L, sample_rate)
+
+
+def resample(waveform_L: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The waveform at 16 kHz, float32; its length is ceil(L * 16000 / sample_rate).
+
+    Polyphase filtering with scipy's Kaiser window (beta 5).
+    """
+    if sample_rate == SAMPLE_RATE:
+        return np.ascontiguousarray(waveform_L, dtype=np.float32)
+    from scipy.signal import resample_poly  # most corpora are at 16 kHz and never need it
+
+    divisor = np.gcd(SAMPLE_RATE, sample_rate)
+    resampled_L = resample_poly(waveform_L, SAMPLE_RATE // divisor, sample_rate // divisor)
+    return np.asarray(resampled_L, dtype=np.float32)
+
+
+def describe_fault(audio_file: Path, error: Exception) -> str:
+    """What is wrong with a file that could not be opened, as the end of a sentence about it."""
+    if not audio_file.exists():
+        return "does not exist"
+    if audio_file.is_dir():
+        return "is a folder, not a recording"
+    if audio_file.stat().st_size == 0:
+        return "is empty (0 bytes)"
+    return f"cannot be read as audio ({str(error).rsplit(': ', 1)[-1].rstrip('.')})"

@@ -1,0 +1,61 @@
+"""From utterances to padded batches: what a LightningDataModule is built of."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from moe_lightning.corpus.audio import read_audio
+from moe_lightning.corpus.batch_plan import BatchPlan, padding_share
+from moe_lightning.corpus.utterance import Utterance
+
+__all__ = ["AudioDataset", "AudioItem", "BatchPlan", "PaddedWaveforms", "pad_waveforms", "padding_share"]
+
+
+class AudioItem(NamedTuple):
+    """An utterance with its audio."""
+
+    row: int
+    """Its place in the dataset, which is its place in the manifest."""
+    id: str
+    waveform_L: Tensor
+    """float32, 16 kHz mono."""
+    text: str
+    language: str | None
+
+
+class PaddedWaveforms(NamedTuple):
+    """Waveforms of a batch, zero after their ends."""
+
+    waveforms_BL: Tensor
+    """float32, 16 kHz; L is the longest one's length."""
+    num_samples_B: Tensor
+    """Real samples of each, int64."""
+
+
+class AudioDataset(Dataset[AudioItem]):
+    """Utterances in manifest order; audio is read when it is asked for."""
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self.utterances = utterances
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, row: int) -> AudioItem:
+        """Read an utterance's audio.
+
+        Raises:
+            InputError: The file cannot be read; the message names it.
+        """
+        utterance = self.utterances[row]
+        waveform_L = torch.from_numpy(read_audio(utterance))
+        return AudioItem(row, utterance.id, waveform_L, utterance.text, utterance.language)
+
+
+def pad_waveforms(waveforms: Sequence[Tensor]) -> PaddedWaveforms:
+    """Stack waveforms of shape (L_i,) into one batch."""
+    waveforms_BL = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
+    return PaddedWaveforms(waveforms_BL, torch.tensor([len(waveform_L) for waveform_L in waveforms]))

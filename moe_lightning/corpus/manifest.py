@@ -1,0 +1,147 @@
+"""Manifests of a run: lhotse CutSets, one JSON object a line, that any lhotse recipe reads too.
+
+The reader parses the JSON itself: importing lhotse takes three seconds, and training needs only a few
+of its fields.
+"""
+
+import gzip
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.corpus.audio import read_header
+from moe_lightning.corpus.utterance import AudioInfo, FieldValue, Utterance
+from moe_lightning.errors import InputError, MissingInputError
+
+_SUPERVISION_FIELDS = ("language", "gender")
+"""Fields that lhotse has a place of its own for; the others lie in ``custom``."""
+
+
+def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
+    """Write a CutSet (``.jsonl.gz`` or ``.jsonl``); a crash leaves the old file or the new one.
+
+    Raises:
+        InputError: A recording whose header is not known yet cannot be read.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"partial.{path.name}")
+    _write_lines(partial, (json.dumps(_cut(utterance), ensure_ascii=False) for utterance in utterances))
+    partial.replace(path)
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Utterances of a CutSet in which every cut has a recording in a file and one supervision.
+
+    Raises:
+        MissingInputError: There is no such file.
+        InputError: A line is not such a cut; the message names file and line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"{path} is missing; run `moe-lightning corpus` first")
+    return list(_read_utterances(path))
+
+
+def _read_utterances(path: Path) -> Iterator[Utterance]:
+    for number, line in _numbered_lines(path):
+        try:
+            yield _utterance(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number} is not JSON ({error}); one cut a line is expected") from error
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            rule = "a cut with a recording in one file and one supervision with text and speaker is expected"
+            raise InputError(f"{path}, line {number}: {rule} ({type(error).__name__}: {error})") from error
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            for line in file:
+                number += 1
+                if line.strip():
+                    yield number, line
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} breaks off after line {number} ({error}); run `moe-lightning corpus` again"
+        ) from error
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text, packed when its name ends in ``.gz``; the same lines give the same bytes."""
+    with path.open("wb") as raw:
+        if path.suffix != ".gz":
+            raw.writelines(f"{line}\n".encode() for line in lines)
+            return
+        with gzip.GzipFile("", "wb", compresslevel=5, fileobj=raw, mtime=0) as packed:  # no name, no time inside
+            packed.writelines(f"{line}\n".encode() for line in lines)
+
+
+def _cut(utterance: Utterance) -> dict[str, Any]:
+    """The utterance as lhotse writes a MonoCut, or a MultiCut when there are several channels."""
+    audio = utterance.audio or read_header(utterance.audio_file)
+    channels = list(range(audio.num_channels))
+    channel = 0 if audio.num_channels == 1 else channels
+    source = {"type": "file", "channels": channels, "source": os.path.abspath(utterance.audio_file)}
+    recording_id = utterance.id if not utterance.start else f"{utterance.id}-recording"
+    return {
+        "id": utterance.id,
+        "start": utterance.start,
+        "duration": utterance.duration,
+        "channel": channel,
+        "supervisions": [_supervision(utterance, recording_id, channel)],
+        "recording": {
+            "id": recording_id,
+            "sources": [source],
+            "sampling_rate": audio.sample_rate,
+            "num_samples": audio.num_samples,
+            "duration": audio.seconds,
+            "channel_ids": channels,
+        },
+        "type": "MonoCut" if audio.num_channels == 1 else "MultiCut",
+    }
+
+
+def _supervision(utterance: Utterance, recording_id: str, channel: int | list[int]) -> dict[str, Any]:
+    own = {name: value for name in _SUPERVISION_FIELDS if isinstance(value := utterance.fields.get(name), str)}
+    custom = {name: value for name, value in utterance.fields.items() if name not in own}
+    supervision = {
+        "id": utterance.id,
+        "recording_id": recording_id,
+        "start": 0.0,
+        "duration": utterance.duration,
+        "channel": channel,
+        "text": utterance.text,
+        "speaker": utterance.speaker,
+        **own,
+    }
+    return supervision | ({"custom": custom} if custom else {})
+
+
+def _utterance(cut: dict[str, Any]) -> Utterance:
+    (supervision,) = cut["supervisions"]
+    recording = cut["recording"]
+    (source,) = recording["sources"]
+    own = {name: supervision[name] for name in _SUPERVISION_FIELDS if supervision.get(name) is not None}
+    fields = own | (supervision.get("custom") or {})
+    return Utterance(
+        id=cut["id"],
+        audio_file=Path(source["source"]),
+        start=float(cut["start"]),
+        duration=float(cut["duration"]),
+        text=supervision["text"],
+        speaker=sys.intern(supervision["speaker"]),
+        fields={sys.intern(name): _shared(value) for name, value in fields.items()},
+        audio=AudioInfo(recording["sampling_rate"], len(source["channels"]), recording["num_samples"]),
+    )
+
+
+def _shared(value: FieldValue) -> FieldValue:
+    """The same object for equal short texts: a million utterances have few accents."""
+    return sys.intern(value) if isinstance(value, str) and len(value) < 40 else value

@@ -1,0 +1,114 @@
+"""The corpus stage: a corpus on disk -> the three manifests of a run."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from moe_lightning.corpus.entry import UNKNOWN_SPEAKER, Entry
+from moe_lightning.corpus.manifest import write_manifest
+from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
+from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
+from moe_lightning.errors import InputError
+from moe_lightning.json_files import write_json
+from moe_lightning.run_dir import SPLITS, RunDir
+
+DEMO = "demo"
+STRATIFY_FIELD = "etiology"
+"""Where the corpus has this field, a percentage of it keeps the shares of its values."""
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """What the corpus stage was asked for; the fields are the flags of `moe-lightning corpus`."""
+
+    dataset_root: str
+    """A corpus, the prefix of manifests, or ``demo``."""
+    run_dir: Path
+    allow_shared_speakers: bool = False
+    skip_bad_audio: bool = False
+    data_percent: float = 100.0
+    max_utterances: tuple[int, int, int] | None = None
+    seed: int = 42
+    num_workers: int | None = None
+    demo_seed: int = 0
+    demo_utterances: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """The outcome of the corpus stage."""
+
+    splits: Splits
+    """train, dev and test, none of them empty."""
+    left_out: list[LeftOut]
+    warnings: list[str]
+
+
+def prepare_corpus(settings: CorpusSettings) -> PreparedCorpus:
+    """Read, check and divide a corpus; nothing is written.
+
+    Raises:
+        InputError: Whatever is wrong with the corpus or the settings; the message names the file and the rule.
+    """
+    entries = read_corpus(_root(settings))
+    probed = probe_entries(entries, settings.num_workers)
+    if not settings.skip_bad_audio:
+        refuse_faults(probed.left_out)
+    if not probed.splits:
+        raise InputError(f"none of {len(entries)} utterances can be used; {probed.left_out[0].reason}")
+    _refuse_emptied_splits(entries, probed.splits)
+    splits = complete_splits(probed.splits, settings.seed, settings.allow_shared_speakers)
+    return PreparedCorpus(_sampled(splits, settings), probed.left_out, _warnings(entries, settings))
+
+
+def save_corpus(corpus: PreparedCorpus, run_dir: Path) -> None:
+    """Write the manifests and ``left_out.json`` into ``<run>/corpus``."""
+    run = RunDir(run_dir)
+    for split in SPLITS:
+        write_manifest(corpus.splits[split], run.manifest_file(split))
+    write_json(run.left_out_file, [asdict(one) for one in corpus.left_out])
+
+
+def _root(settings: CorpusSettings) -> Path:
+    if settings.dataset_root != DEMO:
+        return Path(settings.dataset_root).expanduser()
+    from moe_lightning.corpus.demo import demo_corpus  # needs espeak-ng only when it is asked for
+
+    if settings.demo_utterances is None:
+        return demo_corpus(seed=settings.demo_seed)
+    num_train, num_dev, num_test = settings.demo_utterances
+    return demo_corpus(seed=settings.demo_seed, num_train=num_train, num_dev=num_dev, num_test=num_test)
+
+
+def _refuse_emptied_splits(entries: Sequence[Entry], splits: Splits) -> None:
+    for split in dict.fromkeys(entry.split for entry in entries):
+        if not splits.get(split):
+            raise InputError(f"no utterance of the {split} split can be used; repair it, or remove the whole split")
+
+
+def _sampled(splits: Splits, settings: CorpusSettings) -> Splits:
+    if settings.data_percent != 100:
+        has_field = any(STRATIFY_FIELD in one.fields for utterances in splits.values() for one in utterances)
+        field = STRATIFY_FIELD if has_field else None
+        splits = {
+            split: sample_percent(utterances, settings.data_percent, settings.seed, field)
+            for split, utterances in splits.items()
+        }
+    if settings.max_utterances:
+        splits = {
+            split: sample_handful(splits[split], count, settings.seed)
+            for split, count in zip(SPLITS, settings.max_utterances, strict=True)
+        }
+    return splits
+
+
+def _warnings(entries: Sequence[Entry], settings: CorpusSettings) -> list[str]:
+    unnamed = Counter(entry.speaker for entry in entries if entry.speaker.startswith(UNKNOWN_SPEAKER))
+    if not unnamed:
+        return []
+    return [
+        f"{unnamed.total()} of {len(entries)} utterances name no speaker; each of their {len(unnamed)} folders counts"
+        " as one speaker, so a person in two folders may be in two splits"
+    ]

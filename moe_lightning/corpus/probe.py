@@ -1,0 +1,103 @@
+"""The border check: each entry's audio header is read, and the entry becomes an utterance or is refused."""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+from moe_lightning.corpus.audio import read_header
+from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.progress import show_progress
+from moe_lightning.corpus.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, Utterance
+from moe_lightning.errors import InputError
+
+DURATION_TOLERANCE = 0.5
+"""Seconds by which a manifest's segment may end after its file: encoders pad, and people round."""
+_CHUNK = 64
+"""Recordings that a thread takes at a time."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An entry that cannot be used, and why."""
+
+    id: str
+    audio_file: str
+    origin: str
+    reason: str
+    is_fault: bool
+    """False where nothing is wrong with it but its length over `MAX_SECONDS`."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A corpus after the check."""
+
+    splits: dict[str, list[Utterance]]
+    """By the corpus's own split names; those that are not there have no key."""
+    left_out: list[LeftOut]
+
+
+def probe_entries(entries: Sequence[Entry], num_threads: int | None = None) -> Probed:
+    """Read the header of every recording; order is kept.
+
+    Args:
+        num_threads: Files that are opened at a time; None for twice the cores, at most 32.
+    """
+    num_threads = num_threads or min(32, 2 * (os.cpu_count() or 1))
+    with ThreadPoolExecutor(num_threads) as pool:
+        chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
+        results = chain.from_iterable(pool.map(lambda chunk: [_probe(entry) for entry in chunk], chunks))
+        checked = list(show_progress(results, len(entries), "Checking recordings"))
+    splits: dict[str, list[Utterance]] = {}
+    for entry, result in zip(entries, checked, strict=True):
+        if isinstance(result, Utterance):
+            splits.setdefault(entry.split, []).append(result)
+    return Probed(splits, [result for result in checked if isinstance(result, LeftOut)])
+
+
+def refuse_faults(left_out: Iterable[LeftOut]) -> None:
+    """Stop at a corpus with faults.
+
+    Raises:
+        InputError: Names the first faulty recording, its rule, and how many more there are.
+    """
+    faults = [one for one in left_out if one.is_fault]
+    if faults:
+        first = faults[0]
+        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
+        raise InputError(
+            f"{first.origin}: {first.reason}{more}; --skip-bad-audio lists such recordings and leaves them out"
+        )
+
+
+def _probe(entry: Entry) -> Utterance | LeftOut:
+    try:
+        audio = read_header(entry.audio_file)
+        duration = _duration(entry, audio)
+        utterance = Utterance(
+            entry.id, entry.audio_file, entry.start, duration, entry.text, entry.speaker, entry.fields, audio
+        )
+    except InputError as error:
+        reason = str(error).split("; repair or remove")[0]
+        return LeftOut(entry.id, str(entry.audio_file), entry.origin, reason, is_fault=True)
+    if duration > MAX_SECONDS:
+        reason = f"{entry.audio_file} lasts {duration:.1f} s, over the {MAX_SECONDS:.0f} s of Whisper's window"
+        return LeftOut(entry.id, str(entry.audio_file), entry.origin, reason, is_fault=False)
+    return utterance
+
+
+def _duration(entry: Entry, audio: AudioInfo) -> float:
+    """Seconds of the segment that are in the file."""
+    rest = audio.seconds - entry.start
+    wanted = rest if entry.duration is None else entry.duration
+    lasts = f"{entry.audio_file} lasts {audio.seconds:.2f} s, but the utterance is said to"
+    if rest <= 0:
+        raise InputError(f"{lasts} begin at {entry.start:.2f} s")
+    if wanted > rest + DURATION_TOLERANCE:
+        raise InputError(f"{lasts} lie at {entry.start:.2f} to {entry.start + wanted:.2f} s")
+    duration = min(wanted, rest)
+    if duration < MIN_SECONDS:
+        raise InputError(f"{entry.audio_file} holds {duration:.3f} s of audio for {entry.id!r}, under {MIN_SECONDS} s")
+    return duration

@@ -1,0 +1,87 @@
+"""The guide's layout: ``<root>/Train|Dev[|Test]/<contributor>/<contributor>.json`` beside its audio.
+
+The contributor's file is ``{"Etiology": str, "Files": [{"Filename": "x.wav", "Prompt": {"Transcript": str}}, ...]}``.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.corpus.entry import Entry, field_name
+from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.errors import InputError
+
+_SPLIT_OF_FOLDER = {"train": "train", "dev": "dev", "test": "test"}
+
+
+def is_guide_layout(root: Path) -> bool:
+    """Whether there is a contributor's file in a Train, Dev or Test folder."""
+    return any(True for folder in _split_dirs(root) for _ in folder.glob("*/*.json"))
+
+
+def read_guide_layout(root: Path) -> Iterator[Entry]:
+    """Entries of all contributors, in the order of their names.
+
+    The id is ``<contributor>/<stem>``, so two contributors' ``a.wav`` stay two; when a contributor
+    has the stem twice, the file's whole name, then the split as well, tell them apart.
+
+    Raises:
+        InputError: A contributor's file is not of this form.
+    """
+    used: set[str] = set()
+    for split_dir in _split_dirs(root):
+        for contributor_dir in sorted(path for path in split_dir.iterdir() if path.is_dir()):
+            for entry in _read_contributor(contributor_dir, split_dir.name, used):
+                used.add(entry.id)
+                yield entry
+
+
+def _split_dirs(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    dirs = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    return [dirs[name] for name in _SPLIT_OF_FOLDER if name in dirs]
+
+
+def _read_contributor(folder: Path, split_name: str, used: set[str]) -> Iterator[Entry]:
+    contributor = folder.name
+    path = folder / f"{contributor}.json"
+    record = _read_record(path)
+    fields = _plain_fields(record)
+    for number, file in enumerate(record["Files"], start=1):
+        if not isinstance(file, dict) or not isinstance(file.get("Filename"), str) or not file["Filename"]:
+            raise InputError(f'{path}: entry {number} of "Files" has no "Filename"')
+        prompt: Any = file.get("Prompt")
+        prompt = prompt if isinstance(prompt, dict) else {}
+        transcript = prompt.get("Transcript")
+        name = Path(file["Filename"])
+        candidates = (f"{contributor}/{name.stem}", f"{contributor}/{name.name}", f"{split_name}/{contributor}/{name}")
+        yield Entry(
+            split=_SPLIT_OF_FOLDER[split_name.lower()],
+            id=next((id_ for id_ in candidates if id_ not in used), candidates[-1]),
+            audio_file=(folder / name).absolute(),
+            text=transcript.strip() if isinstance(transcript, str) else "",
+            speaker=contributor,
+            origin=str(path),
+            fields=fields | _plain_fields(file) | _plain_fields(prompt),
+        )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; a contributor's folder holds a JSON file of the same name") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(record, dict) or not isinstance(record.get("Files"), list):
+        raise InputError(f'{path} must be an object with a list "Files"')
+    return record
+
+
+def _plain_fields(record: dict[str, Any]) -> dict[str, FieldValue]:
+    """Everything of a JSON object that is one value, but the names that have a place of their own."""
+    taken = ("Filename", "Transcript")
+    plain = {name: value for name, value in record.items() if isinstance(value, str | int | float)}
+    return {field_name(name): value for name, value in plain.items() if name not in taken}

@@ -1,0 +1,124 @@
+"""JSONL manifests as NeMo writes them: one object a line with ``audio_filepath`` and ``text``.
+
+Optional: ``offset`` and ``duration`` (seconds), ``speaker``, ``id``, ``split``; all other fields are kept.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.corpus.entry import Entry, field_name, stand_in_speaker
+from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.errors import InputError
+from moe_lightning.run_dir import SPLITS
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "test": "test",
+}
+_OWN_PLACE = ("audio_filepath", "text", "offset", "duration", "speaker", "id", "split")
+
+
+def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:
+    """Entries of one manifest.
+
+    Args:
+        split: The split that the file's name says; None honours the rows' ``split`` (train where no row has one).
+
+    Raises:
+        InputError: A line breaks the form; the message names file, line and rule.
+    """
+    folder = path.absolute().parent
+    for number, row in _rows(path):
+        origin = f"{path}, line {number}"
+        audio_file = Path(_text(row, "audio_filepath", origin, required=True))
+        audio_file = audio_file if audio_file.is_absolute() else folder / audio_file
+        start = _seconds(row, "offset", origin)
+        yield Entry(
+            split=split or _split_of(row, origin),
+            id=_text(row, "id", origin) or _id_from_path(audio_file, folder, start),
+            audio_file=audio_file,
+            text=_text(row, "text", origin).strip(),
+            speaker=_text(row, "speaker", origin) or stand_in_speaker(audio_file, folder),
+            origin=origin,
+            start=start or 0.0,
+            duration=_seconds(row, "duration", origin),
+            fields={field_name(name): _flat(value) for name, value in row.items() if name not in _OWN_PLACE},
+        )
+
+
+def find_manifests(root: Path) -> dict[str, Path]:
+    """``{split: file}`` of ``<root>/train.jsonl`` ..., or, where root is no folder, ``<root>_train.jsonl`` ..."""
+    prefix = f"{root}/" if root.is_dir() else f"{root}_"
+    files = {split: Path(f"{prefix}{split}.jsonl") for split in SPLITS}
+    return {split: file for split, file in files.items() if file.is_file()}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, from 1, and objects; blank lines are skipped."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _parse(line, f"{path}, line {number}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _parse(line: str, origin: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{origin} is not JSON ({error}); one object a line is expected") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{origin} must be a JSON object, got {line.strip()[:60]}")
+    return row
+
+
+def _text(row: dict[str, Any], name: str, origin: str, required: bool = False) -> str:
+    """A field's text, "" where there is none; numbers serve as ids and speakers too."""
+    value = row.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and name in ("id", "speaker"):
+        value = str(value)
+    if required and not value:
+        raise InputError(f'{origin} has no "{name}"')
+    if value is not None and not isinstance(value, str):
+        raise InputError(f'{origin}: "{name}" must be a text, got {value!r}')
+    return value or ""
+
+
+def _seconds(row: dict[str, Any], name: str, origin: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < 0:
+        raise InputError(f'{origin}: "{name}" must be seconds, 0 or more, got {value!r}')
+    return float(value)
+
+
+def _split_of(row: dict[str, Any], origin: str) -> str:
+    name = row.get("split", "train")
+    if not isinstance(name, str) or name.lower() not in SPLIT_NAMES:
+        raise InputError(f'{origin}: "split" must be one of {", ".join(SPLIT_NAMES)}, got {name!r}')
+    return SPLIT_NAMES[name.lower()]
+
+
+def _id_from_path(audio_file: Path, folder: Path, start: float | None) -> str:
+    """``clips/a``, and ``clips/a@1.5`` for what starts at 1.5 s."""
+    inside = audio_file.relative_to(folder) if audio_file.is_relative_to(folder) else audio_file
+    return inside.with_suffix("").as_posix() + (f"@{start:g}" if start else "")
+
+
+def _flat(value: Any) -> FieldValue:
+    """One value; a list or an object becomes its JSON text."""
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,138 @@
+"""Train, dev and test, with nobody in two of them."""
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from itertools import zip_longest
+from typing import TypeAlias
+
+from moe_lightning.corpus.entry import UNKNOWN_SPEAKER
+from moe_lightning.corpus.utterance import Utterance
+from moe_lightning.errors import InputError
+from moe_lightning.run_dir import SPLITS
+
+Splits: TypeAlias = dict[str, list[Utterance]]
+
+HELD_OUT = 0.1
+"""Part of the training speakers that a missing dev or test split gets."""
+_FLAG = "--allow-shared-speakers"
+
+
+def complete_splits(splits: Splits, seed: int, allow_shared_speakers: bool = False) -> Splits:
+    """All three splits; those that the corpus lacks are carved out of what it has, by speaker.
+
+    Test is half of dev's speakers when dev has two or more. Otherwise a missing split gets a tenth of
+    train's speakers, one at least. With ``allow_shared_speakers`` a corpus of too few speakers is
+    divided by utterance.
+
+    Raises:
+        InputError: No train split, a speaker in two splits, or too few speakers to divide.
+    """
+    if not splits.get("train"):
+        found = ", ".join(split for split in SPLITS if splits.get(split)) or "nothing"
+        raise InputError(f"the corpus has no training utterances, only {found}; add a train split")
+    splits = {split: list(utterances) for split, utterances in splits.items() if utterances}
+    if not allow_shared_speakers:
+        refuse_shared_speakers(splits)
+    if "test" not in splits and _num_speakers(splits.get("dev", [])) >= 2:
+        splits["test"], splits["dev"] = _hold_out(splits["dev"], 0.5, f"{seed} test of dev", by_speaker=True)
+    missing = [split for split in SPLITS if split not in splits]
+    by_speaker = _num_speakers(splits["train"]) > len(missing)
+    if missing and not by_speaker and not allow_shared_speakers:
+        raise InputError(_too_few_speakers(splits["train"], missing))
+    num_train = len({_key(utterance, by_speaker) for utterance in splits["train"]})
+    if missing and num_train <= len(missing):
+        raise InputError(f"{num_train} training utterances are too few to carve {' and '.join(missing)} out of them")
+    for split in missing:
+        share = HELD_OUT * num_train / len({_key(utterance, by_speaker) for utterance in splits["train"]})
+        splits[split], splits["train"] = _hold_out(splits["train"], share, f"{seed} {split}", by_speaker)
+    return {split: splits[split] for split in SPLITS}
+
+
+def refuse_shared_speakers(splits: Splits) -> None:
+    """Stop at a speaker who is in two splits: a test on known voices says too much.
+
+    Speakers whom the corpus does not name cannot be compared and are passed over.
+
+    Raises:
+        InputError: Names the speakers and the flag.
+    """
+    speakers = {split: {utterance.speaker for utterance in utterances} for split, utterances in splits.items()}
+    names = [split for split in SPLITS if split in speakers]
+    for number, first in enumerate(names):
+        for second in names[number + 1 :]:
+            shared = sorted(name for name in speakers[first] & speakers[second] if not name.startswith(UNKNOWN_SPEAKER))
+            if shared:
+                some = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
+                count = f"{len(shared)} speaker{'s are' if len(shared) > 1 else ' is'}"
+                raise InputError(f"{count} in both {first} and {second} ({some}); {_FLAG} accepts that")
+
+
+def sample_percent(utterances: Sequence[Utterance], percent: float, seed: int, field: str | None) -> list[Utterance]:
+    """A seeded part of a split, in its order, one utterance at least.
+
+    Args:
+        percent: Over 0, up to 100.
+        field: Keep the shares of this field's values (by largest remainder); None draws at random.
+    """
+    if not 0 < percent <= 100:
+        raise InputError(f"--data-percent must be over 0 and at most 100, got {percent:g}")
+    total = max(1, round(len(utterances) * percent / 100))
+    rows_of: dict[Hashable, list[int]] = defaultdict(list)
+    for row, utterance in enumerate(utterances):
+        rows_of[utterance.fields.get(field) if field else None].append(row)
+    counts = largest_remainder([len(rows) for rows in rows_of.values()], total)
+    rng = random.Random(f"{seed} percent")
+    kept = [row for rows, count in zip(rows_of.values(), counts, strict=True) for row in rng.sample(rows, count)]
+    return [utterances[row] for row in sorted(kept)]
+
+
+def largest_remainder(sizes: Sequence[int], total: int) -> list[int]:
+    """Seats of each group in proportion to its size; they sum to ``total``, at most ``sum(sizes)``."""
+    exact = [size * total / sum(sizes) for size in sizes]
+    counts = [math.floor(share) for share in exact]
+    by_remainder = sorted(range(len(sizes)), key=lambda group: counts[group] - exact[group])
+    for group in by_remainder[: total - sum(counts)]:
+        counts[group] += 1
+    return counts
+
+
+def sample_handful(utterances: Sequence[Utterance], count: int, seed: int) -> list[Utterance]:
+    """A seeded handful of a split, in its order, of as many speakers as it can have."""
+    if count < 1:
+        raise InputError(f"--max-utterances must be at least 1 for every split, got {count}")
+    rng = random.Random(f"{seed} handful")
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row in rng.sample(range(len(utterances)), len(utterances)):
+        rows_of[utterances[row].speaker].append(row)
+    turns = [row for turn in zip_longest(*rows_of.values()) for row in turn if row is not None]
+    return [utterances[row] for row in sorted(turns[:count])]
+
+
+def _hold_out(
+    utterances: list[Utterance], share: float, seed: str, by_speaker: bool
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Held-out utterances and the rest, both in order; neither is empty."""
+    keys = sorted({_key(utterance, by_speaker) for utterance in utterances})
+    count = min(max(1, round(share * len(keys))), len(keys) - 1)
+    held_out = set(random.Random(seed).sample(keys, count))
+    inside: Callable[[Utterance], bool] = lambda utterance: _key(utterance, by_speaker) in held_out  # noqa: E731
+    return [one for one in utterances if inside(one)], [one for one in utterances if not inside(one)]
+
+
+def _key(utterance: Utterance, by_speaker: bool) -> str:
+    return utterance.speaker if by_speaker else utterance.id
+
+
+def _num_speakers(utterances: Sequence[Utterance]) -> int:
+    return len({utterance.speaker for utterance in utterances})
+
+
+def _too_few_speakers(train: Sequence[Utterance], missing: list[str]) -> str:
+    names = Counter(utterance.speaker for utterance in train)
+    who = f"{len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(list(names)[:3])})"
+    return (
+        f"train has {who}, too few to hold out others for {' and '.join(missing)};"
+        f" give {' and '.join(missing)} yourself, name the speakers, or divide by utterance with {_FLAG}"
+    )

@@ -1,0 +1,71 @@
+"""One utterance of a corpus: where its audio lies, what was said, who said it."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from moe_lightning.errors import InputError
+
+FieldValue: TypeAlias = str | int | float | None
+
+MAX_SECONDS = 30.0
+"""Whisper's window; what lies after it would not be heard."""
+MIN_SECONDS = 0.02
+"""One encoder frame (320 samples at 16 kHz); anything shorter holds no speech."""
+
+
+class AudioInfo(NamedTuple):
+    """Header of a recording."""
+
+    sample_rate: int
+    """Hz, as the file has it."""
+    num_channels: int
+    num_samples: int
+    """Of one channel of the whole file, at ``sample_rate``."""
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.sample_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A stretch of a recording with its transcript and speaker, checked when made.
+
+    Raises:
+        InputError: No id, transcript or speaker; a start or duration that is no time.
+    """
+
+    id: str
+    """Unique in the corpus, over all splits."""
+    audio_file: Path
+    start: float
+    """Seconds from the beginning of the file."""
+    duration: float
+    """Seconds; all of them exist in the file."""
+    text: str
+    """The reference transcript, never empty."""
+    speaker: str
+    fields: dict[str, FieldValue] = field(default_factory=dict)
+    """Whatever else the corpus says of it: accent, etiology, language, gender ..."""
+    audio: AudioInfo | None = field(default=None, compare=False)
+    """The file's header, where it was read already."""
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.id.isprintable():
+            raise InputError(f"an utterance's id must be a printable text, got {self.id!r} for {self.audio_file}")
+        if not self.text.strip():
+            raise InputError(f"utterance {self.id!r} has no transcript; every utterance needs one")
+        if not self.speaker:
+            raise InputError(f"utterance {self.id!r} has no speaker; splits are made by speaker")
+        if not (math.isfinite(self.start) and self.start >= 0):
+            raise InputError(f"utterance {self.id!r}: start must be 0 or more seconds, got {self.start}")
+        if not (math.isfinite(self.duration) and self.duration > 0):
+            raise InputError(f"utterance {self.id!r}: duration must be more than 0 seconds, got {self.duration}")
+
+    @property
+    def language(self) -> str | None:
+        """The ``language`` field, such as ``en``; None where the corpus does not say."""
+        language = self.fields.get("language")
+        return language if isinstance(language, str) and language else None

@@ -1,0 +1,86 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_lightning.corpus import Utterance
+from moe_lightning.corpus.batches import AudioDataset, BatchPlan, pad_waveforms, padding_share
+from moe_lightning.errors import InputError
+from tests.corpus.conftest import write_audio
+
+durations = st.lists(st.floats(0.1, 30.0), min_size=8, max_size=120)
+
+
+@given(durations, st.integers(1, 9), st.integers(0, 3), st.integers(1, 8))
+def test_every_utterance_comes_once_an_epoch_and_every_rank_has_as_many_batches(durations_N, size, epoch, num_ranks):
+    plan = BatchPlan(durations_N, size, seed=1)
+    ranks = [plan.epoch(epoch, rank, num_ranks) for rank in range(num_ranks)]
+    assert len({len(batches) for batches in ranks}) == 1
+    rows = [row for batches in ranks for batch in batches for row in batch]
+    assert sorted(rows) == list(range(len(durations_N)))
+    assert all(1 <= len(batch) <= max(size, 2) for batches in ranks for batch in batches)
+
+
+def test_an_epoch_is_a_pure_function_of_seed_and_number():
+    durations_N = np.random.default_rng(0).uniform(0.5, 20, 300)
+    plan = BatchPlan(durations_N, 8, seed=7)
+    assert plan.epoch(3) == BatchPlan(durations_N, 8, seed=7).epoch(3)
+    assert plan.epoch(3) != plan.epoch(4)
+    assert plan.epoch(3) != BatchPlan(durations_N, 8, seed=8).epoch(3)
+    assert {frozenset(batch) for batch in plan.epoch(3)} != {frozenset(batch) for batch in plan.epoch(4)}
+
+
+def test_what_remains_is_the_tail_of_the_epoch():
+    plan = BatchPlan(np.linspace(1, 5, 50), 4, seed=7)
+    for num_ranks in (1, 2):
+        for rank in range(num_ranks):
+            whole = plan.epoch(2, rank, num_ranks)
+            assert whole[:3] + plan.remaining(2, 3, rank, num_ranks) == whole
+
+
+def test_ranks_work_on_batches_of_neighbouring_lengths():
+    durations_N = np.random.default_rng(0).uniform(0.5, 20, 1000)
+    ranks = [BatchPlan(durations_N, 8, seed=1).epoch(0, rank, 2) for rank in range(2)]
+    gaps = [abs(durations_N[a].max() - durations_N[b].max()) for a, b in zip(*ranks, strict=True)]
+    assert np.median(gaps) < 0.5
+
+
+def test_batches_of_recorded_speech_are_hardly_padded(real_corpus):
+    durations_N = [json.loads(line)["duration"] for line in (real_corpus / "train.jsonl").open(encoding="utf-8")]
+    for size in (4, 16):
+        assert padding_share(durations_N, BatchPlan(durations_N, size, seed=42).epoch(0)) < 0.05
+
+
+def test_impossible_plans_are_refused():
+    with pytest.raises(InputError, match="no utterance"):
+        BatchPlan([], 4, seed=1)
+    with pytest.raises(InputError, match="batch_size"):
+        BatchPlan([1.0], 0, seed=1)
+    with pytest.raises(InputError, match="cannot be shared by 2 processes"):
+        BatchPlan([1.0], 4, seed=1).epoch(0, 0, 2)
+
+
+def test_the_padding_share_counts_what_is_not_speech():
+    assert padding_share([1.0, 3.0, 2.0], [[0, 1], [2]]) == pytest.approx(2 / 8)
+
+
+def test_a_dataset_reads_audio_when_it_is_asked_for(tmp_path):
+    utterances = [
+        Utterance("a", write_audio(tmp_path / "a.wav", 0.5), 0.0, 0.5, "hello", "ann", {"language": "en"}),
+        Utterance("b", tmp_path / "none.wav", 0.0, 0.5, "hello", "ann"),
+    ]
+    dataset = AudioDataset(utterances)
+    item = dataset[0]
+    assert (len(dataset), item.row, item.id, item.text, item.language) == (2, 0, "a", "hello", "en")
+    assert item.waveform_L.shape == (8000,)
+    with pytest.raises(InputError, match=r"none\.wav does not exist"):
+        dataset[1]
+
+
+def test_padding_adds_zeros_after_the_ends():
+    waveforms_BL, num_samples_B = pad_waveforms([torch.ones(3), torch.ones(5)])
+    assert waveforms_BL.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert num_samples_B.tolist() == [3, 5]
