@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import read_json, write_json
+
+Pooling = Literal["mean", "mean+std", "flatten", "none"]
+"""Ways to make one vector of an utterance's frames."""
 
 _MADE_BY = "moe-lightning embed"
 ROWS_PER_SHARD = 65_536
@@ -25,8 +29,8 @@ class StoreInfo:
 
     whisper_model: str
     """As given to the command: v2, v3, nano, a hub id, a folder."""
-    pooling: str
-    """``mean``: mean over an utterance's real frames; ``mean+std``: joined with their deviation."""
+    pooling: Pooling
+    """How one vector was made of an utterance's frames."""
     pad: str
     """``batch`` or ``30s``."""
 
@@ -119,6 +123,11 @@ class EmbeddingStore:
 
 def shard_name(number: int) -> str:
     return f"embeddings_{number:05d}.npy"
+
+
+def shard_of(row: int) -> tuple[str, int]:
+    """Shard of a row of the whole store, and the row of the shard."""
+    return shard_name(row // ROWS_PER_SHARD), row % ROWS_PER_SHARD
 
 
 def _write_shard(path: Path, rows_ND: np.ndarray) -> None:

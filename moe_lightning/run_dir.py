@@ -60,9 +60,9 @@ class RunDir:
         name = Path(whisper_model).name.removeprefix("whisper-")
         return self.stage_dir("embedding") / f"whisper_{name}_embeddings"
 
-    def find_embedding_dir(self) -> Path | None:
-        """The store that this run has, None before the embedding stage."""
-        return next((file.parent for file in sorted(self.stage_dir("embedding").glob("*/mapping.json"))), None)
+    def embedding_dirs(self) -> list[Path]:
+        """The stores that this run has; none before the embedding stage."""
+        return sorted(file.parent for file in self.stage_dir("embedding").glob("*/mapping.json"))
 
     def labels_file(self, algorithm: str) -> Path:
         return self.stage_dir("clustering") / f"{_LABEL_FILES.get(algorithm, algorithm)}.json"
@@ -73,9 +73,9 @@ class RunDir:
     def cluster_plot_file(self, algorithm: str, method: str) -> Path:
         return self.stage_dir("clustering") / f"{algorithm}_{method}.png"
 
-    def find_soft_labels_file(self) -> Path | None:
-        """The soft labels that this run has, None before the clustering stage."""
-        return next(iter(sorted(self.stage_dir("clustering").glob("*_soft.json"))), None)
+    def all_soft_labels_files(self) -> list[Path]:
+        """The soft labels that this run has; none before the clustering stage."""
+        return sorted(self.stage_dir("clustering").glob("*_soft.json"))
 
     @property
     def gate_file(self) -> Path:
@@ -103,6 +103,10 @@ class RunDir:
     def mixture_file(self) -> Path:
         """The whole mixture, gate and experts, as the joint stage left it."""
         return self.stage_dir("moe") / "mixture.safetensors"
+
+    @property
+    def mixture_config_file(self) -> Path:
+        return self.stage_dir("moe") / "mixture.json"
 
     @property
     def best_file(self) -> Path:

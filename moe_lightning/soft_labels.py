@@ -48,6 +48,9 @@ class SoftLabels:
     def _rows(self) -> dict[str, int]:
         return {id_: row for row, id_ in enumerate(self.ids)}
 
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._rows
+
     def of(self, ids: Sequence[str]) -> np.ndarray:
         """Rows of the given utterances, in their order.
 

@@ -1,0 +1,28 @@
+"""What the data modules hand to the training stages."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class SpeechBatch(NamedTuple):
+    """Utterances with their transcripts and what the clustering says of them."""
+
+    ids: list[str]
+    waveforms_BL: Tensor
+    """16 kHz mono, zeros behind each end."""
+    num_samples_B: Tensor
+    """Real samples of each utterance, int64."""
+    texts: list[str]
+    languages: list[str | None]
+    """Language of each utterance, None where the manifest does not say."""
+    soft_labels_BE: Tensor
+    embeddings_BD: Tensor
+    """Pooled embeddings of the frozen base encoder."""
+
+
+class GateBatch(NamedTuple):
+    """Embeddings and the soft labels that a gate is to give them."""
+
+    embeddings_BD: Tensor
+    soft_labels_BE: Tensor

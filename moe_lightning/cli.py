@@ -1,0 +1,130 @@
+"""StageCLI: LightningCLI whose files lie in fixed folders and whose resume is safe.
+
+Lightning looks for the last checkpoint in a new ``version_N`` folder and, not finding it there, starts
+over without a word. Here a stage writes to one folder of its run, so ``--ckpt_path last`` finds it, and
+a stage whose settings have changed is refused rather than resumed.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from moe_lightning.errors import exits_cleanly
+from moe_lightning.run_dir import RunDir, Stage
+from moe_lightning.stage_record import command_settings, recorded_stage
+
+FROM_DATA = ("num_experts", "embedding_dim", "pooling")
+"""What the model takes from the data, never from a second place."""
+
+
+class StageCLI(LightningCLI):
+    """The command of one trained stage: ``fit``, ``validate``, ``test``, ``predict``.
+
+    Args:
+        stage: Its folder in the run holds checkpoints and config; TensorBoard logs go to the run's own.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        model_class: type[LightningModule],
+        datamodule_class: type[LightningDataModule],
+        args: ArgsType = None,
+    ):
+        self.stage = stage
+        super().__init__(
+            model_class,
+            datamodule_class,
+            save_config_callback=SaveStageConfig,
+            save_config_kwargs={"save_to_log_dir": False, "stage": stage},
+            trainer_defaults={"use_distributed_sampler": False},  # the loaders know their rank
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--run_dir``, and take from the data what only the data knows."""
+        parser.add_argument("--run_dir", type=str, default="lightning_logs/full", help="folder of the run")
+        parser.link_arguments("run_dir", "data.run_dir")
+        parser.link_arguments("model.whisper_model", "data.whisper_model")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+        arguments = inspect.signature(self._model_class).parameters
+        if "run_dir" in arguments:
+            parser.link_arguments("run_dir", "model.run_dir")
+        for name in FROM_DATA:
+            if name in arguments:
+                parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    @property
+    def run(self) -> RunDir:
+        return RunDir(Path(self._get(self.config, "run_dir")))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer, with logs and checkpoints in the run's folders."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.logger is not None:
+            trainer.loggers = [TensorBoardLogger(self.run.tensorboard_dir, name=self.stage, version="")]
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run.checkpoint_dir(self.stage).absolute())
+        return trainer
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint's hyper-parameters never override the config; only ours and ``last`` are resumed."""
+
+    def fit(self, model: LightningModule, **kwargs: Any) -> None:
+        """Train unless it is done, then write what the next stages read."""
+        with recorded_stage(self.run, self.stage, command_settings(sys.argv[1:])) as has_work:
+            if has_work:
+                self.trainer.fit(model, **{**kwargs, "weights_only": True})
+                self._export(model)
+
+    def _export(self, model: LightningModule) -> None:
+        """Write the best epoch's weights in the form that the next stages read."""
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if best and Path(best).exists():
+            checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+            model.load_state_dict(checkpoint["state_dict"], strict=False)
+        if self.trainer.is_global_zero:
+            model.export(self.run)  # type: ignore[operator]
+        self.trainer.strategy.barrier("export")
+
+
+def _seed(seed_everything: bool | int) -> int:
+    """LightningCLI also takes true and false for a seed."""
+    return 42 if isinstance(seed_everything, bool) else seed_everything
+
+
+class SaveStageConfig(SaveConfigCallback):
+    """Keep the resolved config of ``fit`` beside the stage's checkpoints; other commands leave it alone."""
+
+    def __init__(self, *args: Any, stage: Stage, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.stage = stage
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            folder = RunDir(Path(self.config.run_dir)).stage_dir(self.stage)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+
+
+def stage_command(
+    stage: Stage, model_class: type[LightningModule], datamodule_class: type[LightningDataModule]
+) -> Callable[[], None]:
+    """The ``main`` of a stage's ``__main__.py``."""
+
+    @exits_cleanly
+    def main() -> None:
+        StageCLI(stage, model_class, datamodule_class)
+
+    return main

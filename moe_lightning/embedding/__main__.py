@@ -1,0 +1,45 @@
+"""`moe-lightning embed`: manifests of a run -> its embedding store."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from moe_lightning.embedding_store import Pooling
+from moe_lightning.errors import exits_cleanly
+from moe_lightning.run_dir import RunDir
+from moe_lightning.stage_record import command_settings, recorded_stage
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = argparse.ArgumentParser(prog="moe-lightning embed", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--run-dir", default="lightning_logs/full", help="folder of the run")
+    parser.add_argument("--whisper-model", default="v2", help="v2, v3, nano, a hub id or a folder")
+    parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="how frames become one vector")
+    parser.add_argument("--pad", choices=("batch", "30s"), default="batch", help="real frames, or the 30 s window")
+    parser.add_argument("--batch-size", type=int, default=16, help="utterances of a batch")
+    parser.add_argument("--num-workers", type=int, default=2, help="processes that read audio")
+    parser.add_argument("--accelerator", default="auto", help="of the Lightning Trainer, like the four below")
+    parser.add_argument("--devices", default="auto")
+    parser.add_argument("--num-nodes", type=int, default=1)
+    parser.add_argument("--strategy", default="auto")
+    parser.add_argument("--precision", default="32-true")
+    return parser
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    """Embed a run's utterances unless that is done."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = parser().parse_args(arguments)
+    with recorded_stage(RunDir(Path(options.run_dir)), "embedding", command_settings(arguments)) as has_work:
+        if has_work:
+            from moe_lightning.embedding.embed import embed  # torch: not for --help
+
+            embed(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""EmbeddingModule: pooled encoder frames by `Trainer.predict`."""
+
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from moe_lightning.backbone.pooling import pool
+from moe_lightning.backbone.whisper import Pad, WhisperBackbone
+from moe_lightning.corpus.batches import PaddedWaveforms
+
+
+class AudioBatch(NamedTuple):
+    """Waveforms of a batch and their rows in the corpus."""
+
+    rows_B: Tensor
+    waveforms: PaddedWaveforms
+
+
+class EmbeddingModule(LightningModule):
+    """The frozen backbone; collects the embeddings of the utterances that its rank is given.
+
+    Args:
+        whisper_model: v2, v3, nano, a hub id or a folder.
+        pooling: ``mean``, ``mean+std``, ``flatten`` or ``none``, see `pool`.
+        pad: ``batch`` computes real frames only, ``30s`` the classical window.
+    """
+
+    def __init__(self, whisper_model: str, pooling: str = "mean", pad: Pad = "batch"):
+        super().__init__()
+        self.backbone = WhisperBackbone.load(whisper_model, pad).eval()
+        self.pooling = pooling
+        self.rows: list[Tensor] = []
+        self.embeddings: list[Tensor] = []
+
+    def predict_step(self, batch: AudioBatch, batch_idx: int) -> None:
+        """Keep the embeddings on the CPU, float32."""
+        frames = self.backbone.encode(self.backbone.log_mel(*batch.waveforms))
+        self.rows.append(batch.rows_B.cpu())
+        self.embeddings.append(pool(frames, self.pooling).cpu())
+
+    def collected(self) -> tuple[Tensor, Tensor]:
+        """Rows (n,) and embeddings (n, D) of this rank, in the order they were computed."""
+        return torch.cat(self.rows), torch.cat(self.embeddings)

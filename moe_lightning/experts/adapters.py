@@ -1,0 +1,53 @@
+"""Experts as standard peft folders, which peft, and whatever reads its format, loads.
+
+An adapter is one expert and the shared expert, joined: ranks add up, and the sum of the two deltas is
+the one delta of the joined matrices.
+"""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor
+
+from moe_lightning.backbone.loading import resolve_name
+from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.run_dir import RunDir
+
+
+def save_adapters(experts: SpeechExperts, whisper_model: str, run: RunDir) -> None:
+    """Write every expert to ``asr/expert_<k>/``."""
+    for expert in range(experts.config.num_experts):
+        save_adapter(experts, expert, whisper_model, run.expert_dir(expert))
+
+
+def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder: Path) -> None:
+    """Write one expert, with the shared one, as a peft adapter folder."""
+    config = experts.config
+    rank = config.rank + config.shared_rank
+    LoraConfig(
+        r=rank,
+        lora_alpha=cast(int, config.scale * rank),  # peft scales by alpha / r, and r has grown
+        lora_dropout=config.dropout,
+        target_modules=list(config.target_modules),
+        bias="none",
+        base_model_name_or_path=resolve_name(whisper_model),
+        inference_mode=True,
+    ).save_pretrained(str(folder))
+    weights = {
+        f"base_model.model.{name}.{part}.weight": tensor
+        for name, layer in experts.layers.items()
+        for part, tensor in (
+            ("lora_A", _rows(layer.down_RD, experts, expert)),
+            ("lora_B", _rows(layer.up_RD, experts, expert).T),
+        )
+    }
+    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, folder / "adapter_model.safetensors")
+
+
+def _rows(stacked_RD: Tensor, experts: SpeechExperts, expert: int) -> Tensor:
+    """An expert's rows of a stacked matrix, and the shared expert's behind them."""
+    config = experts.config
+    return torch.cat([stacked_RD[config.rows_of(expert)], stacked_RD[config.shared_rows]]).detach().cpu()

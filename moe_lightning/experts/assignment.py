@@ -1,0 +1,25 @@
+"""Which experts an utterance trains before there is a gate: its soft label says."""
+
+from typing import Literal, get_args
+
+from torch import Tensor
+
+Assignment = Literal["hard", "top_k", "soft"]
+"""``hard``: the likeliest expert alone; ``top_k``: the K likeliest, renormalised; ``soft``: all."""
+
+
+def assigned_gates(soft_labels_BE: Tensor, assignment: Assignment, top_k: int) -> Tensor:
+    """``gate_BE``: soft labels cut to the assigned experts; rows sum to 1.
+
+    Raises:
+        ValueError: The assignment is unknown, or ``top_k`` is not positive.
+    """
+    if assignment not in get_args(Assignment):
+        raise ValueError(f"assignment must be one of {', '.join(get_args(Assignment))}, got {assignment!r}")
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    num_experts = soft_labels_BE.shape[1]
+    num_kept = {"hard": 1, "top_k": min(top_k, num_experts), "soft": num_experts}[assignment]
+    probs_BK, experts_BK = soft_labels_BE.topk(num_kept, dim=1)
+    weights_BK = probs_BK / probs_BK.sum(dim=1, keepdim=True)
+    return soft_labels_BE.new_zeros(soft_labels_BE.shape).scatter(1, experts_BK, weights_BK)

@@ -1,0 +1,96 @@
+"""SpeechExperts: one frozen backbone, all experts, any mixture of them in one pass."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from moe_lightning.backbone.pooling import pool
+from moe_lightning.backbone.tokens import Targets
+from moe_lightning.backbone.whisper import Frames, TokenLoss, WhisperBackbone
+from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
+
+
+class SpeechExperts(nn.Module):
+    """A speech model that every utterance runs with its own mixture of experts.
+
+    Args:
+        backbone: Frozen from here on; experts are put into its linear layers.
+    """
+
+    def __init__(self, backbone: WhisperBackbone, config: ExpertConfig):
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.layers, self.shares = install_experts(backbone.model, config)
+
+    def encode(self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_BE: Tensor) -> Frames:
+        """Encoder frames of each utterance's own mixture."""
+        with self.shares.set(gate_BE):
+            return self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B))
+
+    def token_loss(self, frames: Frames, targets: Targets, gate_BE: Tensor) -> TokenLoss:
+        """Cross-entropy of the transcripts under each utterance's own mixture."""
+        with self.shares.set(gate_BE):
+            return self.backbone.token_loss(frames, targets)
+
+    def loss(
+        self,
+        waveforms_BL: Tensor,
+        num_samples_B: Tensor,
+        texts: Sequence[str],
+        languages: Sequence[str | None],
+        gate_BE: Tensor,
+    ) -> Tensor:
+        """Mean cross-entropy a token over the batch, in nats; a scalar."""
+        frames = self.encode(waveforms_BL, num_samples_B, gate_BE)
+        loss = self.token_loss(frames, self.backbone.targets(texts, languages), gate_BE)
+        return loss.sum_B.sum() / loss.num_tokens_B.sum()
+
+    @torch.no_grad()
+    def transcribe(
+        self, waveforms_BL: Tensor, num_samples_B: Tensor, languages: Sequence[str | None], gate_BE: Tensor | None
+    ) -> list[str]:
+        """Greedy transcripts; without gates those of the bare backbone."""
+        if gate_BE is None:
+            frames = self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B))
+            return self.backbone.greedy(frames, languages)
+        with self.shares.set(gate_BE):
+            frames = self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B))
+            return self.backbone.greedy(frames, languages)
+
+    @torch.no_grad()
+    def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str) -> Tensor:
+        """Pooled frames of the frozen base encoder, (B, D): what the gate reads."""
+        return pool(self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B)), pooling)
+
+    def expert_state(self) -> dict[str, Tensor]:
+        """The stacked deltas of all layers: ``<linear layer>.down_RD`` and ``.up_RD``."""
+        return {
+            f"{name}.{kind}": getattr(layer, kind).detach().cpu().contiguous()
+            for name, layer in self.layers.items()
+            for kind in ("down_RD", "up_RD")
+        }
+
+    def load_expert_state(self, state: dict[str, Tensor]) -> None:
+        """Take over the deltas of `expert_state`.
+
+        Raises:
+            ValueError: They are of another backbone, other target modules or another size.
+        """
+        expected = self.expert_state()
+        if state.keys() != expected.keys():
+            odd = sorted(state.keys() ^ expected.keys())[0]
+            raise ValueError(f"the experts are of another backbone or have other target modules: {odd}")
+        for key, tensor in state.items():
+            if tensor.shape != expected[key].shape:
+                raise ValueError(
+                    f"{key} has the shape {tuple(tensor.shape)}, these experts need {tuple(expected[key].shape)}:"
+                    " rank, shared_rank or num_experts differ"
+                )
+            name, _, kind = key.rpartition(".")
+            getattr(self.layers[name], kind).data.copy_(tensor)
+
+    def expert_parameters(self) -> list[nn.Parameter]:
+        """What training moves."""
+        return [parameter for layer in self.layers.values() for parameter in (layer.down_RD, layer.up_RD)]

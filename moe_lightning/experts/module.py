@@ -1,0 +1,116 @@
+"""ExpertModule: pre-train all experts in one job, each on the utterances of its cluster."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from safetensors.torch import save_file
+from torch import Tensor
+from torchmetrics.text import WordErrorRate
+
+from moe_lightning.backbone.whisper import Pad, WhisperBackbone
+from moe_lightning.batch import SpeechBatch
+from moe_lightning.checkpointing import drop_frozen
+from moe_lightning.experts.adapters import save_adapters
+from moe_lightning.experts.assignment import Assignment, assigned_gates
+from moe_lightning.experts.gated_lora import ExpertConfig
+from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.optimization import Schedule, scheduled
+from moe_lightning.run_dir import RunDir
+
+
+def _adamw(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.01)
+
+
+class ExpertModule(LightningModule):
+    """Cross-entropy of Whisper with experts, gated by the soft labels; the backbone stays frozen.
+
+    Args:
+        num_experts: Columns of the soft labels; comes from the clustering.
+        whisper_model: v2, v3, nano, a hub id or a folder.
+        rank: Rank of each expert's LoRA deltas.
+        alpha: Deltas are scaled by ``alpha / rank``.
+        dropout: Of the deltas' input.
+        shared_rank: Rank of one more expert that every utterance runs; 0 leaves it out.
+        target_modules: Names of the linear layers that get experts.
+        assignment: Which experts an utterance trains: ``hard``, ``top_k`` or ``soft``.
+        top_k: Experts an utterance trains under ``top_k``.
+        pad: ``batch`` computes real frames only, ``30s`` the classical window.
+        language: Language of utterances whose manifest names none.
+        schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
+        num_warmup_steps: Steps of linear warm-up.
+        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation.
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        whisper_model: str = "v2",
+        rank: int = 16,
+        alpha: float = 32.0,
+        dropout: float = 0.05,
+        shared_rank: int = 0,
+        target_modules: tuple[str, ...] = ("q_proj", "v_proj"),
+        assignment: Assignment = "top_k",
+        top_k: int = 2,
+        pad: Pad = "batch",
+        language: str = "en",
+        schedule: Schedule = "constant",
+        num_warmup_steps: int = 0,
+        max_decoded_batches: int = 8,
+        optimizer: OptimizerCallable = _adamw,
+    ):
+        super().__init__()
+        self.save_hyperparameters(ignore="optimizer")
+        self.strict_loading = False  # checkpoints leave out the frozen backbone
+        self.optimizer = optimizer
+        config = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
+        self.experts = SpeechExperts(WhisperBackbone.load(whisper_model, pad, language), config)
+        self.wer = WordErrorRate()
+
+    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
+        """Mean cross-entropy a token, each utterance under the mixture that its soft label assigns."""
+        loss = self._loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Loss of the dev split, and WER of the first batches of it."""
+        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
+        if batch_idx < self.hparams["max_decoded_batches"]:
+            texts = self.experts.transcribe(
+                batch.waveforms_BL, batch.num_samples_B, batch.languages, self._gates(batch.soft_labels_BE)
+            )
+            self.wer.update(texts, batch.texts)
+            self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
+
+    def configure_optimizers(self) -> Any:
+        return scheduled(
+            self.optimizer(self.experts.expert_parameters()),
+            int(self.trainer.estimated_stepping_batches),
+            self.hparams["num_warmup_steps"],
+            self.hparams["schedule"],
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        drop_frozen(checkpoint, self)
+
+    def export(self, run: RunDir) -> None:
+        """Write all experts for the joint stage, and each as a peft folder."""
+        run.pretrained_experts_file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(self.experts.expert_state(), run.pretrained_experts_file)
+        save_adapters(self.experts, self.hparams["whisper_model"], run)
+
+    def _gates(self, soft_labels_BE: Tensor) -> Tensor:
+        return assigned_gates(soft_labels_BE, self.hparams["assignment"], self.hparams["top_k"])
+
+    def _loss(self, batch: SpeechBatch) -> Tensor:
+        return self.experts.loss(
+            batch.waveforms_BL,
+            batch.num_samples_B,
+            batch.texts,
+            batch.languages,
+            self._gates(batch.soft_labels_BE),
+        )

@@ -1,0 +1,1 @@
+"""Stage 3: a gate that gives an utterance's embedding its soft label."""

@@ -1,0 +1,54 @@
+"""The gate: from an utterance's embedding to a distribution over the experts."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Gate(nn.Module):
+    """Linear-ReLU-Linear on the standardised embedding.
+
+    Raw embeddings of Whisper differ in a few large dimensions that say nothing of the speaker, so each
+    dimension is brought to mean 0 and deviation 1 of the training embeddings first.
+
+    Args:
+        embedding_dim: D of the pooled embeddings.
+        num_experts: E.
+        hidden_dim: Width of the hidden layer.
+    """
+
+    mean_D: Tensor
+    std_D: Tensor
+
+    def __init__(self, embedding_dim: int, num_experts: int, hidden_dim: int = 512):
+        super().__init__()
+        self.register_buffer("mean_D", torch.zeros(embedding_dim))
+        self.register_buffer("std_D", torch.ones(embedding_dim))
+        self.hidden = nn.Linear(embedding_dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, num_experts)
+
+    def standardise(self, embeddings_ND: Tensor) -> None:
+        """Take mean and deviation from training embeddings; a constant dimension keeps deviation 1."""
+        self.mean_D.copy_(embeddings_ND.mean(dim=0))
+        std_D = embeddings_ND.std(dim=0, correction=0)
+        self.std_D.copy_(torch.where(std_D > 1e-6, std_D, torch.ones_like(std_D)))
+
+    def forward(self, embeddings_BD: Tensor) -> Tensor:
+        """``logits_BE``, float32 whatever the precision of the training."""
+        with torch.autocast(embeddings_BD.device.type, enabled=False):
+            standard_BD = (embeddings_BD.float() - self.mean_D) / self.std_D
+            return self.output(F.relu(self.hidden(standard_BD)))
+
+
+def soft_label_divergence(logits_BE: Tensor, soft_labels_BE: Tensor) -> Tensor:
+    """KL divergence of the gate from the soft labels, mean over the batch, in nats."""
+    return F.kl_div(logits_BE.float().log_softmax(dim=1), soft_labels_BE.float(), reduction="batchmean")
+
+
+def normalised_entropy(probs_BE: Tensor) -> Tensor:
+    """Entropy of each distribution over its greatest possible one: 0 is one expert, 1 is uniform; (B,)."""
+    num_experts = probs_BE.shape[1]
+    if num_experts == 1:
+        return torch.zeros_like(probs_BE[:, 0])
+    entropy_B = torch.special.entr(probs_BE.float()).sum(dim=1)
+    return entropy_B / torch.log(torch.tensor(float(num_experts)))

@@ -1,0 +1,1 @@
+"""Stage 5: gate and experts trained together into one recogniser."""

@@ -1,0 +1,95 @@
+"""MixtureASR: gate and experts as one recogniser."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from moe_lightning.backbone.whisper import Pad, WhisperBackbone
+from moe_lightning.embedding_store import Pooling
+from moe_lightning.errors import MissingInputError
+from moe_lightning.experts.gated_lora import ExpertConfig
+from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.gating.model import Gate
+from moe_lightning.json_files import read_json, write_json
+from moe_lightning.moe.routing import Routing, RoutingMode, dense_gates, route
+from moe_lightning.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """All that is needed to build a mixture before its weights are loaded."""
+
+    whisper_model: str
+    embedding_dim: int
+    experts: ExpertConfig
+    hidden_dim: int = 512
+    routing: RoutingMode = "top_k"
+    top_k: int = 2
+    pooling: Pooling = "mean"
+    pad: Pad = "batch"
+    language: str = "en"
+
+
+class MixtureASR(nn.Module):
+    """A speech recogniser in which every utterance runs its own mixture of experts.
+
+    The gate reads the utterance's embedding by the frozen base encoder: a cached one in training, a
+    fresh one for new audio.
+    """
+
+    def __init__(self, config: MixtureConfig):
+        super().__init__()
+        self.config = config
+        backbone = WhisperBackbone.load(config.whisper_model, config.pad, config.language)
+        self.experts = SpeechExperts(backbone, config.experts)
+        self.gate = Gate(config.embedding_dim, config.experts.num_experts, config.hidden_dim)
+
+    def route(self, embeddings_BD: Tensor) -> Routing:
+        """Experts of utterances, by their pooled embeddings."""
+        top_k = min(self.config.top_k, self.config.experts.num_experts)
+        return route(self.gate(embeddings_BD), self.config.routing, top_k)
+
+    def gates(self, embeddings_BD: Tensor) -> Tensor:
+        """``gate_BE`` of utterances, by their pooled embeddings."""
+        return dense_gates(self.route(embeddings_BD), self.config.experts.num_experts)
+
+    @torch.no_grad()
+    def transcribe(
+        self,
+        waveforms_BL: Tensor,
+        num_samples_B: Tensor,
+        languages: Sequence[str | None],
+        embeddings_BD: Tensor | None = None,
+    ) -> list[str]:
+        """Greedy transcripts of 16 kHz waveforms; without embeddings they are computed first."""
+        if embeddings_BD is None:
+            embeddings_BD = self.experts.embed(waveforms_BL, num_samples_B, self.config.pooling)
+        return self.experts.transcribe(waveforms_BL, num_samples_B, languages, self.gates(embeddings_BD))
+
+    def save(self, run: RunDir) -> None:
+        """Write weights and config to the run."""
+        run.mixture_file.parent.mkdir(parents=True, exist_ok=True)
+        gate = {f"gate.{name}": tensor.cpu().contiguous() for name, tensor in self.gate.state_dict().items()}
+        save_file(self.experts.expert_state() | gate, run.mixture_file)
+        write_json(run.mixture_config_file, asdict(self.config))
+
+    @classmethod
+    def load(cls, run: RunDir, device: str | torch.device = "cpu") -> "MixtureASR":
+        """The mixture of a finished run, ready to transcribe.
+
+        Raises:
+            MissingInputError: The run has no finished joint stage.
+        """
+        settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
+        settings["experts"]["target_modules"] = tuple(settings["experts"]["target_modules"])
+        mixture = cls(MixtureConfig(**{**settings, "experts": ExpertConfig(**settings["experts"])}))
+        if not run.mixture_file.exists():
+            raise MissingInputError(f"{run.mixture_file} is missing; run `moe-lightning pipeline` first")
+        state = load_file(run.mixture_file)
+        gate = {name.removeprefix("gate."): state.pop(name) for name in list(state) if name.startswith("gate.")}
+        mixture.gate.load_state_dict(gate)
+        mixture.experts.load_expert_state(state)
+        return mixture.eval().to(device)

@@ -1,0 +1,187 @@
+"""MoEASRModule: gate and experts trained together."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from safetensors.torch import load_file
+from torch import Tensor
+from torchmetrics.text import WordErrorRate
+
+from moe_lightning.backbone.whisper import Pad
+from moe_lightning.batch import SpeechBatch
+from moe_lightning.checkpointing import drop_frozen
+from moe_lightning.embedding_store import Pooling
+from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.experts.adapters import save_adapters
+from moe_lightning.experts.gated_lora import ExpertConfig
+from moe_lightning.gating.model import normalised_entropy
+from moe_lightning.json_files import write_json
+from moe_lightning.moe.balance import balance_loss
+from moe_lightning.moe.model import MixtureASR, MixtureConfig
+from moe_lightning.moe.routing import RoutingMode
+from moe_lightning.optimization import Schedule, scheduled
+from moe_lightning.run_dir import RunDir
+
+
+def _adamw(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.01)
+
+
+class MoEASRModule(LightningModule):
+    """Cross-entropy of the mixture plus the balance loss; starts from the trained gate and experts.
+
+    Args:
+        num_experts: Columns of the soft labels; comes from the clustering.
+        embedding_dim: Size of the embeddings; comes from their store.
+        pooling: How the embeddings were pooled; comes from their store.
+        run_dir: Where gate and experts of the stages before lie.
+        whisper_model: v2, v3, nano, a hub id or a folder.
+        rank: As the experts were pre-trained; so are alpha, dropout, shared_rank and target_modules.
+        hidden_dim: As the gate was trained.
+        routing: ``merge`` (all experts by the gate), ``top_k`` or ``hard``; the same in training and decoding.
+        top_k: Experts kept by ``top_k``.
+        balance_weight: Weight of the balance loss.
+        pad: ``batch`` computes real frames only, ``30s`` the classical window.
+        language: Language of utterances whose manifest names none.
+        schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
+        num_warmup_steps: Steps of linear warm-up.
+        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation.
+    """
+
+    def __init__(
+        self,
+        num_experts: int,
+        embedding_dim: int,
+        pooling: Pooling = "mean",
+        run_dir: str = "lightning_logs/full",
+        whisper_model: str = "v2",
+        rank: int = 16,
+        alpha: float = 32.0,
+        dropout: float = 0.05,
+        shared_rank: int = 0,
+        target_modules: tuple[str, ...] = ("q_proj", "v_proj"),
+        hidden_dim: int = 512,
+        routing: RoutingMode = "top_k",
+        top_k: int = 2,
+        balance_weight: float = 0.01,
+        pad: Pad = "batch",
+        language: str = "en",
+        schedule: Schedule = "constant",
+        num_warmup_steps: int = 0,
+        max_decoded_batches: int = 8,
+        optimizer: OptimizerCallable = _adamw,
+    ):
+        super().__init__()
+        self.save_hyperparameters(ignore="optimizer")
+        self.strict_loading = False  # checkpoints leave out the frozen backbone
+        self.optimizer = optimizer
+        experts = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
+        self.mixture = MixtureASR(
+            MixtureConfig(whisper_model, embedding_dim, experts, hidden_dim, routing, top_k, pooling, pad, language)
+        )
+        self.wer = WordErrorRate()
+        self._window: list[Tensor] = []
+
+    def setup(self, stage: str) -> None:
+        """Start from the stages before; a checkpoint that is resumed is loaded after this."""
+        if stage == "fit":
+            load_stages_before(self.mixture, RunDir(Path(self.hparams["run_dir"])))
+
+    def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
+        """Cross-entropy of the mixture; with the last micro-batch of a step, the balance of all of them."""
+        loss = self._loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        self._window.append(batch.embeddings_BD)
+        if self._ends_step(batch_idx):
+            balance = self._balance()
+            self.log("train/balance", balance, batch_size=len(batch.ids))
+            loss = loss + self.hparams["balance_weight"] * balance * self.trainer.accumulate_grad_batches
+        return loss
+
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
+        """Loss, entropy of the gate and agreement with the soft labels; WER of the first batches."""
+        logits_BE = self.mixture.gate(batch.embeddings_BD)
+        is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
+        values = {
+            "val/loss": self._loss(batch),
+            "val/gate_entropy": normalised_entropy(logits_BE.softmax(dim=1)).mean(),
+            "val/gate_agreement": is_same_B.float().mean(),
+        }
+        self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
+        if batch_idx < self.hparams["max_decoded_batches"]:
+            self.wer.update(self._transcribe(batch), batch.texts)
+            self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
+
+    def configure_optimizers(self) -> Any:
+        return scheduled(
+            self.optimizer([*self.mixture.experts.expert_parameters(), *self.mixture.gate.parameters()]),
+            int(self.trainer.estimated_stepping_batches),
+            self.hparams["num_warmup_steps"],
+            self.hparams["schedule"],
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        drop_frozen(checkpoint, self)
+
+    def export(self, run: RunDir) -> None:
+        """Write the mixture, its gate, its experts as peft folders, and the best scores."""
+        self.mixture.save(run)
+        torch.save(self.mixture.gate.state_dict(), run.joint_gate_file)
+        save_adapters(self.mixture.experts, self.hparams["whisper_model"], run)
+        callback = self.trainer.checkpoint_callback
+        best = getattr(callback, "best_model_score", None)
+        metrics = {name: round(float(value), 6) for name, value in self.trainer.callback_metrics.items()}
+        write_json(
+            run.best_file,
+            {
+                "monitor": getattr(callback, "monitor", None),
+                "best": None if best is None else round(float(best), 6),
+                "epochs": self.trainer.current_epoch,
+                "steps": self.trainer.global_step,
+                "last_epoch": metrics,
+            },
+        )
+
+    def _loss(self, batch: SpeechBatch) -> Tensor:
+        return self.mixture.experts.loss(
+            batch.waveforms_BL,
+            batch.num_samples_B,
+            batch.texts,
+            batch.languages,
+            self.mixture.gates(batch.embeddings_BD),
+        )
+
+    def _transcribe(self, batch: SpeechBatch) -> list[str]:
+        return self.mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, batch.embeddings_BD)
+
+    def _balance(self) -> Tensor:
+        """Of all utterances since the last optimizer step: the gate is small enough to run on them again."""
+        embeddings_BD = torch.cat(self._window)
+        self._window.clear()
+        return balance_loss(self.mixture.gate(embeddings_BD))
+
+    def _ends_step(self, batch_idx: int) -> bool:
+        return (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch
+
+
+def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
+    """Put the trained gate and the pre-trained experts of a run into a mixture.
+
+    Raises:
+        InputError: A stage has not finished, or its weights are of another size.
+    """
+    for file, stage in ((run.gate_file, "gating"), (run.pretrained_experts_file, "experts")):
+        if not file.exists():
+            raise MissingInputError(
+                f"{file} is missing; run `python -m moe_lightning.{stage} fit --config configs/{stage}.yaml` first"
+            )
+    try:
+        mixture.gate.load_state_dict(torch.load(run.gate_file, map_location="cpu", weights_only=True))
+        mixture.experts.load_expert_state(load_file(run.pretrained_experts_file))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"gate or experts of {run.path} do not fit the joint stage: {error}; give it the settings of theirs"
+        ) from error

@@ -1,0 +1,48 @@
+"""From the gate's logits to each utterance's share of the experts."""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+RoutingMode = Literal["merge", "top_k", "hard"]
+"""``merge``: all experts by the gate's softmax; ``top_k``: the K likeliest, renormalised; ``hard``: the likeliest."""
+
+
+class Routing(NamedTuple):
+    """The experts of each utterance, best first."""
+
+    weights_BK: Tensor
+    """Share of each kept expert; rows sum to 1."""
+    experts_BK: Tensor
+    """Their indices, int64."""
+
+
+def route(logits_BE: Tensor, mode: RoutingMode, top_k: int) -> Routing:
+    """Choose experts by the gate's logits.
+
+    Raises:
+        ValueError: The mode is unknown, or ``top_k`` is not in 1..E.
+    """
+    num_experts = logits_BE.shape[1]
+    if mode not in get_args(RoutingMode):
+        raise ValueError(f"routing must be one of {', '.join(get_args(RoutingMode))}, got {mode!r}")
+    if not 1 <= top_k <= num_experts:
+        raise ValueError(f"top_k must be in 1..{num_experts}, got {top_k}")
+    probs_BE = logits_BE.float().softmax(dim=1)
+    num_kept = {"merge": num_experts, "top_k": top_k, "hard": 1}[mode]
+    weights_BK, experts_BK = probs_BE.topk(num_kept, dim=1)
+    if mode == "hard":  # forward 1, backward the probability's gradient: the gate learns
+        return Routing(1.0 + weights_BK - weights_BK.detach(), experts_BK)
+    return Routing(weights_BK / weights_BK.sum(dim=1, keepdim=True), experts_BK)
+
+
+def dense_gates(routing: Routing, num_experts: int) -> Tensor:
+    """``gate_BE``: the weights at their experts' places, zero elsewhere."""
+    gate_BE = routing.weights_BK.new_zeros(len(routing.weights_BK), num_experts)
+    return gate_BE.scatter(1, routing.experts_BK, routing.weights_BK)
+
+
+def expert_counts(routing: Routing, num_experts: int) -> Tensor:
+    """Utterances whose best expert is each, (E,), float32."""
+    return torch.bincount(routing.experts_BK[:, 0], minlength=num_experts).float()

@@ -1,0 +1,58 @@
+"""What the trained stages read of a run: soft labels, and the embeddings that they were made of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.run_dir import RunDir
+from moe_lightning.soft_labels import SoftLabels
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Soft labels and embeddings of one corpus, checked against each other."""
+
+    soft_labels: SoftLabels
+    store: EmbeddingStore
+
+    def __post_init__(self) -> None:
+        self.store.of(self.soft_labels.ids)  # an utterance without an embedding is an error now, not at batch 1000
+
+    @classmethod
+    def load(cls, run: RunDir, whisper_model: str, soft_labels_file: str | None = None) -> "RunInputs":
+        """Read a run's files.
+
+        Args:
+            whisper_model: The model that the embeddings must be of.
+            soft_labels_file: Which soft labels, where the run has several.
+
+        Raises:
+            InputError: A stage before has not finished, or worked with another model.
+        """
+        labels_file = (
+            Path(soft_labels_file)
+            if soft_labels_file
+            else _only(run.all_soft_labels_files(), "cluster", "--data.soft_labels_file")
+        )
+        store = EmbeddingStore.load(_only(run.embedding_dirs(), "embed", "another --run_dir"))
+        check_model(store, whisper_model)
+        return cls(SoftLabels.load(labels_file), store)
+
+
+def check_model(store: EmbeddingStore, whisper_model: str) -> None:
+    """Raise an InputError when the embeddings are of another model than the one asked for."""
+    if store.info and store.info.whisper_model != whisper_model:
+        raise InputError(
+            f"the embeddings are of the model {store.info.whisper_model!r}, the model asked for is {whisper_model!r};"
+            f" run `moe-lightning embed --whisper-model {whisper_model}` in another --run-dir, or ask for"
+            f" {store.info.whisper_model!r}"
+        )
+
+
+def _only(paths: list[Path], command: str, choose_by: str) -> Path:
+    if not paths:
+        raise MissingInputError(f"the run has no output of `moe-lightning {command}` yet; run it first")
+    if len(paths) > 1:
+        raise InputError(f"the run has several: {', '.join(map(str, paths))}; choose one with {choose_by}")
+    return paths[0]

@@ -1,0 +1,98 @@
+"""SpeechDataModule: audio and transcripts with soft labels, for the stages experts and moe."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from moe_lightning.corpus.batches import AudioItem
+from moe_lightning.corpus.loader import ResumableLoader
+from moe_lightning.run_dir import RunDir
+from moe_lightning.run_inputs import RunInputs
+from moe_lightning.speech_loaders import SpeechLoaders
+
+
+class SpeechDataModule(LightningDataModule):
+    """Train and dev utterances of a run.
+
+    Args:
+        run_dir: Folder of the run, with manifests, embeddings and soft labels.
+        whisper_model: The model that the embeddings must be of.
+        batch_size: Utterances of a step on one device.
+        num_workers: Processes that read audio.
+        percent: Share of the train split that is used.
+        soft_labels_file: Which soft labels, where the run has several.
+        seed: Of the order of utterances.
+    """
+
+    def __init__(
+        self,
+        run_dir: str = "lightning_logs/full",
+        whisper_model: str = "v2",
+        batch_size: int = 4,
+        num_workers: int = 2,
+        percent: float = 100.0,
+        soft_labels_file: str | None = None,
+        seed: int = 42,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self._train_loader: ResumableLoader | None = None
+        self._resumed_state: Any = None
+
+    @cached_property
+    def inputs(self) -> RunInputs:
+        """Soft labels and embeddings, read once."""
+        return RunInputs.load(
+            RunDir(Path(self.hparams["run_dir"])), self.hparams["whisper_model"], self.hparams["soft_labels_file"]
+        )
+
+    @property
+    def num_experts(self) -> int:
+        """Columns of the soft labels."""
+        return self.inputs.soft_labels.num_experts
+
+    @property
+    def embedding_dim(self) -> int:
+        return int(self.inputs.store.embeddings_ND.shape[1])
+
+    @property
+    def pooling(self) -> str:
+        """How the embeddings were pooled; those of new audio must be too."""
+        return self.inputs.store.info.pooling if self.inputs.store.info else "mean"
+
+    @property
+    def loaders(self) -> SpeechLoaders:
+        return SpeechLoaders(
+            run=RunDir(Path(self.hparams["run_dir"])),
+            inputs=self.inputs,
+            batch_size=self.hparams["batch_size"],
+            num_workers=self.hparams["num_workers"],
+            seed=self.hparams["seed"],
+            percent=self.hparams["percent"],
+        )
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Batches of the train split; goes on where a checkpoint stood."""
+        assert self.trainer is not None
+        self._train_loader = self.loaders.train(self.trainer.global_rank, self.trainer.world_size)
+        if self._resumed_state:
+            self._train_loader.load_state_dict(self._resumed_state)
+        return self._train_loader
+
+    def val_dataloader(self) -> DataLoader[AudioItem]:
+        assert self.trainer is not None
+        return self.loaders.fixed("dev", self.trainer.global_rank, self.trainer.world_size)
+
+    def test_dataloader(self) -> DataLoader[AudioItem]:
+        assert self.trainer is not None
+        return self.loaders.fixed("test", self.trainer.global_rank, self.trainer.world_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the train split stands."""
+        return dict(self._train_loader.state_dict()) if self._train_loader else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed_state = state_dict or None

@@ -1,0 +1,93 @@
+"""Loaders of audio with soft labels and embeddings, for the stages that train on speech."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from moe_lightning.batch import SpeechBatch
+from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
+from moe_lightning.corpus.loader import ResumableLoader
+from moe_lightning.run_dir import RunDir
+from moe_lightning.run_inputs import RunInputs
+
+
+@dataclass(frozen=True)
+class SpeechLoaders:
+    """Makes the loaders of a run's splits.
+
+    Args:
+        batch_size: Utterances of a batch on one device.
+        num_workers: Processes that read audio; 0 reads in the training process.
+        seed: Of the order of utterances.
+        percent: Share of the train split that is used, chosen by seed.
+    """
+
+    run: RunDir
+    inputs: RunInputs
+    batch_size: int
+    num_workers: int = 0
+    seed: int = 42
+    percent: float = 100.0
+
+    def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
+        """Batches of the train split, an order of its own every epoch."""
+        utterances = _share(read_manifest(self.run.manifest_file("train")), self.percent, self.seed)
+        return ResumableLoader(
+            AudioDataset(utterances),
+            self._plan(utterances),
+            self._collate(utterances),
+            num_workers=self.num_workers,
+            rank=rank,
+            num_ranks=num_ranks,
+        )
+
+    def fixed(self, split: str, rank: int = 0, num_ranks: int = 1) -> DataLoader[AudioItem]:
+        """Batches of a split to be scored, each utterance once over all ranks."""
+        utterances = read_manifest(self.run.manifest_file(split))
+        return DataLoader(
+            AudioDataset(utterances),
+            batch_sampler=self._plan(utterances).epoch(0, rank, num_ranks),
+            num_workers=self.num_workers,
+            collate_fn=self._collate(utterances),
+        )
+
+    def _plan(self, utterances: Sequence[Utterance]) -> BatchPlan:
+        return BatchPlan([utterance.duration for utterance in utterances], self.batch_size, self.seed)
+
+    def _collate(self, utterances: Sequence[Utterance]) -> "SpeechCollate":
+        ids = [utterance.id for utterance in utterances]
+        return SpeechCollate(self.inputs.soft_labels.of(ids), self.inputs.store.of(ids))
+
+
+@dataclass(frozen=True)
+class SpeechCollate:
+    """Items of a dataset -> one padded batch with their rows of the soft labels and embeddings."""
+
+    soft_labels_NE: np.ndarray
+    embeddings_ND: np.ndarray
+
+    def __call__(self, items: list[AudioItem]) -> SpeechBatch:
+        rows = [item.row for item in items]
+        waveforms = pad_waveforms([item.waveform_L for item in items])
+        return SpeechBatch(
+            ids=[item.id for item in items],
+            waveforms_BL=waveforms.waveforms_BL,
+            num_samples_B=waveforms.num_samples_B,
+            texts=[item.text for item in items],
+            languages=[item.language for item in items],
+            soft_labels_BE=torch.from_numpy(self.soft_labels_NE[rows]),
+            embeddings_BD=torch.from_numpy(self.embeddings_ND[rows]),
+        )
+
+
+def _share(utterances: list[Utterance], percent: float, seed: int) -> list[Utterance]:
+    """A seeded share of the utterances, at least one, in their order."""
+    if not 0 < percent <= 100:
+        raise ValueError(f"percent must be in (0, 100], got {percent}")
+    num_kept = max(1, round(len(utterances) * percent / 100))
+    rows = np.random.default_rng(seed).permutation(len(utterances))[:num_kept]
+    return [utterances[row] for row in sorted(rows)]

@@ -1,0 +1,209 @@
+"""What a finished stage was made with, so that a second run skips it or says what changed.
+
+A stage's settings are its command line: the YAML files it names, overlaid by its flags. They are
+written to ``stage.json.partial`` when the stage starts, and to ``stage.json`` when all its files are
+there. Knobs of speed, memory and logging are recorded too, but a change of them makes nothing stale.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from moe_lightning import __version__
+from moe_lightning.errors import InputError, MissingInputError, StaleStageError
+from moe_lightning.json_files import read_json, write_json
+from moe_lightning.run_dir import RunDir, Stage
+
+Settings = dict[str, Any]
+
+INPUTS: dict[Stage, tuple[Stage, ...]] = {
+    "corpus": (),
+    "embedding": ("corpus",),
+    "clustering": ("embedding",),
+    "gating": ("clustering",),
+    "experts": ("clustering",),
+    "moe": ("gating", "experts"),
+    "evaluation": ("moe",),
+}
+"""The stages whose files a stage reads."""
+
+_KNOBS = {
+    "accelerator",
+    "accumulate_grad_batches",
+    "batch_size",
+    "callbacks",
+    "devices",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "log_every_n_steps",
+    "logger",
+    "no_plot",
+    "num_nodes",
+    "num_workers",
+    "plot",
+    "precision",
+    "profiler",
+    "strategy",
+    "weights_only",
+}
+"""Last words of the settings whose change makes nothing stale."""
+_NOT_SETTINGS = {"config", "ckpt_path", "run_dir", "output_dir", "embedding_dir", "print_config", "help"}
+
+
+def command_settings(arguments: Sequence[str]) -> Settings:
+    """Settings of a command line: ``--config`` files in their order, overlaid by the other flags.
+
+    >>> command_settings(["fit", "--seed", "1", "--trainer.max_epochs=2", "--max-utterances", "10", "5", "5"])
+    {'seed': 1, 'trainer.max_epochs': 2, 'max_utterances': [10, 5, 5]}
+    """
+    from_files: Settings = {}
+    flags: Settings = {}
+    for name, values in _flags(arguments):
+        if name == "config":
+            from_files.update(_flat(_read_yaml(Path(values[0]))))
+        elif name not in _NOT_SETTINGS:
+            parsed = [yaml.safe_load(value) for value in values]
+            flags[name] = True if not parsed else parsed[0] if len(parsed) == 1 else parsed
+    return {name: value for name, value in {**from_files, **flags}.items() if name not in _NOT_SETTINGS}
+
+
+def is_finished(run: RunDir, stage: Stage, settings: Settings) -> bool:
+    """Whether the stage is there, whole, and made with these settings from these inputs.
+
+    Raises:
+        StaleStageError: It is there, finished or begun, but with other settings or inputs.
+    """
+    finished, begun = run.record_file(stage), _partial(run, stage)
+    for file in (finished, begun):
+        if file.exists():
+            _check_unchanged(run, stage, read_json(file, f"moe-lightning {stage}"), settings)
+    return finished.exists()
+
+
+def check_inputs(run: RunDir, stage: Stage) -> None:
+    """Raise a MissingInputError when a stage that this one reads has not finished."""
+    for name in INPUTS[stage]:
+        if not run.record_file(name).exists():
+            raise MissingInputError(
+                f"{run.record_file(name)} is missing: the stage {name} of this run has not finished; run"
+                f" `python -m moe_lightning.{name}` or `moe-lightning pipeline` first"
+            )
+
+
+@contextmanager
+def recorded_stage(run: RunDir, stage: Stage, settings: Settings) -> Iterator[bool]:
+    """Around a stage's work: yields whether there is anything to do, and records it once it is done.
+
+    An exception leaves the record unfinished, so that the next run goes on where this one stopped.
+    """
+    if not _is_first_process():
+        yield True
+        return
+    if is_finished(run, stage, settings):
+        print(f"{stage}: finished before with the same settings; nothing to do ({run.stage_dir(stage)})")
+        yield False
+        return
+    check_inputs(run, stage)
+    started = time.time()
+    record = {
+        "stage": stage,
+        "settings": settings,
+        "inputs": _input_hashes(run, stage),
+        "hash": _hash(settings, _input_hashes(run, stage)),
+        "version": __version__,
+        "python": platform.python_version(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+    }
+    write_json(_partial(run, stage), record)
+    yield True
+    write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
+    os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
+
+
+def _is_first_process() -> bool:
+    """Of all ranks, one keeps the record; the launchers tell a process its rank in the environment."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or "0"
+    return rank == "0"
+
+
+def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings: Settings) -> None:
+    if record.get("hash") == _hash(settings, _input_hashes(run, stage)):
+        return
+    way_out = f"choose another --run-dir, or remove {run.stage_dir(stage)} (and the stages after it) to make it again"
+    then, now = _hashed(record.get("settings", {})), _hashed(settings)
+    changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    if changed:
+        words = ", ".join(f"{name} was {then.get(name)}, now {now.get(name)}" for name in changed)
+        raise StaleStageError(f"the stage {stage} in {run.path} was made with other settings: {words}; {way_out}")
+    inputs = _input_hashes(run, stage)
+    other = [name for name, value in record.get("inputs", {}).items() if inputs.get(name) != value]
+    raise StaleStageError(f"the stage {stage} in {run.path} was made from another {' and '.join(other)}; {way_out}")
+
+
+def _partial(run: RunDir, stage: Stage) -> Path:
+    file = run.record_file(stage)
+    return file.with_name(file.name + ".begun")
+
+
+def _input_hashes(run: RunDir, stage: Stage) -> dict[str, str]:
+    records = {name: run.record_file(name) for name in INPUTS[stage]}
+    return {
+        name: read_json(file, f"moe-lightning {name}").get("hash", "")
+        for name, file in records.items()
+        if file.exists()
+    }
+
+
+def _hashed(settings: Settings) -> Settings:
+    return {name: value for name, value in settings.items() if not _KNOBS & set(name.split("."))}
+
+
+def _hash(settings: Settings, inputs: dict[str, str]) -> str:
+    text = json.dumps([_hashed(settings), inputs], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Name (dots and underscores) and values of each ``--flag``; what stands before the first is dropped."""
+    name, values = "", []  # type: str, list[str]
+    for argument in arguments:
+        is_flag = argument.startswith("--") and len(argument) > 2
+        if not is_flag:
+            values.append(argument)
+            continue
+        if name:
+            yield name, values
+        name, _, value = argument[2:].partition("=")
+        name, values = name.replace("-", "_"), [value] if value else []
+    if name:
+        yield name, values
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingInputError(f"the config file {path} is missing") from None
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is no YAML ({error})") from error
+    if not isinstance(contents, dict):
+        raise InputError(f"{path} must be a mapping of settings to values")
+    return contents
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Settings:
+    flat: Settings = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}".replace("-", "_")] = value
+    return flat
