@@ -1,0 +1,106 @@
+"""Command line of the clustering stage."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from moe_lightning.clustering.settings import ALGORITHMS, TREE_ALGORITHMS, ClusteringSettings, HdbscanOptions
+from moe_lightning.errors import CommandParser
+
+_HDBSCAN_NAMES = tuple(option.name for option in fields(HdbscanOptions))
+
+
+def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[str]]:
+    """Settings of the command line, and warnings about flags that have no effect.
+
+    Raises:
+        InputError: An unknown flag or a value out of its range.
+    """
+    args = vars(build_parser().parse_args(argv))
+    asked = {name: args.pop(name) for name in _HDBSCAN_NAMES}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    settings = ClusteringSettings(**args, hdbscan=HdbscanOptions(**asked))
+    if settings.algorithm == "hdbscan" or not asked:
+        return settings, []
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+    return settings, [f"{flags} has no effect with --algorithm {settings.algorithm}: only HDBSCAN reads it"]
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        prog="moe-lightning cluster",
+        description="Cluster utterance embeddings: hard labels, soft labels, a plot, a clusterer for new audio.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
+    )
+    _add_main_flags(parser)
+    _add_soft_label_flags(parser)
+    _add_hdbscan_flags(parser)
+    return parser
+
+
+def _add_main_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--embedding-dir", type=Path, required=True, metavar="DIR", help="store that `moe-lightning embed` wrote")
+    add("--output-dir", type=Path, required=True, metavar="DIR", help="where the labels go; <run>/clustered for a run")
+    add("--algorithm", choices=ALGORITHMS, default="hdbscan", help="default hdbscan")
+    add("--num-experts", type=int, default=8, metavar="E", help="clusters of spectral, most of hdbscan; default 8")
+    add(
+        "--pooling",
+        choices=("mean", "flatten", "none"),
+        default="mean",
+        help="of stored frames; default mean",
+    )
+    add(
+        "--standardise",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="each dimension to mean 0, deviation 1 of the train split; default on",
+    )
+    add("--reduce", choices=("none", "pca", "umap"), default="pca", help="before clustering; default pca")
+    add("--reduce-dim", type=int, default=50, metavar="R", help="dimensions left; default 50")
+    add("--plot", choices=("umap", "pca", "none"), default="umap", help="layout of the scatter; default umap")
+    add("--seed", type=int, default=42, help="default 42")
+
+
+def _add_soft_label_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("soft labels").add_argument
+    add(
+        "--temperature",
+        type=_temperature,
+        default=None,
+        metavar="auto|T",
+        help="lower is sharper; auto (default) meets --target-entropy, 1.0 is the guide's",
+    )
+    add(
+        "--target-entropy",
+        type=float,
+        default=0.4,
+        metavar="H",
+        help="mean entropy over log(E) that auto aims at; default 0.4, at 8 experts as spread as 2.3 equal ones",
+    )
+    add(
+        "--noise",
+        choices=("drop", "nearest", "uniform"),
+        default="drop",
+        help="where HDBSCAN's noise mass goes: dropped, the row renormalised (default; a row of noise alone goes to"
+        " the nearest centroids), to the nearest centroids, or evenly",
+    )
+
+
+def _add_hdbscan_flags(parser: argparse.ArgumentParser) -> None:
+    """None is "not given", so that a flag without effect can be told; the defaults are `HdbscanOptions`'."""
+    add = parser.add_argument_group("only with --algorithm hdbscan").add_argument
+    add("--min-clusters", type=int, metavar="C", help="accept a fit with at least so many clusters; default 8")
+    add("--min-cluster-size", type=int, metavar="S", help="where the search starts, one less a retry; default 5")
+    add("--max-retries", type=int, metavar="N", help="retries of the search; default 5")
+    add("--min-samples", type=int, metavar="N", help="passed on; default: the min_cluster_size of the try")
+    add("--metric", help="passed on, and cosine; default euclidean")
+    add("--allow-single-cluster", action="store_true", default=None, help="passed on")
+    add("--hdbscan-algorithm", choices=TREE_ALGORITHMS, help="passed on; default best")
+    add("--no-reduce-experts", action="store_true", default=None, help="too few clusters is an error")
+    add("--min-experts", type=int, metavar="E", help="never fewer experts than this; default 2")
+
+
+def _temperature(text: str) -> float | None:
+    return None if text == "auto" else float(text)

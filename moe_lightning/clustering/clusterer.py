@@ -1,0 +1,138 @@
+"""A fitted clustering that labels embeddings it has not seen."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from moe_lightning.clustering.features import FeatureSpace
+from moe_lightning.clustering.memberships import cosines, place_noise, softmax
+from moe_lightning.clustering.neighbours import Neighbours
+from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.json_files import read_json, write_json
+
+CONFIG_FILE = "clusterer.json"
+ARRAYS_FILE = "clusterer.safetensors"
+_MADE_BY = "moe-lightning cluster"
+
+
+class Prediction(NamedTuple):
+    """Labels of some embeddings."""
+
+    labels_N: np.ndarray
+    """Hard labels, int64; -1 is noise."""
+    probs_NE: np.ndarray
+    """Soft labels, float32; rows sum to 1."""
+
+
+@dataclass(frozen=True)
+class Clusterer:
+    """Everything that labelling new audio needs; saved as JSON and safetensors."""
+
+    space: FeatureSpace
+    centroids_ER: np.ndarray
+    labelled: Neighbours
+    """Training points, each with its hard label (one-hot, noise as the last column) and, if the algorithm
+    has memberships of its own, those: (N, E + 1) or (N, E + 1 + E)."""
+    temperature: float
+    """Of the softmax over cosines or, where the algorithm has memberships, over their logarithms."""
+    noise: str = "drop"
+    noise_temperature: float = 1.0
+    """Of the softmax over cosines that noise takes, where the algorithm has memberships."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """Algorithm, settings and figures of the fit, for people."""
+
+    @property
+    def num_experts(self) -> int:
+        return len(self.centroids_ER)
+
+    def soft_labels(self, embeddings_ND: np.ndarray) -> np.ndarray:
+        """``probs_NE``, float32; rows sum to 1.
+
+        Raises:
+            InputError: Embeddings of another size, or values that are not finite.
+        """
+        return self.predict(embeddings_ND).probs_NE
+
+    def predict(self, embeddings_ND: np.ndarray) -> Prediction:
+        """Hard and soft labels; the embeddings that it was fitted on get their own back.
+
+        A hard label is the vote of the nearest training points. A soft label is the softmax over cosines to
+        the centroids or, where the algorithm has memberships, what the neighbours' mean of them comes to.
+        """
+        points_NR = self.space.transform(embeddings_ND)
+        said_NV = self.labelled.average(points_NR)
+        votes_NC, memberships_NE = np.split(said_NV, [self.num_experts + 1], axis=1)
+        labels_N = np.where(votes_NC.argmax(axis=1) == self.num_experts, -1, votes_NC.argmax(axis=1))
+        has_memberships = memberships_NE.shape[1] > 0
+        cosine_temperature = self.noise_temperature if has_memberships else self.temperature
+        probs_NE = softmax(cosines(points_NR, self.centroids_ER), cosine_temperature)
+        if has_memberships:
+            probs_NE = place_noise(memberships_NE, probs_NE, self.noise, self.temperature)
+        return Prediction(labels_N.astype(np.int64), probs_NE.astype(np.float32))
+
+    def save(self, folder: Path) -> None:
+        """Write ``clusterer.safetensors`` and, last, ``clusterer.json``."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{ARRAYS_FILE}.partial"
+        save_file({name: np.ascontiguousarray(array) for name, array in self._arrays().items()}, partial)
+        partial.replace(folder / ARRAYS_FILE)
+        read_back = {
+            "num_experts": self.num_experts,
+            "temperature": self.temperature,
+            "noise": self.noise,
+            "noise_temperature": self.noise_temperature,
+            "unit_length": self.space.unit_length,
+        }
+        write_json(folder / CONFIG_FILE, {**self.info, **read_back})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Clusterer":
+        """Read what `save` wrote.
+
+        Raises:
+            MissingInputError: The folder holds no clusterer.
+            InputError: A file of it is cut off or of another format.
+        """
+        config = read_json(folder / CONFIG_FILE, _MADE_BY)
+        arrays = _read_arrays(folder / ARRAYS_FILE)
+        try:
+            umap = Neighbours(arrays["umap_rows_ND"], arrays["umap_points_NR"]) if "umap_rows_ND" in arrays else None
+            space = FeatureSpace(
+                arrays["mean_D"], arrays["scale_D"], arrays.get("components_RD"), umap, config["unit_length"]
+            )
+            labelled = Neighbours(arrays["points_NR"], arrays["labels_NV"])
+            temperatures = {name: config[name] for name in ("temperature", "noise_temperature")}
+            return cls(space, arrays["centroids_ER"], labelled, noise=config["noise"], info=config, **temperatures)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder} lacks {error} of a clusterer; run `{_MADE_BY}` again") from error
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {
+            "mean_D": self.space.mean_D,
+            "scale_D": self.space.scale_D,
+            "centroids_ER": self.centroids_ER,
+            "points_NR": self.labelled.rows_NR,
+            "labels_NV": self.labelled.values_NV,
+        }
+        if self.space.components_RD is not None:
+            arrays["components_RD"] = self.space.components_RD
+        if self.space.umap is not None:
+            arrays["umap_rows_ND"] = self.space.umap.rows_NR
+            arrays["umap_points_NR"] = self.space.umap.values_NV
+        return arrays
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} is missing; run `{_MADE_BY}` first") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}); run `{_MADE_BY}` again") from error

@@ -1,0 +1,141 @@
+"""From stored embeddings to the space that is clustered: pooled, standardised, reduced.
+
+Everything is learned from the training rows and kept, so that a new embedding goes the same way.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_lightning.clustering.neighbours import Neighbours
+from moe_lightning.errors import InputError
+
+
+def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:
+    """One vector an utterance.
+
+    Args:
+        embeddings: (N, D) if the store is pooled already: returned as it is; (N, T, D) if it holds frames.
+        pooling: ``mean`` over T, ``flatten`` to T * D, ``none`` for a store that is pooled.
+    """
+    if embeddings.ndim == 2:
+        return embeddings
+    if embeddings.ndim != 3:
+        raise InputError(f"embeddings must have the shape (N, D) or (N, T, D), got {embeddings.shape}")
+    if pooling == "none":
+        raise InputError(f"--pooling none needs one vector an utterance, the store holds {embeddings.shape[1:]} each")
+    return embeddings.mean(axis=1) if pooling == "mean" else embeddings.reshape(len(embeddings), -1)
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Standardisation and reduction, as learned from the training rows."""
+
+    mean_D: np.ndarray
+    scale_D: np.ndarray
+    """Zero where a dimension is constant in training, which takes it out."""
+    components_RD: np.ndarray | None = None
+    """Principal directions; None without PCA."""
+    umap: Neighbours | None = None
+    """Training rows before UMAP, with their coordinates after it; None without UMAP."""
+    unit_length: bool = False
+    """Rows are divided by their length at the end (cosine as a Euclidean distance)."""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def transform(self, embeddings_ND: np.ndarray) -> np.ndarray:
+        """Rows in the clustered space, (N, R) float64.
+
+        With UMAP a row lands at the distance-weighted mean of its nearest training rows' coordinates
+        (where umap-learn's own transform starts from); a training row lands on its own coordinates.
+
+        Raises:
+            InputError: Another size than the training rows', or values that are not finite.
+        """
+        check_embeddings(embeddings_ND, self.mean_D.size)
+        rows = (embeddings_ND.astype(np.float64) - self.mean_D) * self.scale_D
+        if self.components_RD is not None:
+            rows = rows @ self.components_RD.T
+        if self.umap is not None:
+            rows = self.umap.average(rows)
+        return unit_rows(rows) if self.unit_length else rows
+
+
+class FittedSpace(NamedTuple):
+    """A feature space, and its training rows in it."""
+
+    space: FeatureSpace
+    points_NR: np.ndarray
+
+
+def fit_features(
+    embeddings_ND: np.ndarray,
+    *,
+    standardise: bool = True,
+    reduce: str = "pca",
+    reduce_dim: int = 50,
+    unit_length: bool = False,
+    seed: int = 42,
+) -> FittedSpace:
+    """Learn the space from training rows; dimensions that they cannot fill are left out, with a note."""
+    check_embeddings(embeddings_ND)
+    rows_ND = embeddings_ND.astype(np.float64)
+    is_centred = standardise or reduce == "pca"  # cosines of raw embeddings are about the true origin
+    mean_D = rows_ND.mean(axis=0) if is_centred else np.zeros(rows_ND.shape[1])
+    scale_D = _inverse_deviation(rows_ND, mean_D) if standardise else np.ones_like(mean_D)
+    notes: list[str] = []
+    dim = _affordable_dim(reduce, reduce_dim, rows_ND.shape, notes)
+    rows_ND = (rows_ND - mean_D) * scale_D
+    components_RD = _principal_directions(rows_ND, dim, seed) if reduce == "pca" else None
+    umap = Neighbours(rows_ND, _umap(rows_ND, dim, seed)) if reduce == "umap" else None
+    space = FeatureSpace(mean_D, scale_D, components_RD, umap, unit_length, tuple(notes))
+    return FittedSpace(space, space.transform(embeddings_ND))
+
+
+def check_embeddings(embeddings_ND: np.ndarray, dim: int | None = None) -> None:
+    """Refuse what is no matrix of finite numbers, ``dim`` wide if given."""
+    if embeddings_ND.ndim != 2 or 0 in embeddings_ND.shape:
+        raise InputError(f"embeddings must have the shape (N, D) with N and D at least 1, got {embeddings_ND.shape}")
+    if dim is not None and embeddings_ND.shape[1] != dim:
+        raise InputError(f"the clustering was made on embeddings of size {dim}, got {embeddings_ND.shape[1]}")
+    is_bad_N = ~np.isfinite(embeddings_ND).all(axis=1)
+    if is_bad_N.any():
+        raise InputError(
+            f"{is_bad_N.sum()} of {len(is_bad_N)} embeddings hold NaN or infinity, first row {is_bad_N.argmax()};"
+            " make them again with `moe-lightning embed`"
+        )
+
+
+def unit_rows(rows_ND: np.ndarray) -> np.ndarray:
+    """Rows divided by their length; a row of zeros stays."""
+    lengths_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    return np.divide(rows_ND, lengths_N, out=np.zeros_like(rows_ND), where=lengths_N > 0)
+
+
+def _inverse_deviation(rows_ND: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
+    deviation_D = rows_ND.std(axis=0)
+    varies_D = deviation_D > 1e-6 * (np.abs(mean_D) + 1e-12)  # less is the rounding of float32
+    return np.divide(1.0, deviation_D, out=np.zeros_like(deviation_D), where=varies_D)
+
+
+def _affordable_dim(reduce: str, reduce_dim: int, shape: tuple[int, ...], notes: list[str]) -> int:
+    # UMAP's spectral start needs two rows more than dimensions
+    most = max(1, min(shape) if reduce == "pca" else min(shape[0] - 2, shape[1]))
+    if reduce == "none" or reduce_dim <= most:
+        return reduce_dim
+    notes.append(f"--reduce-dim {reduce_dim} lowered to {most}: the train split has {shape[0]} rows of size {shape[1]}")
+    return most
+
+
+def _principal_directions(rows_ND: np.ndarray, dim: int, seed: int) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    if not rows_ND.any():
+        return np.eye(dim, rows_ND.shape[1])
+    return PCA(dim, random_state=seed).fit(rows_ND).components_
+
+
+def _umap(rows_ND: np.ndarray, dim: int, seed: int) -> np.ndarray:
+    from moe_lightning.clustering.umap_layout import umap_layout
+
+    return umap_layout(rows_ND, dim, seed)

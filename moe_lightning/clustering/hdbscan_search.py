@@ -1,0 +1,83 @@
+"""HDBSCAN with a wanted number of experts: search, shrink, merge, fall back."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from moe_lightning.clustering.hdbscan_memberships import HdbscanFit, fit_hdbscan
+from moe_lightning.clustering.memberships import centroids_of
+from moe_lightning.clustering.partition import Partition
+from moe_lightning.clustering.settings import HdbscanOptions
+from moe_lightning.clustering.spectral import spectral_partition
+from moe_lightning.errors import InputError
+
+
+def hdbscan_partition(points_NR: np.ndarray, num_experts: int, seed: int, options: HdbscanOptions) -> Partition:
+    """At most ``num_experts`` clusters, and at least ``options.min_experts``.
+
+    Too few clusters after the search: as many experts as clusters, or an error with ``no_reduce_experts``.
+    Fewer than ``min_experts``, or none at all: spectral clustering, and a note. More than ``num_experts``:
+    the nearest are merged.
+
+    Raises:
+        InputError: ``no_reduce_experts``, and too few clusters.
+    """
+    fit, min_cluster_size = search(points_NR, options)
+    found = f"HDBSCAN found {fit.num_clusters} clusters (min_cluster_size {min_cluster_size})"
+    wanted = max(options.min_clusters, num_experts)
+    if options.no_reduce_experts and fit.num_clusters < wanted:
+        raise InputError(f"{found}, --no-reduce-experts wants {wanted}; lower --min-clusters or --num-experts")
+    if fit.num_clusters < options.min_experts or fit.num_clusters == 0:
+        return _fallback(points_NR, num_experts, seed, options, found, fit.num_clusters)
+    partition = Partition("hdbscan", fit.labels_N, fit.memberships_NC, (found,))
+    if fit.num_clusters > num_experts:
+        return merge_clusters(points_NR, partition, max(num_experts, options.min_experts))
+    if fit.num_clusters < num_experts:
+        return replace(partition, notes=(f"{found}: {fit.num_clusters} experts instead of {num_experts}",))
+    return partition
+
+
+def search(points_NR: np.ndarray, options: HdbscanOptions) -> tuple[HdbscanFit, int]:
+    """The first fit with ``min_clusters`` clusters as min_cluster_size falls; else the one with most."""
+    best: tuple[HdbscanFit, int] | None = None
+    for retry in range(options.max_retries + 1):
+        min_cluster_size = options.min_cluster_size - retry
+        if min_cluster_size < 2:
+            break
+        fit = fit_hdbscan(points_NR, min_cluster_size, options)
+        if best is None or fit.num_clusters > best[0].num_clusters:
+            best = fit, min_cluster_size
+        if fit.num_clusters >= options.min_clusters:
+            break
+    assert best is not None, "min_cluster_size is at least 2"
+    return best
+
+
+def merge_clusters(points_NR: np.ndarray, partition: Partition, num_experts: int) -> Partition:
+    """Join the clusters of the nearest centroids until ``num_experts`` are left; their probabilities add up."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    assert partition.memberships_NE is not None, "only HDBSCAN finds more clusters than wanted"
+    if partition.num_experts <= num_experts:
+        return partition
+    centroids_CR = centroids_of(points_NR, partition.labels_N, partition.num_experts)
+    if num_experts == 1:
+        expert_C = np.zeros(len(centroids_CR), dtype=np.int64)
+    else:
+        expert_C = AgglomerativeClustering(num_experts).fit_predict(centroids_CR)
+    return Partition(
+        partition.algorithm,
+        np.append(expert_C, -1)[partition.labels_N],
+        partition.memberships_NE @ np.eye(num_experts)[expert_C],
+        (*partition.notes, f"the nearest of {partition.num_experts} clusters were merged into {num_experts}"),
+    )
+
+
+def _fallback(
+    points_NR: np.ndarray, num_experts: int, seed: int, options: HdbscanOptions, found: str, num_clusters: int
+) -> Partition:
+    wanted = num_clusters or min(num_experts, len(points_NR))  # none at all: nothing to shrink to
+    num_experts = min(max(options.min_experts, wanted), len(points_NR))
+    partition = spectral_partition(points_NR, num_experts, seed)
+    note = f"{found}: spectral clustering into {num_experts} took its place"
+    return replace(partition, notes=(note, *partition.notes))

@@ -1,0 +1,84 @@
+"""Soft labels from geometry: cosine to the centroids, a temperature, and a place for noise."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_lightning.clustering.features import unit_rows
+
+COLDEST, HOTTEST = 1e-3, 1e3
+
+
+def centroids_of(points_NR: np.ndarray, labels_N: np.ndarray, num_experts: int) -> np.ndarray:
+    """Mean of each cluster's points, (E, R); noise (-1) belongs to none."""
+    return np.stack([points_NR[labels_N == expert].mean(axis=0) for expert in range(num_experts)])
+
+
+def cosines(points_NR: np.ndarray, centroids_ER: np.ndarray) -> np.ndarray:
+    """Cosine of each point with each centroid, (N, E) in [-1, 1]; 0 where one of them is the origin."""
+    return unit_rows(points_NR) @ unit_rows(centroids_ER).T
+
+
+def softmax(logits_NE: np.ndarray, temperature: float) -> np.ndarray:
+    """Distributions over the experts; a lower temperature makes them harder."""
+    powers_NE = np.exp((logits_NE - logits_NE.max(axis=1, keepdims=True)) / temperature)
+    return powers_NE / powers_NE.sum(axis=1, keepdims=True)
+
+
+def normalised_entropy(probs_NE: np.ndarray) -> float:
+    """Mean entropy of the rows over log E: 0 is one expert each, 1 is uniform; 0 for one expert."""
+    num_experts = probs_NE.shape[1]
+    if num_experts == 1:
+        return 0.0
+    logs_NE = np.log(probs_NE, out=np.zeros_like(probs_NE), where=probs_NE > 0)
+    return float(-(probs_NE * logs_NE).sum(axis=1).mean() / np.log(num_experts))
+
+
+class Calibration(NamedTuple):
+    """A temperature, and what it leads to."""
+
+    temperature: float
+    entropy: float
+    """Mean normalised entropy that was reached."""
+
+
+def calibrate_temperature(logits_NE: np.ndarray, target_entropy: float) -> Calibration:
+    """Temperature at which the mean normalised entropy of the softmax meets the target.
+
+    The entropy grows with the temperature, so halving the interval of its logarithm finds it. Where no
+    temperature meets the target (one expert, or points as near to all centroids) the nearest end of
+    [1e-3, 1e3] is the answer, and ``entropy`` tells.
+    """
+    low, high = np.log(COLDEST), np.log(HOTTEST)
+    for _ in range(50):
+        middle = (low + high) / 2
+        if normalised_entropy(softmax(logits_NE, np.exp(middle))) < target_entropy:
+            low = middle
+        else:
+            high = middle
+    temperature = float(np.exp(high))
+    return Calibration(temperature, normalised_entropy(softmax(logits_NE, temperature)))
+
+
+def sharpen(memberships_NE: np.ndarray, temperature: float) -> np.ndarray:
+    """Distributions proportional to ``memberships ** (1 / temperature)``; a row of zeros becomes uniform."""
+    logs_NE = np.log(np.maximum(memberships_NE, 1e-12))  # a zero has to stay finite for the row of zeros
+    return softmax(logs_NE, temperature)
+
+
+def place_noise(memberships_NE: np.ndarray, fallback_NE: np.ndarray, noise: str, temperature: float) -> np.ndarray:
+    """Distributions from memberships whose rows may sum to less than 1; the rest is noise.
+
+    Args:
+        memberships_NE: Not negative; rows sum to at most 1.
+        fallback_NE: Distributions by distance to the centroids.
+        noise: ``drop`` leaves the mass of noise out, and a row that is all noise takes the fallback;
+            ``nearest`` hands the mass out as the fallback says, ``uniform`` evenly.
+        temperature: Sharpens (below 1) what is not noise; at 1 rows are only renormalised.
+    """
+    mass_N1 = memberships_NE.sum(axis=1, keepdims=True)
+    probs_NE = sharpen(memberships_NE, temperature)
+    if noise == "drop":
+        return np.where(mass_N1 < 1e-6, fallback_NE, probs_NE)
+    spread_NE = fallback_NE if noise == "nearest" else np.full_like(fallback_NE, 1 / fallback_NE.shape[1])
+    return mass_N1 * probs_NE + (1 - mass_N1) * spread_NE

@@ -1,0 +1,96 @@
+"""What a clustering is made with; the defaults are the guide's."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from moe_lightning.errors import InputError
+
+Algorithm = Literal["hdbscan", "spectral"]
+Reduction = Literal["none", "pca", "umap"]
+NoisePolicy = Literal["drop", "nearest", "uniform"]
+
+ALGORITHMS = ("hdbscan", "spectral")
+TREE_ALGORITHMS = ("best", "generic", "prims_kdtree", "prims_balltree", "boruvka_kdtree", "boruvka_balltree")
+
+
+@dataclass(frozen=True)
+class HdbscanOptions:
+    """Options that only HDBSCAN reads."""
+
+    min_clusters: int = 8
+    """A fit is accepted when it has at least so many clusters."""
+    min_cluster_size: int = 5
+    """Where the search starts; one less at each retry, never under 2."""
+    max_retries: int = 5
+    min_samples: int | None = None
+    """None: the library takes min_cluster_size."""
+    metric: str = "euclidean"
+    allow_single_cluster: bool = False
+    hdbscan_algorithm: str = "best"
+    no_reduce_experts: bool = False
+    """Too few clusters is an error; otherwise there are as many experts as clusters."""
+    min_experts: int = 2
+    """Floor of that shrinking, in every path."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, min_clusters=self.min_clusters, min_experts=self.min_experts)
+        _check_at_least(2, min_cluster_size=self.min_cluster_size)
+        _check_at_least(0, max_retries=self.max_retries)
+        if self.min_samples is not None:
+            _check_at_least(1, min_samples=self.min_samples)
+        _check_choice("hdbscan-algorithm", self.hdbscan_algorithm, TREE_ALGORITHMS)
+
+
+@dataclass(frozen=True)
+class ClusteringSettings:
+    """Everything that decides what a clustering comes out as.
+
+    Raises:
+        InputError: A value is out of its range; the message names the flag.
+    """
+
+    embedding_dir: Path
+    output_dir: Path
+    algorithm: str = "hdbscan"
+    num_experts: int = 8
+    pooling: str = "mean"
+    standardise: bool = True
+    """Shift and scale each dimension to mean 0 and deviation 1, by the train split."""
+    reduce: str = "pca"
+    reduce_dim: int = 50
+    temperature: float | None = None
+    """Of the softmax over cosines (spectral) or over log memberships (HDBSCAN); 1.0 gives the guide's numbers,
+    None (``auto``) is calibrated to the target entropy."""
+    target_entropy: float = 0.4
+    """Mean normalised entropy of calibrated soft labels: at 8 experts a perplexity of 8^0.4 = 2.3, about
+    what a top-2 routing can follow."""
+    noise: str = "drop"
+    """Where HDBSCAN's noise mass goes: ``drop`` (rows renormalised), ``nearest`` centroids, ``uniform``."""
+    plot: str = "umap"
+    seed: int = 42
+    hdbscan: HdbscanOptions = field(default_factory=HdbscanOptions)
+
+    def __post_init__(self) -> None:
+        _check_choice("algorithm", self.algorithm, ALGORITHMS)
+        _check_choice("pooling", self.pooling, ("mean", "flatten", "none"))
+        _check_choice("reduce", self.reduce, ("none", "pca", "umap"))
+        _check_choice("noise", self.noise, ("drop", "nearest", "uniform"))
+        _check_choice("plot", self.plot, ("umap", "pca", "none"))
+        _check_at_least(1, num_experts=self.num_experts, reduce_dim=self.reduce_dim)
+        _check_at_least(0, seed=self.seed)
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise InputError(f"--temperature must be auto or a number above 0, got {self.temperature}")
+        if not 0 < self.target_entropy < 1:
+            raise InputError(f"--target-entropy must lie between 0 and 1, got {self.target_entropy}")
+
+
+def _check_at_least(floor: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < floor:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {floor}, got {value}")
+
+
+def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"--{flag} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,109 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Clusterer
+from moe_lightning.clustering.fit import fit_clusterer
+from moe_lightning.clustering.memberships import normalised_entropy
+from moe_lightning.clustering.settings import ClusteringSettings, HdbscanOptions
+from moe_lightning.errors import InputError, MissingInputError
+
+from .conftest import blobs
+
+
+def settings(tmp_path, **changes) -> ClusteringSettings:
+    return ClusteringSettings(tmp_path, tmp_path, **{"num_experts": 4, "plot": "none", **changes})
+
+
+@pytest.mark.parametrize("algorithm", ["spectral", "hdbscan"])
+@pytest.mark.parametrize("reduce", ["none", "pca", "umap"])
+def test_predicting_the_training_embeddings_gives_back_their_labels(tmp_path, algorithm, reduce):
+    embeddings_ND, _ = blobs(200, 4, spread=0.6)
+    fitted = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm=algorithm, reduce=reduce, reduce_dim=5))
+    np.testing.assert_array_equal(fitted.clusterer.predict(embeddings_ND).labels_N, fitted.partition.labels_N)
+
+
+@pytest.mark.parametrize("algorithm", ["spectral", "hdbscan"])
+def test_new_embeddings_get_the_labels_of_their_group(tmp_path, algorithm):
+    embeddings_ND, groups_N = blobs(400, 4)
+    fitted = fit_clusterer(embeddings_ND[:300], settings(tmp_path, algorithm=algorithm))
+    prediction = fitted.clusterer.predict(embeddings_ND[300:])
+    assert adjusted_rand_score(prediction.labels_N, groups_N[300:]) > 0.95
+    assert (prediction.probs_NE.argmax(axis=1) == prediction.labels_N).mean() > 0.95
+
+
+@pytest.mark.parametrize("algorithm", ["spectral", "hdbscan"])
+@pytest.mark.parametrize("reduce", ["pca", "umap"])
+def test_a_saved_clusterer_predicts_the_same(tmp_path, algorithm, reduce):
+    embeddings_ND, _ = blobs(200, 4)
+    made = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm=algorithm, reduce=reduce, reduce_dim=5)).clusterer
+    made.save(tmp_path)
+    loaded = Clusterer.load(tmp_path)
+    np.testing.assert_array_equal(loaded.soft_labels(embeddings_ND), made.soft_labels(embeddings_ND))
+
+
+@pytest.mark.parametrize("algorithm", ["spectral", "hdbscan"])
+def test_soft_labels_meet_the_target_entropy(tmp_path, algorithm):
+    embeddings_ND, _ = blobs(300, 4, spread=0.5)
+    fitted = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm=algorithm, target_entropy=0.3))
+    is_clustered_N = fitted.partition.labels_N >= 0
+    probs_NE = fitted.clusterer.soft_labels(embeddings_ND)[is_clustered_N]
+    assert normalised_entropy(probs_NE) == pytest.approx(0.3, abs=0.03)
+
+
+def test_soft_labels_at_temperature_1_are_the_guides(tmp_path):
+    embeddings_ND, _ = blobs(100, 4)
+    fitted = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm="spectral", temperature=1.0))
+    points_NR = fitted.points_NR / np.linalg.norm(fitted.points_NR, axis=1, keepdims=True)
+    centroids = [fitted.points_NR[fitted.partition.labels_N == expert].mean(axis=0) for expert in range(4)]
+    exp_NE = np.exp(points_NR @ np.stack([centroid / np.linalg.norm(centroid) for centroid in centroids]).T)
+    np.testing.assert_allclose(
+        fitted.clusterer.soft_labels(embeddings_ND), exp_NE / exp_NE.sum(axis=1, keepdims=True), rtol=1e-5
+    )
+
+
+def test_cosine_ignores_the_length_of_an_embedding(tmp_path):
+    embeddings_ND, groups_N = blobs(200, 4, spread=0.1)
+    lengths_N1 = np.random.default_rng(0).uniform(0.2, 5, size=(200, 1)).astype(np.float32)
+    options = HdbscanOptions(metric="cosine", min_clusters=4)
+    fitted = fit_clusterer(
+        embeddings_ND * lengths_N1, settings(tmp_path, reduce="none", standardise=False, hdbscan=options)
+    )
+    assert adjusted_rand_score(fitted.partition.labels_N, groups_N) > 0.95
+
+
+def test_fewer_utterances_than_experts_name_both_numbers(tmp_path):
+    with pytest.raises(InputError, match=r"3 utterances with 3 different embeddings, --num-experts 4"):
+        fit_clusterer(blobs(3, 3)[0], settings(tmp_path, algorithm="spectral"))
+
+
+@pytest.mark.parametrize("algorithm", ["spectral", "hdbscan"])
+def test_equal_embeddings_are_an_error(tmp_path, algorithm):
+    with pytest.raises(InputError, match="1 different embeddings"):
+        fit_clusterer(np.ones((30, 5), dtype=np.float32), settings(tmp_path, algorithm=algorithm))
+
+
+@pytest.mark.parametrize("algorithm", ["spectral", "hdbscan"])
+def test_embeddings_that_come_twice_share_a_cluster(tmp_path, algorithm):
+    embeddings_ND, _ = blobs(60, 4)
+    fitted = fit_clusterer(np.repeat(embeddings_ND, 2, axis=0), settings(tmp_path, algorithm=algorithm))
+    np.testing.assert_array_equal(fitted.partition.labels_N[::2], fitted.partition.labels_N[1::2])
+
+
+def test_a_missing_clusterer_names_the_command_that_makes_it(tmp_path):
+    with pytest.raises(MissingInputError, match="moe-lightning cluster"):
+        Clusterer.load(tmp_path)
+
+
+def test_a_clusterer_cut_off_is_named(tmp_path):
+    fit_clusterer(blobs(60, 4)[0], settings(tmp_path)).clusterer.save(tmp_path)
+    whole = (tmp_path / ARRAYS_FILE).read_bytes()
+    (tmp_path / ARRAYS_FILE).write_bytes(whole[:100])
+    with pytest.raises(InputError, match=ARRAYS_FILE):
+        Clusterer.load(tmp_path)
+    (tmp_path / ARRAYS_FILE).write_bytes(whole)
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({"noise": "drop"}))
+    with pytest.raises(InputError, match="lacks"):
+        Clusterer.load(tmp_path)
