@@ -15,8 +15,11 @@ Batches: TypeAlias = list[list[int]]
 
 POOL_BATCHES = 200
 """Batches that are sorted by length together: more means less padding, and less chance in who meets whom."""
-LENGTH_JITTER = 0.02
+LENGTH_JITTER = 0.015
 """Spread of the noise on log-lengths before sorting, so that a small corpus is not the same batches every epoch."""
+QUADRATIC_SECONDS = 20.0
+"""An utterance of this length counts double against ``max_seconds``, one of half the length 1.5 times its seconds:
+attention is quadratic in length. The form is lhotse's ``quadratic_duration``."""
 
 
 class BatchPlan:
@@ -24,22 +27,41 @@ class BatchPlan:
 
     Every utterance comes exactly once an epoch over all ranks. Where the batches do not divide by the
     ranks, some are split, and none is repeated. Batches that ranks work on at the same time are of
-    neighbouring lengths, so that no rank waits long for another.
+    neighbouring lengths, so that no rank waits long for another. The costliest step of epoch 0 is its
+    first, so that a batch that does not fit in memory fails at once.
 
     Args:
         durations_N: Seconds of each utterance.
         batch_size: Utterances in a batch, at most.
         seed: With the epoch, all that the order depends on.
+        max_seconds: Cost of a batch, at most: its size times the cost of its longest utterance, which
+            is its seconds with `quadratic_seconds`' penalty. An utterance that costs more is a batch
+            alone. None leaves the size to ``batch_size``.
+        quadratic_seconds: An utterance of d seconds costs ``d + d * d / quadratic_seconds``; ``inf`` for no penalty.
     """
 
-    def __init__(self, durations_N: Sequence[float] | np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        durations_N: Sequence[float] | np.ndarray,
+        batch_size: int,
+        seed: int,
+        max_seconds: float | None = None,
+        quadratic_seconds: float = QUADRATIC_SECONDS,
+    ) -> None:
         self.durations_N = np.asarray(durations_N, dtype=np.float64)
         if not len(self.durations_N):
             raise InputError("there is no utterance to make batches of")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        if max_seconds is not None and not max_seconds > 0:
+            raise InputError(f"max_seconds must be over 0, got {max_seconds}")
+        if not quadratic_seconds > 0:
+            raise InputError(f"quadratic_seconds must be over 0, got {quadratic_seconds}")
         self.batch_size = batch_size
         self.seed = seed
+        self.max_seconds = max_seconds
+        self.quadratic_seconds = quadratic_seconds
+        self.costs_N = self.durations_N + self.durations_N**2 / quadratic_seconds
 
     def epoch(self, epoch: int, rank: int = 0, num_ranks: int = 1) -> Batches:
         """Batches of one rank, as row numbers of ``durations_N``.
@@ -51,26 +73,45 @@ class BatchPlan:
         if len(self.durations_N) < num_ranks:
             raise InputError(f"{len(self.durations_N)} utterances cannot be shared by {num_ranks} processes")
         rng = np.random.default_rng([self.seed, epoch])
-        batches = _divisible([batch for pool in self._pools(rng) for batch in self._cut(pool)], num_ranks)
-        batches.sort(key=lambda batch: self.durations_N[batch[-1]])
+        batches = [batch for pool in self._pools(rng) for batch in self._cut(pool)]
+        batches = sorted(_divisible(batches, num_ranks), key=self.cost)
         steps = rng.permutation(len(batches) // num_ranks)
+        if epoch == 0:
+            steps = np.concatenate([[len(steps) - 1], steps[steps != len(steps) - 1]])
         return [batches[step * num_ranks + rank] for step in steps]
 
     def remaining(self, epoch: int, num_done: int, rank: int = 0, num_ranks: int = 1) -> Batches:
         """What is left of an epoch of which ``num_done`` batches of this rank are done."""
         return self.epoch(epoch, rank, num_ranks)[num_done:]
 
+    def cost(self, batch: Sequence[int]) -> float:
+        """Seconds of a batch with padding and penalty; ``max_seconds`` is its cap."""
+        return len(batch) * float(self.costs_N[batch].max())
+
     def _pools(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """A random division of all rows, each part sorted by length, short ones first."""
+        """A random division of all rows, each part sorted by length, long ones first."""
         order_N = rng.permutation(len(self.durations_N))
         noise_N = rng.normal(0.0, LENGTH_JITTER, len(order_N))
-        keys_N = np.log(self.durations_N[order_N]) + noise_N
-        num_pools = max(1, round(len(order_N) / (POOL_BATCHES * self.batch_size)))
+        keys_N = -(np.log(self.durations_N[order_N]) + noise_N)
+        num_pools = max(1, round(len(order_N) / (POOL_BATCHES * self._typical_size())))
         parts = np.array_split(np.arange(len(order_N)), num_pools)
         return [order_N[part][np.argsort(keys_N[part], kind="stable")] for part in parts]
 
+    def _typical_size(self) -> float:
+        by_cost = self.max_seconds / float(np.median(self.costs_N)) if self.max_seconds else self.batch_size
+        return max(1.0, min(by_cost, self.batch_size))
+
     def _cut(self, pool: np.ndarray) -> Batches:
-        return [pool[start : start + self.batch_size].tolist() for start in range(0, len(pool), self.batch_size)]
+        """Batches of a sorted pool, each as large as it may be; the last one takes the short rest."""
+        batches, start = [], 0
+        costs = np.maximum.accumulate(self.costs_N[pool][::-1])[::-1]  # of the costliest from here on: jitter disorders
+        while start < len(pool):
+            size = self.batch_size
+            if self.max_seconds:
+                size = min(size, max(1, int(self.max_seconds / costs[start])))
+            batches.append(pool[start : start + size].tolist())
+            start += size
+        return batches
 
 
 def _divisible(batches: Batches, num_ranks: int) -> Batches:
@@ -81,8 +122,8 @@ def _divisible(batches: Batches, num_ranks: int) -> Batches:
         middle = len(largest) // 2
         batches[index : index + 1] = [largest[:middle], largest[middle:]]
     num_joined = len(batches) % num_ranks  # only when every batch is one utterance
-    pairs = [batches[2 * index] + batches[2 * index + 1] for index in range(num_joined)]
-    return pairs + batches[2 * num_joined :]
+    pairs = [batches[-2 * index - 1] + batches[-2 * index - 2] for index in range(num_joined)]
+    return pairs + batches[: len(batches) - 2 * num_joined]
 
 
 def padding_share(durations_N: Sequence[float] | np.ndarray, batches: Batches) -> float:

@@ -11,7 +11,15 @@ from moe_lightning.corpus.audio import read_audio
 from moe_lightning.corpus.batch_plan import BatchPlan, padding_share
 from moe_lightning.corpus.utterance import Utterance
 
-__all__ = ["AudioDataset", "AudioItem", "BatchPlan", "PaddedWaveforms", "pad_waveforms", "padding_share"]
+__all__ = [
+    "AudioDataset",
+    "AudioItem",
+    "BatchPlan",
+    "PaddedWaveforms",
+    "explain_out_of_memory",
+    "pad_waveforms",
+    "padding_share",
+]
 
 
 class AudioItem(NamedTuple):
@@ -59,3 +67,21 @@ def pad_waveforms(waveforms: Sequence[Tensor]) -> PaddedWaveforms:
     """Stack waveforms of shape (L_i,) into one batch."""
     waveforms_BL = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
     return PaddedWaveforms(waveforms_BL, torch.tensor([len(waveform_L) for waveform_L in waveforms]))
+
+
+def explain_out_of_memory(error: BaseException, batch: Sequence[Utterance]) -> str | None:
+    """What did not fit and what to do, for an error that was raised while a batch was worked on.
+
+    Returns:
+        One line that names the batch's longest utterance; None when the error is of another kind.
+    """
+    is_ours = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if not is_ours:
+        return None
+    longest = max(batch, key=lambda utterance: utterance.duration)
+    padded = len(batch) * longest.duration
+    return (
+        f"out of memory at a batch of {len(batch)} utterances, {padded:.1f} s with padding; the longest is"
+        f" {longest.id!r} of {longest.duration:.1f} s ({longest.audio_file}); lower the batch size or the"
+        " seconds in a batch, or leave out such long utterances"
+    )

@@ -1,4 +1,5 @@
 import json
+import time
 
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_lightning.corpus import Utterance
-from moe_lightning.corpus.batches import AudioDataset, BatchPlan, pad_waveforms, padding_share
+from moe_lightning.corpus.batches import AudioDataset, BatchPlan, explain_out_of_memory, pad_waveforms, padding_share
 from moe_lightning.errors import InputError
-from tests.corpus.conftest import write_audio
+from tests.corpus.conftest import utterances_of, write_audio
 
 durations = st.lists(st.floats(0.1, 30.0), min_size=8, max_size=120)
 
@@ -22,6 +23,45 @@ def test_every_utterance_comes_once_an_epoch_and_every_rank_has_as_many_batches(
     rows = [row for batches in ranks for batch in batches for row in batch]
     assert sorted(rows) == list(range(len(durations_N)))
     assert all(1 <= len(batch) <= max(size, 2) for batches in ranks for batch in batches)
+
+
+@given(durations, st.floats(1.0, 90.0), st.floats(5.0, 100.0))
+def test_no_batch_costs_more_than_its_cap_but_one_utterance_alone(durations_N, max_seconds, quadratic_seconds):
+    plan = BatchPlan(durations_N, 256, 1, max_seconds, quadratic_seconds)
+    batches = plan.epoch(0)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(durations_N)))
+    for batch in batches:
+        longest = max(durations_N[row] for row in batch)
+        cost = len(batch) * (longest + longest**2 / quadratic_seconds)
+        assert cost == pytest.approx(plan.cost(batch))
+        assert len(batch) == 1 or cost <= max_seconds * (1 + 1e-9)
+
+
+def test_batches_by_seconds_hold_more_short_utterances_than_long_ones():
+    plan = BatchPlan([1.0] * 100 + [10.0] * 100, 256, 1, max_seconds=60, quadratic_seconds=float("inf"))
+    sizes: dict[float, int] = {}
+    for batch in plan.epoch(0):
+        longest = plan.durations_N[batch].max()
+        sizes[longest] = max(len(batch), sizes.get(longest, 0))
+    assert sizes[10.0] == 6
+    assert sizes[1.0] >= 40
+
+
+def test_the_costliest_step_of_training_comes_first():
+    durations_N = np.random.default_rng(0).uniform(0.5, 20, 1000)
+    plan = BatchPlan(durations_N, 64, 1, max_seconds=100)
+    for num_ranks in (1, 2):
+        steps = list(zip(*(plan.epoch(0, rank, num_ranks) for rank in range(num_ranks)), strict=True))
+        costs = [max(plan.cost(batch) for batch in step) for step in steps]
+        assert costs[0] == max(costs)
+
+
+def test_a_million_utterances_are_planned_in_seconds():
+    durations_N = np.random.default_rng(0).gamma(3.0, 2.5, 1_000_000).clip(0.3, 30)
+    started = time.process_time()
+    batches = BatchPlan(durations_N, 256, 1, max_seconds=400).epoch(0, 0, 2)
+    assert time.process_time() - started < 20
+    assert padding_share(durations_N, batches) < 0.05
 
 
 def test_an_epoch_is_a_pure_function_of_seed_and_number():
@@ -50,8 +90,8 @@ def test_ranks_work_on_batches_of_neighbouring_lengths():
 
 def test_batches_of_recorded_speech_are_hardly_padded(real_corpus):
     durations_N = [json.loads(line)["duration"] for line in (real_corpus / "train.jsonl").open(encoding="utf-8")]
-    for size in (4, 16):
-        assert padding_share(durations_N, BatchPlan(durations_N, size, seed=42).epoch(0)) < 0.05
+    for plan in (BatchPlan(durations_N, 4, 42), BatchPlan(durations_N, 16, 42), BatchPlan(durations_N, 256, 42, 120)):
+        assert padding_share(durations_N, plan.epoch(1)) < 0.05
 
 
 def test_impossible_plans_are_refused():
@@ -59,6 +99,10 @@ def test_impossible_plans_are_refused():
         BatchPlan([], 4, seed=1)
     with pytest.raises(InputError, match="batch_size"):
         BatchPlan([1.0], 0, seed=1)
+    with pytest.raises(InputError, match="max_seconds"):
+        BatchPlan([1.0], 1, seed=1, max_seconds=0)
+    with pytest.raises(InputError, match="quadratic_seconds"):
+        BatchPlan([1.0], 1, seed=1, max_seconds=1, quadratic_seconds=0)
     with pytest.raises(InputError, match="cannot be shared by 2 processes"):
         BatchPlan([1.0], 4, seed=1).epoch(0, 0, 2)
 
@@ -84,3 +128,15 @@ def test_padding_adds_zeros_after_the_ends():
     waveforms_BL, num_samples_B = pad_waveforms([torch.ones(3), torch.ones(5)])
     assert waveforms_BL.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert num_samples_B.tolist() == [3, 5]
+
+
+def test_running_out_of_memory_names_the_longest_utterance():
+    batch = utterances_of({"ann": 3})
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        message = explain_out_of_memory(error, batch)
+        assert message is not None
+        assert "3 utterances, 9.0 s with padding; the longest is 'ann/2' of 3.0 s" in message
+    assert explain_out_of_memory(RuntimeError("shapes differ"), batch) is None
