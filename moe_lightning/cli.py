@@ -13,16 +13,30 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from moe_lightning.errors import exits_cleanly
+from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.stage_record import command_settings, recorded_stage
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling")
 """What the model takes from the data, never from a second place."""
+
+
+_CHECKPOINT_DEFAULTS = {
+    "checkpoint.filename": "best",
+    "checkpoint.monitor": "val/loss",
+    "checkpoint.enable_version_counter": False,
+    "resume.filename": "last",  # what `--ckpt_path last` looks for
+    "resume.every_n_epochs": 1,
+    "resume.save_on_train_epoch_end": True,
+    "resume.enable_version_counter": False,
+    "early_stopping.monitor": "val/loss",
+    "early_stopping.patience": 5,
+}
 
 
 class StageCLI(LightningCLI):
@@ -54,6 +68,10 @@ class StageCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--run_dir``, and take from the data what only the data knows."""
         parser.add_argument("--run_dir", type=str, default="lightning_logs/full", help="folder of the run")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "resume")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(_CHECKPOINT_DEFAULTS)
         parser.link_arguments("run_dir", "data.run_dir")
         parser.link_arguments("model.whisper_model", "data.whisper_model")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
@@ -125,6 +143,7 @@ def stage_command(
 
     @exits_cleanly
     def main() -> None:
+        hush()
         StageCLI(stage, model_class, datamodule_class)
 
     return main

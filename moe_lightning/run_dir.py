@@ -7,6 +7,8 @@ from typing import Literal
 Stage = Literal["corpus", "embedding", "clustering", "gating", "experts", "moe", "evaluation"]
 STAGES: tuple[Stage, ...] = ("corpus", "embedding", "clustering", "gating", "experts", "moe", "evaluation")
 SPLITS = ("train", "dev", "test")
+LOGS_DIR = Path("lightning_logs")
+"""Where runs lie unless told otherwise, under the folder that a command is given in."""
 
 _STAGE_DIRS: dict[Stage, str] = {
     "corpus": "corpus",

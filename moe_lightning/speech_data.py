@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
-from moe_lightning.corpus.batches import AudioItem
-from moe_lightning.corpus.loader import ResumableLoader
+from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 from moe_lightning.speech_loaders import SpeechLoaders
@@ -82,11 +80,11 @@ class SpeechDataModule(LightningDataModule):
             self._train_loader.load_state_dict(self._resumed_state)
         return self._train_loader
 
-    def val_dataloader(self) -> DataLoader[AudioItem]:
+    def val_dataloader(self) -> FixedLoader:
         assert self.trainer is not None
         return self.loaders.fixed("dev", self.trainer.global_rank, self.trainer.world_size)
 
-    def test_dataloader(self) -> DataLoader[AudioItem]:
+    def test_dataloader(self) -> FixedLoader:
         assert self.trainer is not None
         return self.loaders.fixed("test", self.trainer.global_rank, self.trainer.world_size)
 

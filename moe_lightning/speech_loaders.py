@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
-from moe_lightning.corpus.loader import ResumableLoader
+from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 
@@ -45,15 +44,11 @@ class SpeechLoaders:
             num_ranks=num_ranks,
         )
 
-    def fixed(self, split: str, rank: int = 0, num_ranks: int = 1) -> DataLoader[AudioItem]:
+    def fixed(self, split: str, rank: int = 0, num_ranks: int = 1) -> FixedLoader:
         """Batches of a split to be scored, each utterance once over all ranks."""
         utterances = read_manifest(self.run.manifest_file(split))
-        return DataLoader(
-            AudioDataset(utterances),
-            batch_sampler=self._plan(utterances).epoch(0, rank, num_ranks),
-            num_workers=self.num_workers,
-            collate_fn=self._collate(utterances),
-        )
+        batches = self._plan(utterances).epoch(0, rank, num_ranks)
+        return FixedLoader(AudioDataset(utterances), batches, self._collate(utterances), self.num_workers)
 
     def _plan(self, utterances: Sequence[Utterance]) -> BatchPlan:
         return BatchPlan([utterance.duration for utterance in utterances], self.batch_size, self.seed)

@@ -68,7 +68,7 @@ def command_settings(arguments: Sequence[str]) -> Settings:
     flags: Settings = {}
     for name, values in _flags(arguments):
         if name == "config":
-            from_files.update(_flat(_read_yaml(Path(values[0]))))
+            from_files.update(_flat(read_yaml(Path(values[0]))))
         elif name not in _NOT_SETTINGS:
             parsed = [yaml.safe_load(value) for value in values]
             flags[name] = True if not parsed else parsed[0] if len(parsed) == 1 else parsed
@@ -187,7 +187,12 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         yield name, values
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A config file.
+
+    Raises:
+        InputError: It is missing, no YAML, or no mapping.
+    """
     try:
         contents = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

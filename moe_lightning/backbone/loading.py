@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers.utils import logging as hf_logging
 
 from moe_lightning.errors import InputError
 
+hf_logging.disable_progress_bar()  # a bar of weights says nothing that a person waits for
 SHORT_NAMES = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
 NANO_DIR = Path(__file__).parent / "nano" / "weights"
 

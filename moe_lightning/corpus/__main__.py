@@ -1,17 +1,17 @@
 """``moe-lightning corpus``: a corpus on disk -> checked manifests in ``<run>/corpus``."""
 
-import argparse
 import sys
 from pathlib import Path
 
 from moe_lightning.corpus.prepare import DEMO, CorpusSettings, PreparedCorpus, prepare_corpus, save_corpus
-from moe_lightning.errors import exits_cleanly
+from moe_lightning.errors import CommandParser, exits_cleanly
 from moe_lightning.run_dir import SPLITS, RunDir
+from moe_lightning.stage_record import command_settings, is_finished, recorded_stage
 
 
 def parse(argv: list[str] | None = None) -> CorpusSettings:
     """The command line as settings."""
-    parser = argparse.ArgumentParser(prog="moe-lightning corpus", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="moe-lightning corpus", description=__doc__)
     parser.add_argument(
         "--dataset-root", default="Data/extracted_data", metavar="PATH",
         help=f"a corpus folder, a .jsonl manifest, a prefix of manifests, or '{DEMO}'",
@@ -44,13 +44,6 @@ def parse(argv: list[str] | None = None) -> CorpusSettings:
     return CorpusSettings(**values)
 
 
-def run(settings: CorpusSettings) -> None:
-    """Prepare the corpus, write its manifests, print what is in it."""
-    corpus = prepare_corpus(settings)
-    save_corpus(corpus, settings.run_dir)
-    _print_summary(corpus, RunDir(settings.run_dir))
-
-
 def _print_summary(corpus: PreparedCorpus, run_dir: RunDir) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -71,8 +64,16 @@ def _print_summary(corpus: PreparedCorpus, run_dir: RunDir) -> None:
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Entry of the command."""
-    run(parse(argv))
+    """Prepare the corpus of a run unless that is done."""
+    arguments = sys.argv[1:] if argv is None else argv
+    settings = parse(arguments)
+    run_dir, record = RunDir(settings.run_dir), command_settings(arguments)
+    # Prepared before the record begins: a corpus that is refused leaves no trace, so the next try may have other flags.
+    corpus = None if is_finished(run_dir, "corpus", record) else prepare_corpus(settings)
+    with recorded_stage(run_dir, "corpus", record):
+        if corpus:
+            save_corpus(corpus, settings.run_dir)
+            _print_summary(corpus, run_dir)
 
 
 if __name__ == "__main__":

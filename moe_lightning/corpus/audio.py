@@ -29,7 +29,7 @@ def read_header(audio_file: Path) -> AudioInfo:
 
 
 def read_audio(utterance: Utterance) -> np.ndarray:
-    """Waveform of an utterance, float32 (L,), 16 kHz, the mean of its channels.
+    """Waveform of an utterance, float32 (L,), 16 kHz, its channel or the mean of all.
 
     Raises:
         InputError: The file cannot be read, or holds no finite sample where the utterance lies.
@@ -44,10 +44,21 @@ def read_audio(utterance: Utterance) -> np.ndarray:
         raise InputError(f"{path} {describe_fault(path, error)}; {_WAY_OUT}") from error
     if not len(samples_LC):
         raise InputError(f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}")
-    waveform_L = samples_LC[:, 0] if samples_LC.shape[1] == 1 else samples_LC.mean(axis=1)
+    channel = 0 if samples_LC.shape[1] == 1 and utterance.channel is None else utterance.channel
+    waveform_L = samples_LC.mean(axis=1) if channel is None else samples_LC[:, channel]
     if not np.isfinite(waveform_L).all():
         raise InputError(f"{path} holds samples that are not finite; {_WAY_OUT}")
     return resample(waveform_L, sample_rate)
+
+
+def read_file(audio_file: Path) -> np.ndarray:
+    """Waveform of a whole file, float32 (L,), 16 kHz, the mean of its channels.
+
+    Raises:
+        InputError: The file cannot be read, or holds no finite sample.
+    """
+    info = read_header(audio_file)
+    return read_audio(Utterance(audio_file.name, audio_file, 0.0, info.seconds, text="-", speaker="-"))
 
 
 def resample(waveform_L: np.ndarray, sample_rate: int) -> np.ndarray:

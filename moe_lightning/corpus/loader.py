@@ -1,4 +1,4 @@
-"""A training loader that goes on with exactly the next utterance after any stop."""
+"""Loaders that Lightning leaves alone: it would rebuild a DataLoader, or replay its order on a resume."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypedDict
@@ -19,13 +19,31 @@ class LoaderState(TypedDict):
     num_ranks: int
 
 
-class ResumableLoader:
-    """Batches of one epoch after another, counted as they are handed out.
+class FixedLoader:
+    """The same batches at each ``iter()``: for splits that are scored or embedded."""
 
-    Each ``iter()`` goes on where training stands: at the next batch of a half-done epoch, or at the next
-    epoch. Lightning's own restart relies on this: it counts batches, but leaves finding them to the loader.
-    A state from a run with another batch size or number of ranks is honoured: what was trained on in the
-    epoch is left out, the rest is planned anew.
+    def __init__(
+        self, dataset: Dataset[Any], batches: Batches, collate: Callable[[list[Any]], Any], num_workers: int = 0
+    ):
+        self.dataset = dataset
+        self.batches = batches
+        self.collate = collate
+        self.num_workers = num_workers
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(_data_loader(self.dataset, self.batches, self.collate, self.num_workers))
+
+
+class ResumableLoader:
+    """Batches of one epoch after another; goes on with exactly the next utterance after any stop.
+
+    Batches are counted as they are handed out. Each ``iter()`` goes on where training stands: at the next
+    batch of a half-done epoch, or at the next epoch. Lightning's own restart relies on this: it counts
+    batches, but leaves finding them to the loader. A state from a run with another batch size or number
+    of ranks is honoured: what was trained on in the epoch is left out, the rest is planned anew.
     """
 
     def __init__(
@@ -53,14 +71,8 @@ class ResumableLoader:
     def __iter__(self) -> Iterator[Any]:
         if self.num_done >= len(self.batches):
             self._start_epoch(self.epoch + 1)
-        left = DataLoader(
-            self.dataset,
-            batch_sampler=self.batches[self.num_done :],
-            num_workers=self.num_workers,
-            collate_fn=self.collate,
-            pin_memory=False,
-        )
-        for batch in left:
+        left = self.batches[self.num_done :]
+        for batch in _data_loader(self.dataset, left, self.collate, self.num_workers):
             self.num_done += 1
             yield batch
 
@@ -102,3 +114,9 @@ class ResumableLoader:
         rest = BatchPlan(durations_N[rows], self.plan.batch_size, self.plan.seed)
         left = rest.epoch(state["epoch"], self.rank, self.num_ranks)
         return done + [rows[batch].tolist() for batch in left]
+
+
+def _data_loader(
+    dataset: Dataset[Any], batches: Batches, collate: Callable[[list[Any]], Any], num_workers: int
+) -> DataLoader[Any]:
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers)

@@ -1,20 +1,19 @@
 """`moe-lightning embed`: manifests of a run -> its embedding store."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 from moe_lightning.embedding_store import Pooling
-from moe_lightning.errors import exits_cleanly
+from moe_lightning.errors import CommandParser, exits_cleanly
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import command_settings, recorded_stage
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     """The command's flags."""
-    parser = argparse.ArgumentParser(prog="moe-lightning embed", description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog="moe-lightning embed", description=__doc__)
     parser.add_argument("--run-dir", default="lightning_logs/full", help="folder of the run")
     parser.add_argument("--whisper-model", default="v2", help="v2, v3, nano, a hub id or a folder")
     parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="how frames become one vector")

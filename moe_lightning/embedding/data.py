@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
 from moe_lightning.corpus import SPLITS, Utterance, read_manifest
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
+from moe_lightning.corpus.loader import FixedLoader
 from moe_lightning.embedding.module import AudioBatch
 from moe_lightning.run_dir import RunDir
 
@@ -31,17 +31,13 @@ class EmbeddingDataModule(LightningDataModule):
         run = RunDir(Path(self.hparams["run_dir"]))
         self.splits = [(split, utterance) for split in SPLITS for utterance in read_manifest(run.manifest_file(split))]
 
-    def predict_dataloader(self) -> DataLoader[AudioItem]:
+    def predict_dataloader(self) -> FixedLoader:
         """Batches of similar length."""
         assert self.trainer is not None
         utterances = [utterance for _, utterance in self.splits]
         plan = BatchPlan([utterance.duration for utterance in utterances], self.hparams["batch_size"], seed=0)
-        return DataLoader(
-            AudioDataset(utterances),
-            batch_sampler=plan.epoch(0, self.trainer.global_rank, self.trainer.world_size),
-            num_workers=self.hparams["num_workers"],
-            collate_fn=_collate,
-        )
+        batches = plan.epoch(0, self.trainer.global_rank, self.trainer.world_size)
+        return FixedLoader(AudioDataset(utterances), batches, _collate, self.hparams["num_workers"])
 
 
 def _collate(items: list[AudioItem]) -> AudioBatch:

@@ -12,6 +12,7 @@ from moe_lightning.embedding.data import EmbeddingDataModule
 from moe_lightning.embedding.module import EmbeddingModule
 from moe_lightning.embedding_store import EmbeddingStore, StoreEntry, StoreInfo, shard_of
 from moe_lightning.errors import InputError
+from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir
 
 
@@ -23,6 +24,7 @@ def embed(options: argparse.Namespace) -> None:
     """
     if options.pooling == "flatten" and options.pad != "30s":
         raise InputError("--pooling flatten joins all frames of a fixed window; add --pad 30s, or use --pooling mean")
+    hush()
     run = RunDir(Path(options.run_dir))
     module = EmbeddingModule(options.whisper_model, options.pooling, options.pad)
     data = EmbeddingDataModule(options.run_dir, options.batch_size, options.num_workers)

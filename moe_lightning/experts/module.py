@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchmetrics.text import WordErrorRate
 
+from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad, WhisperBackbone
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen
@@ -76,15 +77,20 @@ class ExpertModule(LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
-    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Loss of the dev split, and WER of the first batches of it."""
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:
+        """Loss of the dev split, and WER of the first batches of it.
+
+        Returns:
+            ``gate_BE`` and, where the batch was decoded, ``hypotheses``: for the callbacks.
+        """
         self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
+        gate_BE = self._gates(batch.soft_labels_BE)
+        hypotheses: list[str] = []
         if batch_idx < self.hparams["max_decoded_batches"]:
-            texts = self.experts.transcribe(
-                batch.waveforms_BL, batch.num_samples_B, batch.languages, self._gates(batch.soft_labels_BE)
-            )
-            self.wer.update(texts, batch.texts)
+            hypotheses = self.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE)
+            self.wer.update(*normalised(hypotheses, batch.texts))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
+        return {"gate_BE": gate_BE, "hypotheses": hypotheses}
 
     def configure_optimizers(self) -> Any:
         return scheduled(

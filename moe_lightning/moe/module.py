@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics.text import WordErrorRate
 
+from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen
@@ -101,19 +102,26 @@ class MoEASRModule(LightningModule):
             loss = loss + self.hparams["balance_weight"] * balance * self.trainer.accumulate_grad_batches
         return loss
 
-    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Loss, entropy of the gate and agreement with the soft labels; WER of the first batches."""
+    def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:
+        """Loss, entropy of the gate, agreement with the soft labels; WER of the first batches.
+
+        Returns:
+            ``gate_BE`` and, where the batch was decoded, ``hypotheses``: for the callbacks.
+        """
         logits_BE = self.mixture.gate(batch.embeddings_BD)
         is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
         values = {
             "val/loss": self._loss(batch),
             "val/gate_entropy": normalised_entropy(logits_BE.softmax(dim=1)).mean(),
-            "val/gate_agreement": is_same_B.float().mean(),
+            "val/gate_accuracy": is_same_B.float().mean(),
         }
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
+        hypotheses: list[str] = []
         if batch_idx < self.hparams["max_decoded_batches"]:
-            self.wer.update(self._transcribe(batch), batch.texts)
+            hypotheses = self.mixture.transcribe(*batch[1:3], batch.languages, batch.embeddings_BD)
+            self.wer.update(*normalised(hypotheses, batch.texts))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
+        return {"gate_BE": self.mixture.gates(batch.embeddings_BD), "hypotheses": hypotheses}
 
     def configure_optimizers(self) -> Any:
         return scheduled(
@@ -153,9 +161,6 @@ class MoEASRModule(LightningModule):
             batch.languages,
             self.mixture.gates(batch.embeddings_BD),
         )
-
-    def _transcribe(self, batch: SpeechBatch) -> list[str]:
-        return self.mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, batch.embeddings_BD)
 
     def _balance(self) -> Tensor:
         """Of all utterances since the last optimizer step: the gate is small enough to run on them again."""

@@ -1,0 +1,39 @@
+"""The command ``moe-lightning``: one word, then the command of that name with its own flags."""
+
+import os
+import sys
+
+from moe_lightning import __version__
+
+COMMANDS = {
+    "pipeline": ("pipeline", "all stages in order; a second run goes on where the first one stopped"),
+    "corpus": ("corpus", "stage 0: read and check a corpus, split it by speaker"),
+    "embed": ("embedding", "stage 1: an embedding of each utterance"),
+    "cluster": ("clustering", "stage 2: groups of utterances, soft labels"),
+    "gating": ("gating", "stage 3: train the gate (LightningCLI: fit, validate, test)"),
+    "experts": ("experts", "stage 4: pre-train the experts (LightningCLI)"),
+    "moe": ("moe", "stage 5: train gate and experts together (LightningCLI)"),
+    "evaluate": ("evaluation", "stage 6: word error rates, overall and by group"),
+    "transcribe": ("inference", "text of audio files, by a finished run"),
+}
+
+
+def main() -> None:
+    """Become the command that is named: DDP starts its other processes by the same command line."""
+    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("-h", "--help"):
+        print("usage: moe-lightning COMMAND ...   (moe-lightning COMMAND --help shows its flags)\n")
+        print("\n".join(f"  {command:<12}{words}" for command, (_, words) in COMMANDS.items()))
+        return
+    if name == "--version":
+        print(f"moe_lightning {__version__}")
+        return
+    if name not in COMMANDS:
+        print(f"error: {name!r} is no command; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"moe_lightning.{COMMANDS[name][0]}", *arguments])
+
+
+if __name__ == "__main__":
+    main()

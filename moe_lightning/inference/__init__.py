@@ -1,0 +1,1 @@
+"""A finished run at work: audio files in, text out."""

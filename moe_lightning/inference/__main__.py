@@ -1,0 +1,45 @@
+"""`moe-lightning transcribe FILE...`: the text of audio files, by a finished run."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from moe_lightning.errors import CommandParser, InputError, MissingInputError, exits_cleanly
+from moe_lightning.run_dir import LOGS_DIR, RunDir
+
+
+def parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(prog="moe-lightning transcribe", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3")
+    parser.add_argument("--run-dir", type=Path, help=f"folder of the run; default: the newest in {LOGS_DIR}")
+    parser.add_argument("--language", help="language of the files, such as en; default: the run's")
+    return parser
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print one line a file: its name and its text."""
+    options = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    missing = [file for file in options.files if not file.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]} is no file; give audio files (wav, flac, ogg, mp3)")
+    run = RunDir(options.run_dir) if options.run_dir else newest_run()
+    from moe_lightning.inference.transcribe import transcribe_files  # torch: not for --help
+    from moe_lightning.moe.model import MixtureASR
+
+    for transcript in transcribe_files(MixtureASR.load(run), options.files, options.language):
+        print(f"{transcript.audio_file}\t{transcript.text}", flush=True)
+
+
+def newest_run() -> RunDir:
+    """The run in ``lightning_logs`` whose mixture was written last."""
+    runs = [RunDir(folder) for folder in LOGS_DIR.glob("*")]
+    finished = [run for run in runs if run.mixture_config_file.exists()]
+    if not finished:
+        raise MissingInputError(f"no finished run in {LOGS_DIR}; run `moe-lightning pipeline` first, or give --run-dir")
+    return max(finished, key=lambda run: run.mixture_config_file.stat().st_mtime)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""`moe-lightning pipeline`: the stages in order, each a process of its own.
+
+A stage that is a process gives its memory back, lets DDP start its other ranks by the same command
+line, and can be repeated by hand from the line that is printed. Nothing here imports torch, so a run
+that is finished answers at once.
+"""
+
+import argparse
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from moe_lightning.errors import InputError, exits_cleanly
+from moe_lightning.json_files import read_json
+from moe_lightning.pipeline_flags import CONFIG_DIR, HDBSCAN_FLAGS, HDBSCAN_SWITCHES, parse
+from moe_lightning.run_dir import STAGES, RunDir, Stage
+from moe_lightning.stage_record import command_settings, is_finished
+
+Command = list[str]
+"""Arguments behind ``python -m moe_lightning.<stage>``."""
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what is not finished of a run."""
+    options = parse(sys.argv[1:] if argv is None else argv)
+    run = RunDir(options.run_dir)
+    commands = stage_commands(options, run)
+    if options.dry_run:
+        print("\n".join(shown(stage, command) for stage, command in commands.items()))
+        return
+    _check_options(options)
+    finished = {stage for stage, command in commands.items() if is_finished(run, stage, command_settings(command))}
+    if len(finished) == len(commands):
+        print(f"all {len(commands)} stages of {run.path} are finished; nothing is left to do")
+    else:
+        options.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with options.log_file.open("a", encoding="utf-8") as log:
+            _run_stages(run, commands, finished, log)
+    _print_outcome(run)
+
+
+def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Command]:
+    """The command of every stage, as a person would type it.
+
+    Raises:
+        InputError: ``--set`` names no stage.
+    """
+    commands: dict[Stage, Command] = {
+        "corpus": _corpus_command(options),
+        "embedding": _embedding_command(options),
+        "clustering": _clustering_command(options, run),
+        "gating": _training_command(options, "gating", options.gating_batch_size),
+        "experts": _training_command(options, "experts", options.expert_batch_size),
+        "moe": _training_command(options, "moe", options.asr_batch_size),
+        "evaluation": ["--run-dir", str(run.path), *_given(options, "accelerator", "num_workers")],
+    }
+    for name, value in options.set.items():
+        stage, _, option = name.partition(".")
+        if stage not in commands:
+            raise InputError(f"--set {name}: the stage must be one of {', '.join(STAGES)}")
+        commands[stage] += [f"--{option}", value]
+    return commands
+
+
+def shown(stage: Stage, command: Command) -> str:
+    """The line to type for a stage."""
+    return shlex.join(["python", "-m", f"moe_lightning.{stage}", *command])
+
+
+def _corpus_command(options: argparse.Namespace) -> Command:
+    command = ["--dataset-root", str(options.dataset_root), "--run-dir", str(options.run_dir)]
+    command += _given(options, "seed", "data_percent")
+    if options.max_utterances:
+        command += ["--max-utterances", *map(str, options.max_utterances)]
+    return command + _switches(options, "allow_shared_speakers", "skip_bad_audio")
+
+
+def _embedding_command(options: argparse.Namespace) -> Command:
+    command = ["--run-dir", str(options.run_dir), *_given(options, "whisper_model", "pooling", "num_workers")]
+    if options.pooling == "flatten":
+        command += ["--pad", "30s"]  # all frames of a fixed window
+    return [*command, *_given(options, "accelerator", "devices", "num_nodes", "strategy"), *_precision(options)]
+
+
+def _clustering_command(options: argparse.Namespace, run: RunDir) -> Command:
+    plot = "none" if options.no_plot else options.plot_method
+    if options.mode == "quick" and options.clustering_algorithm == "hdbscan":
+        options.min_clusters = min(options.min_clusters or 8, options.num_experts)
+    return [
+        *("--embedding-dir", str(run.embedding_dir(options.whisper_model))),
+        *("--output-dir", str(run.stage_dir("clustering"))),
+        *("--algorithm", options.clustering_algorithm),
+        *("--pooling", "mean" if options.pooling == "mean+std" else options.pooling),
+        *_given(options, "num_experts", "reduce", "reduce_dim", "temperature", "seed"),
+        *("--plot", plot),
+        *_given(options, *HDBSCAN_FLAGS),
+        *_switches(options, *HDBSCAN_SWITCHES),
+    ]
+
+
+def _training_command(options: argparse.Namespace, stage: Stage, batch_size: int | None) -> Command:
+    command = ["fit", "--config", _short(CONFIG_DIR / f"{stage}.yaml"), "--run_dir", str(options.run_dir)]
+    values = {
+        "seed_everything": options.seed,
+        "model.whisper_model": options.whisper_model,
+        "data.batch_size": batch_size,
+        "data.num_workers": options.num_workers if stage != "gating" else None,
+        "trainer.accelerator": options.accelerator,
+        "trainer.devices": options.devices,
+        "trainer.num_nodes": options.num_nodes,
+        "trainer.strategy": options.strategy,
+        "trainer.check_val_every_n_epoch": options.eval_every_n_epochs,
+        "trainer.accumulate_grad_batches": options.gradient_accumulation_steps if stage != "gating" else None,
+        "resume.every_n_epochs": options.save_every_n_epochs,
+    }
+    command += [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
+    return [*command, *_precision(options, "trainer."), "--ckpt_path", "last"]
+
+
+def _precision(options: argparse.Namespace, prefix: str = "") -> Command:
+    """``--precision`` as given, else as ``--fp16`` says, else mixed where there is a GPU."""
+    if options.precision:
+        return [f"--{prefix}precision", options.precision]
+    wants_fp16 = options.fp16 if options.fp16 is not None else options.accelerator != "cpu" and num_cuda_devices() > 0
+    return [f"--{prefix}precision", "16-mixed" if wants_fp16 else "32-true"]
+
+
+def num_cuda_devices() -> int:
+    """GPUs that the NVIDIA driver has; it is asked directly because torch takes seconds to import."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    is_ready = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if is_ready else 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """What no single stage could say before others have run."""
+    if options.fp16 and not options.precision and (options.accelerator == "cpu" or not num_cuda_devices()):
+        raise InputError("--fp16 needs a CUDA GPU, and this run has none; leave it out, or say --no-fp16")
+    root = options.dataset_root
+    if root != "demo" and not Path(root).exists() and not list(Path(root).parent.glob(f"{Path(root).name}_*.jsonl")):
+        raise InputError(f"--dataset-root {root} does not exist; give a corpus folder, a .jsonl manifest, or demo")
+
+
+def _run_stages(run: RunDir, commands: dict[Stage, Command], finished: set[Stage], log: IO[str]) -> None:
+    for number, (stage, command) in enumerate(commands.items(), start=1):
+        if stage in finished and is_finished(run, stage, command_settings(command)):
+            _tell(f"[{number}/{len(commands)}] {stage}: finished before", log)
+            continue
+        _tell(f"\n[{number}/{len(commands)}] {shown(stage, command)}", log)
+        started = time.monotonic()
+        code = _run_process([sys.executable, "-m", f"moe_lightning.{stage}", *command], log)
+        if code:
+            _tell(f"the stage {stage} ended with code {code}; the same command goes on from here", log)
+            sys.exit(code if code > 0 else 128 - code)
+        _tell(f"[{number}/{len(commands)}] {stage}: {time.monotonic() - started:.0f} s", log)
+
+
+def _run_process(command: Command, log: IO[str]) -> int:
+    """Run a stage, its output on ours and in the log; a SIGTERM to us reaches it."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        _copy_output(process, log)
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait() or 130  # the terminal has sent it to the stage too
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _copy_output(process: "subprocess.Popen[bytes]", log: IO[str]) -> None:
+    """Progress bars as they come on the terminal; of each line its last state in the log."""
+    assert process.stdout is not None
+    line = b""
+    while chunk := process.stdout.read1(65536):  # type: ignore[attr-defined]
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+        *lines, line = (line + chunk).split(b"\n")
+        for complete in lines:
+            log.write(complete.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace") + "\n")
+        log.flush()
+
+
+def _tell(text: str, log: IO[str]) -> None:
+    print(text, flush=True)
+    log.write(text + "\n")
+    log.flush()
+
+
+def _print_outcome(run: RunDir) -> None:
+    systems: dict[str, Any] = read_json(run.results_file, "moe-lightning evaluate")["systems"]
+    rates = ", ".join(f"{name} {100 * values['wer']:.1f} %" for name, values in systems.items())
+    print(f"word error rate on the test split: {rates}   ({run.results_file})")
+
+
+def _given(options: argparse.Namespace, *names: str) -> Command:
+    """The flags of these names that have a value."""
+    pairs = [(name, getattr(options, name)) for name in names]
+    return [part for name, value in pairs if value is not None for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _switches(options: argparse.Namespace, *names: str) -> Command:
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+
+
+def _short(path: Path) -> str:
+    """Relative to the working folder where it lies below it: shorter to read and to type."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    main()
