@@ -7,14 +7,14 @@ a stage whose settings have changed is refused rather than resumed.
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from moe_lightning.errors import exits_cleanly
@@ -51,9 +51,10 @@ class StageCLI(LightningCLI):
         stage: Stage,
         model_class: type[LightningModule],
         datamodule_class: type[LightningDataModule],
-        args: ArgsType = None,
+        args: Sequence[str] | None = None,
     ):
         self.stage = stage
+        self.arguments = sys.argv[1:] if args is None else list(args)
         super().__init__(
             model_class,
             datamodule_class,
@@ -62,7 +63,7 @@ class StageCLI(LightningCLI):
             trainer_defaults={"use_distributed_sampler": False},  # the loaders know their rank
             seed_everything_default=42,
             auto_configure_optimizers=False,
-            args=args,
+            args=self.arguments,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -101,7 +102,7 @@ class StageCLI(LightningCLI):
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Train unless it is done, then write what the next stages read."""
-        with recorded_stage(self.run, self.stage, command_settings(sys.argv[1:])) as has_work:
+        with recorded_stage(self.run, self.stage, command_settings(self.arguments)) as has_work:
             if has_work:
                 self.trainer.fit(model, **{**kwargs, "weights_only": True})
                 self._export(model)
@@ -138,12 +139,12 @@ class SaveStageConfig(SaveConfigCallback):
 
 def stage_command(
     stage: Stage, model_class: type[LightningModule], datamodule_class: type[LightningDataModule]
-) -> Callable[[], None]:
-    """The ``main`` of a stage's ``__main__.py``."""
+) -> Callable[..., None]:
+    """The ``main`` of a stage's ``__main__.py``; it takes a list of arguments, or the command line's."""
 
     @exits_cleanly
-    def main() -> None:
+    def main(argv: Sequence[str] | None = None) -> None:
         hush()
-        StageCLI(stage, model_class, datamodule_class)
+        StageCLI(stage, model_class, datamodule_class, argv)
 
     return main

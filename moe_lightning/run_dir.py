@@ -57,6 +57,11 @@ class RunDir:
         """Recordings that the corpus lists and the run does not use, each with the reason."""
         return self.stage_dir("corpus") / "left_out.json"
 
+    @property
+    def unpacked_audio_dir(self) -> Path:
+        """Recordings that lay in archives or tables, one file each."""
+        return self.stage_dir("corpus") / "audio"
+
     def embedding_dir(self, whisper_model: str) -> Path:
         """Store of the pooled embeddings of a speech model: v2 -> ``whisper_v2_embeddings``."""
         name = Path(whisper_model).name.removeprefix("whisper-")

@@ -51,10 +51,11 @@ _KNOBS = {
     "plot",
     "precision",
     "profiler",
+    "resume",
     "strategy",
     "weights_only",
 }
-"""Last words of the settings whose change makes nothing stale."""
+"""Words in the names of settings whose change makes nothing stale."""
 _NOT_SETTINGS = {"config", "ckpt_path", "run_dir", "output_dir", "embedding_dir", "print_config", "help"}
 
 
@@ -182,7 +183,7 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         if name:
             yield name, values
         name, _, value = argument[2:].partition("=")
-        name, values = name.replace("-", "_"), [value] if value else []
+        name, values = name.replace("-", "_").rstrip("+"), [value] if value else []
     if name:
         yield name, values
 

@@ -1,9 +1,12 @@
 """Speech models and corpora that the tests make for themselves."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+from tests.training import fit
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would reach for the hub fails at once
 
@@ -59,3 +62,63 @@ def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with train, dev and test manifests: 24 / 6 / 6 tones of two kinds of speakers, some stereo at 44.1 kHz."""
+    import json
+
+    import numpy as np
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("tiny_corpus")
+    rng = np.random.default_rng(0)
+    for split, num_utterances in (("train", 24), ("dev", 6), ("test", 6)):
+        rows = []
+        for number in range(num_utterances):
+            kind, rate = ("low", "high")[number % 2], (16_000, 44_100)[number % 3 == 0]
+            seconds = rng.uniform(0.3, 0.9)
+            times_L = np.arange(int(seconds * rate)) / rate
+            waveform_L = 0.2 * np.sin(2 * np.pi * (180 if kind == "low" else 1400) * rng.uniform(0.9, 1.1) * times_L)
+            waveform_L += 0.02 * rng.normal(size=len(times_L))
+            samples = waveform_L if rate == 16_000 else np.stack([waveform_L, waveform_L], axis=1)
+            soundfile.write(folder / f"{split}_{number}.wav", samples, rate)
+            rows.append(
+                {
+                    "id": f"{split}_{number}",
+                    "audio_filepath": f"{split}_{number}.wav",
+                    "text": f"{kind} tone {'abcd'[number % 4]}",
+                    "speaker": f"{split}_speaker_{number % 4}",
+                    "accent": kind,
+                }
+            )
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clustered_run(tiny_corpus: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the stages corpus, embedding and clustering done (2 experts); copy it before writing to it."""
+    from moe_lightning.clustering.__main__ import main as cluster
+    from moe_lightning.corpus.__main__ import main as corpus
+    from moe_lightning.embedding.__main__ import main as embed
+    from moe_lightning.run_dir import RunDir
+
+    run = RunDir(tmp_path_factory.mktemp("run") / "tiny")
+    corpus(["--dataset-root", str(tiny_corpus), "--run-dir", str(run.path)])
+    embed(["--run-dir", str(run.path), "--whisper-model", str(tiny_whisper), "--num-workers", "0"])
+    store, output = str(run.embedding_dir(str(tiny_whisper))), str(run.stage_dir("clustering"))
+    spectral = ["--algorithm", "spectral", "--num-experts", "2", "--plot", "none"]
+    cluster(["--embedding-dir", store, "--output-dir", output, *spectral])
+    return run.path
+
+
+@pytest.fixture(scope="session")
+def pretrained_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with gate and experts trained as well; copy it before writing to it."""
+    run = tmp_path_factory.mktemp("pretrained") / "tiny"
+    shutil.copytree(clustered_run, run)
+    fit("gating", run, tiny_whisper, "--trainer.max_epochs", "2")
+    fit("experts", run, tiny_whisper, "--trainer.max_epochs", "1")
+    return run

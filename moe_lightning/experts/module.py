@@ -12,7 +12,7 @@ from torchmetrics.text import WordErrorRate
 from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad, WhisperBackbone
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.checkpointing import drop_frozen
+from moe_lightning.checkpointing import drop_frozen, seed_step
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.assignment import Assignment, assigned_gates
 from moe_lightning.experts.gated_lora import ExpertConfig
@@ -67,9 +67,13 @@ class ExpertModule(LightningModule):
         self.save_hyperparameters(ignore="optimizer")
         self.strict_loading = False  # checkpoints leave out the frozen backbone
         self.optimizer = optimizer
+        self.seed = torch.initial_seed()  # as seed_everything set it
         config = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
         self.experts = SpeechExperts(WhisperBackbone.load(whisper_model, pad, language), config)
         self.wer = WordErrorRate()
+
+    def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
+        seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Mean cross-entropy a token, each utterance under the mixture that its soft label assigns."""

@@ -13,7 +13,7 @@ from torchmetrics.text import WordErrorRate
 from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.checkpointing import drop_frozen
+from moe_lightning.checkpointing import drop_frozen, seed_step
 from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.adapters import save_adapters
@@ -79,6 +79,7 @@ class MoEASRModule(LightningModule):
         self.save_hyperparameters(ignore="optimizer")
         self.strict_loading = False  # checkpoints leave out the frozen backbone
         self.optimizer = optimizer
+        self.seed = torch.initial_seed()  # as seed_everything set it
         experts = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
         self.mixture = MixtureASR(
             MixtureConfig(whisper_model, embedding_dim, experts, hidden_dim, routing, top_k, pooling, pad, language)
@@ -90,6 +91,9 @@ class MoEASRModule(LightningModule):
         """Start from the stages before; a checkpoint that is resumed is loaded after this."""
         if stage == "fit":
             load_stages_before(self.mixture, RunDir(Path(self.hparams["run_dir"])))
+
+    def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
+        seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the mixture; with the last micro-batch of a step, the balance of all of them."""

@@ -1,0 +1,51 @@
+"""Training in the tests' own process, stopping it, and watching it."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+def fit(stage: str, run: Path, whisper_model: Path, *options: str) -> None:
+    """Train one stage of a run in this process, as its command would."""
+    module = importlib.import_module(f"moe_lightning.{stage}.__main__")
+    config = Path(__file__).parents[1] / "configs" / f"{stage}.yaml"
+    command = ["fit", "--config", str(config), "--run_dir", str(run), "--model.whisper_model", str(whisper_model)]
+    command += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    command += ["--trainer.callbacks", "null", "--ckpt_path", "last"]
+    command += [] if stage == "gating" else ["--data.num_workers", "0", "--model.max_decoded_batches", "1"]
+    module.main([*command, *options])
+
+
+def callback(name: str, **arguments: object) -> list[str]:
+    """Flags that add one of this file's callbacks to a training."""
+    values = [part for key, value in arguments.items() for part in (f"--trainer.callbacks.{key}", str(value))]
+    return [f"--trainer.callbacks+=tests.training.{name}", *values]
+
+
+class Stopped(Exception):
+    """Stands for a machine that is taken away."""
+
+
+class StopAfter(Callback):
+    """Raises `Stopped` once so many batches are trained on, before a checkpoint of the last of them is written."""
+
+    def __init__(self, num_batches: int):
+        self.num_left = num_batches
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.num_left -= 1
+        if self.num_left == 0:
+            raise Stopped
+
+
+class RecordOrder(Callback):
+    """Appends the ids of every batch that is trained on to a file."""
+
+    def __init__(self, file: str):
+        self.file = Path(file)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        with self.file.open("a") as lines:
+            lines.write(" ".join(batch.ids) + "\n")
