@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from moe_lightning.corpus.prepare import DEMO, CorpusSettings, PreparedCorpus, prepare_corpus, save_corpus
+from moe_lightning.corpus.readers import LAYOUTS
 from moe_lightning.errors import CommandParser, exits_cleanly
 from moe_lightning.run_dir import SPLITS, RunDir
 from moe_lightning.stage_record import command_settings, is_finished, recorded_stage
@@ -29,6 +30,17 @@ def parse(argv: list[str] | None = None) -> CorpusSettings:
     )  # fmt: skip
     parser.add_argument(
         "--max-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="a handful of each split"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("auto", *LAYOUTS),
+        default="auto",
+        help="insist on a form of corpus; auto sees what is there",
+    )
+    parser.add_argument(
+        "--stratify",
+        metavar="FIELD",
+        help="keep the shares of this field's values in splits and samples (default: etiology)",
     )
     parser.add_argument("--seed", type=int, default=42, help="of splits and samples")
     parser.add_argument(

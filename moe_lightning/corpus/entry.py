@@ -29,6 +29,8 @@ class Entry:
     duration: float | None = None
     """Seconds; None is to the end of the file."""
     fields: dict[str, FieldValue] = field(default_factory=dict)
+    channel: int | None = None
+    """None is the mean of all channels."""
 
 
 def stand_in_speaker(audio_file: Path, root: Path) -> str:

@@ -102,7 +102,9 @@ def _cut(utterance: Utterance) -> dict[str, Any]:
     """The utterance as lhotse writes a MonoCut, or a MultiCut when there are several channels."""
     audio = utterance.audio or read_header(utterance.audio_file)
     channels = list(range(audio.num_channels))
-    channel = 0 if audio.num_channels == 1 else channels
+    channel: int | list[int] = 0 if audio.num_channels == 1 else channels
+    if utterance.channel is not None:
+        channel = utterance.channel
     source = {"type": "file", "channels": channels, "source": os.path.abspath(utterance.audio_file)}
     recording_id = utterance.id if not utterance.start else f"{utterance.id}-recording"
     return {
@@ -119,7 +121,7 @@ def _cut(utterance: Utterance) -> dict[str, Any]:
             "duration": audio.seconds,
             "channel_ids": channels,
         },
-        "type": "MonoCut" if audio.num_channels == 1 else "MultiCut",
+        "type": "MonoCut" if isinstance(channel, int) else "MultiCut",
     }
 
 
@@ -143,6 +145,8 @@ def _utterance(cut: dict[str, Any]) -> Utterance:
     (supervision,) = cut["supervisions"]
     recording = cut["recording"]
     (source,) = recording["sources"]
+    num_channels = len(source["channels"])
+    channel = cut["channel"] if isinstance(cut["channel"], int) and num_channels > 1 else None
     own = {name: supervision[name] for name in _SUPERVISION_FIELDS if supervision.get(name) is not None}
     fields = own | (supervision.get("custom") or {})
     return Utterance(
@@ -153,7 +157,8 @@ def _utterance(cut: dict[str, Any]) -> Utterance:
         text=supervision["text"],
         speaker=sys.intern(supervision["speaker"]),
         fields={sys.intern(name): _shared(value) for name, value in fields.items()},
-        audio=AudioInfo(recording["sampling_rate"], len(source["channels"]), recording["num_samples"]),
+        channel=channel,
+        audio=AudioInfo(recording["sampling_rate"], num_channels, recording["num_samples"]),
     )
 
 

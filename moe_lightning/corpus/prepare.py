@@ -1,5 +1,6 @@
 """The corpus stage: a corpus on disk -> the three manifests of a run."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,10 @@ class CorpusSettings:
     skip_bad_audio: bool = False
     data_percent: float = 100.0
     max_utterances: tuple[int, int, int] | None = None
+    layout: str = "auto"
+    """One of the names in `readers.LAYOUTS`, or whichever is there."""
+    stratify: str | None = None
+    """Field whose values keep their shares in what is held out or sampled; None is `STRATIFY_FIELD`, if there is one."""
     seed: int = 42
     num_workers: int | None = None
     demo_seed: int = 0
@@ -47,20 +52,32 @@ class PreparedCorpus:
 
 
 def prepare_corpus(settings: CorpusSettings) -> PreparedCorpus:
-    """Read, check and divide a corpus; nothing is written.
+    """Read, check and divide a corpus; nothing is written but the audio of archives and tables.
 
     Raises:
         InputError: Whatever is wrong with the corpus or the settings; the message names the file and the rule.
     """
-    entries = read_corpus(_root(settings))
+    audio_dir = RunDir(settings.run_dir).unpacked_audio_dir
+    was_there = audio_dir.exists()
+    try:
+        return _prepare(settings, audio_dir)
+    except InputError:
+        if not was_there:
+            shutil.rmtree(audio_dir, ignore_errors=True)
+        raise
+
+
+def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
+    entries = read_corpus(_root(settings), settings.layout, audio_dir)
+    stratify = _stratify_field(entries, settings)
     probed = probe_entries(entries, settings.num_workers)
     if not settings.skip_bad_audio:
         refuse_faults(probed.left_out)
     if not probed.splits:
         raise InputError(f"none of {len(entries)} utterances can be used; {probed.left_out[0].reason}")
     _refuse_emptied_splits(entries, probed.splits)
-    splits = complete_splits(probed.splits, settings.seed, settings.allow_shared_speakers)
-    return PreparedCorpus(_sampled(splits, settings), probed.left_out, _warnings(entries, settings))
+    splits = complete_splits(probed.splits, settings.seed, settings.allow_shared_speakers, stratify)
+    return PreparedCorpus(_sampled(splits, settings, stratify), probed.left_out, _warnings(entries, settings))
 
 
 def save_corpus(corpus: PreparedCorpus, run_dir: Path) -> None:
@@ -88,12 +105,22 @@ def _refuse_emptied_splits(entries: Sequence[Entry], splits: Splits) -> None:
             raise InputError(f"no utterance of the {split} split can be used; repair it, or remove the whole split")
 
 
-def _sampled(splits: Splits, settings: CorpusSettings) -> Splits:
+def _stratify_field(entries: Sequence[Entry], settings: CorpusSettings) -> str | None:
+    field = settings.stratify or STRATIFY_FIELD
+    if any(field in entry.fields for entry in entries):
+        return field
+    if settings.stratify:
+        names = sorted({name for entry in entries for name in entry.fields})
+        raise InputError(
+            f"--stratify {field}: no utterance has this field; there are {', '.join(names) or 'no fields'}"
+        )
+    return None
+
+
+def _sampled(splits: Splits, settings: CorpusSettings, stratify: str | None) -> Splits:
     if settings.data_percent != 100:
-        has_field = any(STRATIFY_FIELD in one.fields for utterances in splits.values() for one in utterances)
-        field = STRATIFY_FIELD if has_field else None
         splits = {
-            split: sample_percent(utterances, settings.data_percent, settings.seed, field)
+            split: sample_percent(utterances, settings.data_percent, settings.seed, stratify)
             for split, utterances in splits.items()
         }
     if settings.max_utterances:

@@ -77,7 +77,15 @@ def _probe(entry: Entry) -> Utterance | LeftOut:
         audio = read_header(entry.audio_file)
         duration = _duration(entry, audio)
         utterance = Utterance(
-            entry.id, entry.audio_file, entry.start, duration, entry.text, entry.speaker, entry.fields, audio
+            id=entry.id,
+            audio_file=entry.audio_file,
+            start=entry.start,
+            duration=duration,
+            text=entry.text,
+            speaker=entry.speaker,
+            fields=entry.fields,
+            channel=entry.channel if audio.num_channels > 1 else None,
+            audio=audio,
         )
     except InputError as error:
         reason = str(error).split("; repair or remove")[0]
@@ -90,6 +98,8 @@ def _probe(entry: Entry) -> Utterance | LeftOut:
 
 def _duration(entry: Entry, audio: AudioInfo) -> float:
     """Seconds of the segment that are in the file."""
+    if entry.channel is not None and entry.channel >= audio.num_channels:
+        raise InputError(f"{entry.audio_file} has {audio.num_channels} channels, channel {entry.channel} is asked for")
     rest = audio.seconds - entry.start
     wanted = rest if entry.duration is None else entry.duration
     lasts = f"{entry.audio_file} lasts {audio.seconds:.2f} s, but the utterance is said to"

@@ -3,8 +3,8 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
-from itertools import zip_longest
+from collections.abc import Hashable, Sequence
+from itertools import compress, zip_longest
 from typing import TypeAlias
 
 from moe_lightning.corpus.entry import UNKNOWN_SPEAKER
@@ -19,12 +19,14 @@ HELD_OUT = 0.1
 _FLAG = "--allow-shared-speakers"
 
 
-def complete_splits(splits: Splits, seed: int, allow_shared_speakers: bool = False) -> Splits:
+def complete_splits(
+    splits: Splits, seed: int, allow_shared_speakers: bool = False, stratify: str | None = None
+) -> Splits:
     """All three splits; those that the corpus lacks are carved out of what it has, by speaker.
 
     Test is half of dev's speakers when dev has two or more. Otherwise a missing split gets a tenth of
-    train's speakers, one at least. With ``allow_shared_speakers`` a corpus of too few speakers is
-    divided by utterance.
+    train's speakers, one at least. ``stratify`` names a field whose values keep their shares. With
+    ``allow_shared_speakers`` a corpus of too few speakers is divided by utterance.
 
     Raises:
         InputError: No train split, a speaker in two splits, or too few speakers to divide.
@@ -36,7 +38,7 @@ def complete_splits(splits: Splits, seed: int, allow_shared_speakers: bool = Fal
     if not allow_shared_speakers:
         refuse_shared_speakers(splits)
     if "test" not in splits and _num_speakers(splits.get("dev", [])) >= 2:
-        splits["test"], splits["dev"] = _hold_out(splits["dev"], 0.5, f"{seed} test of dev", by_speaker=True)
+        splits["test"], splits["dev"] = _hold_out(splits["dev"], 0.5, f"{seed} test of dev", True, stratify)
     missing = [split for split in SPLITS if split not in splits]
     by_speaker = _num_speakers(splits["train"]) > len(missing)
     if missing and not by_speaker and not allow_shared_speakers:
@@ -46,7 +48,7 @@ def complete_splits(splits: Splits, seed: int, allow_shared_speakers: bool = Fal
         raise InputError(f"{num_train} training utterances are too few to carve {' and '.join(missing)} out of them")
     for split in missing:
         share = HELD_OUT * num_train / len({_key(utterance, by_speaker) for utterance in splits["train"]})
-        splits[split], splits["train"] = _hold_out(splits["train"], share, f"{seed} {split}", by_speaker)
+        splits[split], splits["train"] = _hold_out(splits["train"], share, f"{seed} {split}", by_speaker, stratify)
     return {split: splits[split] for split in SPLITS}
 
 
@@ -111,14 +113,30 @@ def sample_handful(utterances: Sequence[Utterance], count: int, seed: int) -> li
 
 
 def _hold_out(
-    utterances: list[Utterance], share: float, seed: str, by_speaker: bool
+    utterances: list[Utterance], share: float, seed: str, by_speaker: bool, stratify: str | None
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Held-out utterances and the rest, both in order; neither is empty."""
-    keys = sorted({_key(utterance, by_speaker) for utterance in utterances})
-    count = min(max(1, round(share * len(keys))), len(keys) - 1)
-    held_out = set(random.Random(seed).sample(keys, count))
-    inside: Callable[[Utterance], bool] = lambda utterance: _key(utterance, by_speaker) in held_out  # noqa: E731
-    return [one for one in utterances if inside(one)], [one for one in utterances if not inside(one)]
+    strata = _strata(utterances, by_speaker, stratify)
+    num_keys = sum(len(keys) for keys in strata)
+    count = min(max(1, round(share * num_keys)), num_keys - 1)
+    counts = largest_remainder([len(keys) for keys in strata], count)
+    rng = random.Random(seed)
+    held_out = {key for keys, size in zip(strata, counts, strict=True) for key in rng.sample(keys, size)}
+    is_held_out = [_key(utterance, by_speaker) in held_out for utterance in utterances]
+    return list(compress(utterances, is_held_out)), [
+        one for one, is_in in zip(utterances, is_held_out, strict=True) if not is_in
+    ]
+
+
+def _strata(utterances: Sequence[Utterance], by_speaker: bool, field: str | None) -> list[list[str]]:
+    """Speakers (or ids) by their commonest value of a field, everything in a fixed order."""
+    values_of: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in utterances:
+        values_of[_key(utterance, by_speaker)][str(utterance.fields.get(field)) if field else ""] += 1
+    strata: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(values_of):
+        strata[values_of[key].most_common(1)[0][0]].append(key)
+    return [strata[value] for value in sorted(strata)]
 
 
 def _key(utterance: Utterance, by_speaker: bool) -> str:

@@ -49,6 +49,8 @@ class Utterance:
     speaker: str
     fields: dict[str, FieldValue] = field(default_factory=dict)
     """Whatever else the corpus says of it: accent, etiology, language, gender ..."""
+    channel: int | None = None
+    """The one channel that it is heard on, from 0; None is the mean of all."""
     audio: AudioInfo | None = field(default=None, compare=False)
     """The file's header, where it was read already."""
 

@@ -22,7 +22,7 @@ def refused(capsys, root, run, *flags):
     with pytest.raises(SystemExit) as exit_info:
         main(["--dataset-root", str(root), "--run-dir", str(run), *flags])
     assert exit_info.value.code == 2
-    assert not run.exists() or not list(run.rglob("*.jsonl*"))
+    assert not run.exists()
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     return line
 
@@ -36,6 +36,18 @@ def test_a_corpus_becomes_three_manifests_and_a_table(tmp_path, jsonl_corpus, ca
     output = capsys.readouterr().out
     assert all(word in output for word in (*SPLITS, "utterances", "speakers", "hours"))
     assert json.loads(RunDir(tmp_path / "run").left_out_file.read_text()) == []
+
+
+def test_a_second_run_has_nothing_to_do_and_other_settings_are_refused(tmp_path, jsonl_corpus, capsys):
+    root = jsonl_corpus(train=SPEAKERS, dev={"eve": 1}, test={"joe": 1})
+    prepare(root, tmp_path / "run")
+    before = RunDir(tmp_path / "run").manifest_file("train").stat().st_mtime_ns
+    prepare(root, tmp_path / "run")
+    assert "nothing to do" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        prepare(root, tmp_path / "run", "--seed", "1")
+    assert "seed was None, now 1" in capsys.readouterr().err
+    assert RunDir(tmp_path / "run").manifest_file("train").stat().st_mtime_ns == before
 
 
 def test_recorded_speech_is_read_and_divided(tmp_path, real_corpus):

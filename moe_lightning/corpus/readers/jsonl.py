@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from moe_lightning.corpus.entry import Entry, field_name, stand_in_speaker
+from moe_lightning.corpus.readers.split_names import SPLIT_NAMES
 from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import SPLITS
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "test": "test",
-}
 _OWN_PLACE = ("audio_filepath", "text", "offset", "duration", "speaker", "id", "split")
+
+
+def is_jsonl(root: Path) -> bool:
+    """Whether root is a manifest, a folder of some, or their prefix."""
+    return bool(find_manifests(root)) or (root.suffix == ".jsonl" and root.is_file())
+
+
+def read_jsonl_corpus(root: Path) -> Iterator[Entry]:
+    """Entries of the manifests of a folder or prefix, or of one file whose rows may name their splits."""
+    manifests = find_manifests(root)
+    for split, path in manifests.items():
+        yield from read_jsonl(path, split)
+    if not manifests:
+        yield from read_jsonl(root, None)
 
 
 def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:

@@ -1,49 +1,83 @@
 """Which layout lies at a path."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.readers.common_voice import is_common_voice, read_common_voice
 from moe_lightning.corpus.readers.guide import is_guide_layout, read_guide_layout
-from moe_lightning.corpus.readers.jsonl import find_manifests, read_jsonl
+from moe_lightning.corpus.readers.hugging_face import is_hugging_face, read_hugging_face
+from moe_lightning.corpus.readers.jsonl import is_jsonl, read_jsonl_corpus
+from moe_lightning.corpus.readers.kaldi import is_kaldi, read_kaldi
+from moe_lightning.corpus.readers.lhotse_cuts import is_lhotse, is_shar, read_lhotse, read_shar
+from moe_lightning.corpus.readers.librispeech import is_librispeech, read_librispeech
+from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
 from moe_lightning.errors import InputError
 
-LAYOUTS = ("guide", "jsonl")
-_KNOWN = (
-    "Train|Dev/<contributor>/<contributor>.json; train.jsonl, dev.jsonl, test.jsonl in a folder;"
-    " PREFIX_train.jsonl ...; or one .jsonl file"
-)
+
+class Layout(NamedTuple):
+    """A form in which people have corpora."""
+
+    looks_like: str
+    """What is on disk, for messages."""
+    is_here: Callable[[Path], bool]
+    read: Callable[[Path, UnpackedAudio], Iterator[Entry]]
 
 
-def read_corpus(root: Path) -> list[Entry]:
+def _as_it_lies(read: Callable[[Path], Iterator[Entry]]) -> Callable[[Path, UnpackedAudio], Iterator[Entry]]:
+    """A reader whose recordings are files already."""
+    return lambda root, unpacked: read(root)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "lhotse": Layout("cuts.jsonl.gz", is_lhotse, read_lhotse),
+    "jsonl": Layout("train.jsonl or PREFIX_train.jsonl", is_jsonl, _as_it_lies(read_jsonl_corpus)),
+    "guide": Layout("Train/NAME/NAME.json", is_guide_layout, _as_it_lies(read_guide_layout)),
+    "common-voice": Layout("train.tsv and clips/", is_common_voice, _as_it_lies(read_common_voice)),
+    "librispeech": Layout("train-*/*/*/*.trans.txt", is_librispeech, _as_it_lies(read_librispeech)),
+    "kaldi": Layout("wav.scp and text", is_kaldi, _as_it_lies(read_kaldi)),
+    "shar": Layout("cuts.000000.jsonl.gz and recording.000000.tar", is_shar, read_shar),
+    "huggingface": Layout("*.arrow or *.parquet", is_hugging_face, read_hugging_face),
+}
+"""Tried in this order."""
+
+
+def read_corpus(root: Path, layout: str = "auto", audio_dir: Path | None = None) -> list[Entry]:
     """Every utterance that the corpus lists; ids are unique.
 
     Args:
         root: A folder, a manifest, or the prefix of manifests: ``corpus/smoke`` for ``corpus/smoke_train.jsonl`` ...
+        layout: One of `LAYOUTS`; ``auto`` takes the first that is there.
+        audio_dir: Where recordings of archives and tables are unpacked to; None is beside root.
 
     Raises:
         InputError: Nothing is there, no layout is recognised, it is malformed, or an id comes twice.
     """
-    entries = list(_read(root))
+    name = find_layout(root, layout)
+    unpacked = UnpackedAudio(audio_dir or root.with_name(f"{root.name}-unpacked"))
+    entries = list(LAYOUTS[name].read(root, unpacked))
     if not entries:
         raise InputError(f"{root} lists no utterance; the corpus is empty")
     _refuse_repeated_ids(entries)
     return entries
 
 
-def _read(root: Path) -> Iterator[Entry]:
-    manifests = find_manifests(root)
-    if manifests:
-        for split, path in manifests.items():
-            yield from read_jsonl(path, split)
-    elif root.suffix == ".jsonl" and root.is_file():
-        yield from read_jsonl(root, None)
-    elif is_guide_layout(root):
-        yield from read_guide_layout(root)
-    elif not root.exists():
-        raise InputError(f"--dataset-root {root} does not exist; expected: {_KNOWN}")
-    else:
-        raise InputError(f"--dataset-root {root} holds no corpus of a known form; expected: {_KNOWN}")
+def find_layout(root: Path, layout: str = "auto") -> str:
+    """The name of the layout at root, in `LAYOUTS`.
+
+    Raises:
+        InputError: There is none, or not the one that is insisted on.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise InputError(f"--layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
+    names = list(LAYOUTS) if layout == "auto" else [layout]
+    found = next((name for name in names if LAYOUTS[name].is_here(root)), None)
+    if found:
+        return found
+    known = "; ".join(f"{name}: {LAYOUTS[name].looks_like}" for name in names)
+    what = "holds no corpus of a known form" if root.exists() else "does not exist"
+    raise InputError(f"--dataset-root {root} {what}; expected {known}")
 
 
 def _refuse_repeated_ids(entries: list[Entry]) -> None:

@@ -1,0 +1,70 @@
+"""Common Voice as Mozilla packs it: ``train.tsv``, ``dev.tsv``, ``test.tsv`` beside ``clips/``.
+
+lhotse's recipe for it is not used: it passes over missing clips without a word, and drops most columns.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from moe_lightning.corpus.entry import Entry, field_name, stand_in_speaker
+from moe_lightning.errors import InputError
+from moe_lightning.run_dir import SPLITS
+
+_OWN_PLACE = ("client_id", "path", "sentence")
+_NEEDED = {"path", "sentence"}
+
+
+def is_common_voice(root: Path) -> bool:
+    """Whether there is a release of one language at root, or of several in folders of root."""
+    return bool(_language_dirs(root))
+
+
+def read_common_voice(root: Path) -> Iterator[Entry]:
+    """Entries of all languages; where there is no ``train.tsv``, ``validated.tsv`` is read as train.
+
+    Raises:
+        InputError: A table has no column ``path`` or ``sentence``, or a line has too few.
+    """
+    for folder in _language_dirs(root):
+        tables = {split: folder / f"{split}.tsv" for split in SPLITS if (folder / f"{split}.tsv").is_file()}
+        for split, table in (tables or {"train": folder / "validated.tsv"}).items():
+            yield from _read_table(table, split)
+
+
+def _language_dirs(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    return [
+        path
+        for path in candidates
+        if (path / "clips").is_dir() and any((path / f"{name}.tsv").is_file() for name in (*SPLITS, "validated"))
+    ]
+
+
+def _read_table(table: Path, split: str) -> Iterator[Entry]:
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)  # sentences hold single quotation marks
+        if not set(rows.fieldnames or ()) >= _NEEDED:
+            raise InputError(f"{table}: the first line must name the columns path and sentence")
+        for row in rows:
+            yield _entry(row, table, split, f"{table}, line {rows.line_num}")
+
+
+def _entry(row: dict[str, str | None], table: Path, split: str, origin: str) -> Entry:
+    name = row["path"]
+    if not name or row["sentence"] is None:
+        raise InputError(f"{origin} has no path, or too few columns")
+    name = name if Path(name).suffix else f"{name}.mp3"  # the first releases name clips without it
+    audio_file = table.parent.absolute() / "clips" / name
+    columns = {field_name(key): value for key, value in row.items() if key and key not in _OWN_PLACE and value}
+    return Entry(
+        split=split,
+        id=Path(name).stem,
+        audio_file=audio_file,
+        text=row["sentence"].strip(),
+        speaker=row.get("client_id") or stand_in_speaker(audio_file, table.parent.absolute()),
+        origin=origin,
+        fields={"language": columns.get("locale", table.parent.name), **columns},
+    )

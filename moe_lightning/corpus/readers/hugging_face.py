@@ -1,0 +1,125 @@
+"""Hugging Face ``datasets``: folders of ``save_to_disk`` (arrow) and downloaded ones (parquet).
+
+Only pyarrow is needed: the recordings in the tables are encoded files, which are unpacked as they are.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.corpus.entry import Entry, field_name, stand_in_speaker
+from moe_lightning.corpus.readers.split_names import split_in_name
+from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
+from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.errors import InputError
+
+_TEXTS = ("text", "sentence", "transcription", "transcript", "normalized_text")
+_SPEAKERS = ("speaker", "speaker_id", "client_id")
+_ROWS = 256
+"""Rows of a parquet file that are in memory at a time."""
+
+
+def is_hugging_face(root: Path) -> bool:
+    """Whether there are arrow or parquet tables at root or in its folders."""
+    return bool(_tables(root))
+
+
+def read_hugging_face(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
+    """Entries of all tables; the split is in the folder's or the file's name, else train.
+
+    Raises:
+        InputError: pyarrow is not installed, a table cannot be read, or it has no audio or no text column.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise InputError(f"{root} is a Hugging Face dataset, which pyarrow reads; run `pip install pyarrow`") from error
+    for table in _tables(root):
+        split = split_in_name(table.parent.name) or split_in_name(table.name) or "train"
+        try:
+            yield from _read_table(table, split, root, unpacked)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InputError(f"{table} cannot be read by pyarrow ({error})") from error
+
+
+def _tables(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    return sorted(
+        path for suffix in ("arrow", "parquet") for depth in ("", "*/") for path in root.glob(f"{depth}*.{suffix}")
+    )
+
+
+def _read_table(table: Path, split: str, root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
+    number = 0
+    names: _Columns | None = None
+    for batch in _batches(table):
+        names = names or _Columns(batch.schema, table)
+        for row in batch.to_pylist():
+            number += 1
+            yield names.entry(row, split, f"{table}, row {number}", root, unpacked)
+
+
+def _batches(table: Path) -> Iterator[Any]:
+    if table.suffix == ".parquet":
+        from pyarrow import parquet
+
+        yield from parquet.ParquetFile(table).iter_batches(batch_size=_ROWS)
+        return
+    import pyarrow
+
+    with pyarrow.memory_map(str(table)) as source:
+        yield from pyarrow.ipc.open_stream(source)
+
+
+class _Columns:
+    """Which column is what, and the names behind class labels."""
+
+    def __init__(self, schema: Any, table: Path) -> None:
+        structs = [column.name for column in schema if {"bytes", "path"} <= {part.name for part in _parts(column.type)}]
+        texts = [name for name in _TEXTS if name in schema.names]
+        if not structs or not texts:
+            raise InputError(
+                f"{table} needs a column of audio (bytes, path) and one of {', '.join(_TEXTS)}; it has"
+                f" {', '.join(schema.names)}"
+            )
+        self.audio, self.text = structs[0], texts[0]
+        self.speaker = next((name for name in _SPEAKERS if name in schema.names), None)
+        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = info.get("info", {}).get("features", {})
+        self.labels = {name: feature["names"] for name, feature in features.items() if _is_class_label(feature)}
+
+    def entry(self, row: dict[str, Any], split: str, origin: str, root: Path, unpacked: UnpackedAudio) -> Entry:
+        """One row as an entry; its recording becomes a file unless it is one."""
+        audio = row[self.audio] or {}
+        name = audio.get("path") or ""
+        if not audio.get("bytes") and not name:
+            raise InputError(f"{origin} has no audio")
+        audio_file = unpacked.write(audio["bytes"], split) if audio.get("bytes") else (root / name).absolute()
+        speaker = row.get(self.speaker) if self.speaker else None
+        taken = {self.audio, self.text, self.speaker, "id"}
+        return Entry(
+            split=split,
+            id=str(
+                row.get("id") or Path(name).stem or audio_file.relative_to(unpacked.folder.absolute()).with_suffix("")
+            ),
+            audio_file=audio_file,
+            text=(row[self.text] or "").strip(),
+            speaker=str(speaker) if speaker is not None else stand_in_speaker(audio_file, audio_file.parent),
+            origin=origin,
+            fields={field_name(key): self._value(key, value) for key, value in row.items() if key not in taken},
+        )
+
+    def _value(self, name: str, value: Any) -> FieldValue:
+        if name in self.labels and isinstance(value, int) and 0 <= value < len(self.labels[name]):
+            return str(self.labels[name][value])
+        return value if value is None or isinstance(value, str | int | float) else json.dumps(value, default=str)
+
+
+def _parts(column_type: Any) -> list[Any]:
+    return [column_type.field(index) for index in range(column_type.num_fields)]
+
+
+def _is_class_label(feature: Any) -> bool:
+    return isinstance(feature, dict) and feature.get("_type") == "ClassLabel"

@@ -1,0 +1,129 @@
+"""Kaldi data directories: ``wav.scp``, ``text``, ``utt2spk`` and, for stretches of recordings, ``segments``.
+
+lhotse's import is not used: it drops unreadable recordings, breaks on an utterance without words, and
+keeps no other ``utt2...`` file. Commands in ``wav.scp`` are not run.
+"""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from moe_lightning.corpus.entry import Entry, stand_in_speaker
+from moe_lightning.corpus.readers.split_names import split_in_name
+from moe_lightning.errors import InputError
+from moe_lightning.run_dir import SPLITS
+
+_NOT_FIELDS = {"utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "utt2uniq"}
+_DECODERS = {"flac", "sph2pipe", "cat", "mpg123"}
+"""Programs in ``wav.scp`` that only unpack a file which is read here as it is."""
+_AUDIO_SUFFIXES = {".flac", ".wav", ".sph", ".ogg", ".mp3", ".opus"}
+
+
+class _Recording(NamedTuple):
+    audio_file: Path
+    channel: int | None
+
+
+class _Stretch(NamedTuple):
+    recording: str
+    start: float
+    end: float | None
+
+
+def is_kaldi(root: Path) -> bool:
+    """Whether root is a data directory, or holds some."""
+    return bool(_data_dirs(root))
+
+
+def read_kaldi(root: Path) -> Iterator[Entry]:
+    """Entries of root, or of its folders ``train``, ``dev``, ``test`` (or ``train_clean`` ... where no plain one is).
+
+    Every ``utt2NAME`` and ``spk2NAME`` becomes a field; ``utt2lang`` is ``language``.
+
+    Raises:
+        InputError: A line of a file does not have its form, or a recording is made by a program.
+    """
+    for folder, split in _data_dirs(root).items():
+        yield from _read_data_dir(folder, split)
+
+
+def _data_dirs(root: Path) -> dict[Path, str]:
+    if (root / "wav.scp").is_file():
+        return {root: split_in_name(root.name) or "train"}
+    folders = sorted(path.parent for path in root.glob("*/wav.scp"))
+    plain = {folder: folder.name for folder in folders if folder.name in SPLITS}
+    return plain or {folder: split for folder in folders if (split := split_in_name(folder.name))}
+
+
+def _read_data_dir(folder: Path, split: str) -> Iterator[Entry]:
+    recordings = {
+        name: _recording(value, folder, f"{folder / 'wav.scp'}: {name}")
+        for name, value in _mapping(folder / "wav.scp").items()
+    }
+    texts, speakers = _mapping(folder / "text"), _mapping(folder / "utt2spk")
+    by_utterance = {path.name: _mapping(path) for path in sorted(folder.glob("utt2*")) if path.name not in _NOT_FIELDS}
+    by_speaker = {path.name: _mapping(path) for path in sorted(folder.glob("spk2*")) if path.name not in _NOT_FIELDS}
+    for id_, (recording, start, end) in _stretches(folder, recordings).items():
+        if recording not in recordings:
+            raise InputError(f"{folder / 'segments'}: {id_} lies in {recording!r}, which wav.scp does not have")
+        speaker = speakers.get(id_) or stand_in_speaker(recordings[recording].audio_file, folder.absolute())
+        fields = {name[4:]: values[id_] for name, values in by_utterance.items() if id_ in values}
+        fields |= {name[4:]: values[speaker] for name, values in by_speaker.items() if speaker in values}
+        yield Entry(
+            split=split,
+            id=id_,
+            audio_file=recordings[recording].audio_file,
+            text=texts.get(id_, ""),
+            speaker=speaker,
+            origin=f"{folder}: {id_}",
+            start=start,
+            duration=None if end is None else end - start,
+            fields={"language" if name == "lang" else name: value for name, value in fields.items()},
+            channel=recordings[recording].channel,
+        )
+
+
+def _stretches(folder: Path, recordings: dict[str, _Recording]) -> dict[str, _Stretch]:
+    """Where each utterance lies: ``segments``' lines ``<id> <recording> <start> <end>``, or whole recordings."""
+    path = folder / "segments"
+    if not path.is_file():
+        return {name: _Stretch(name, 0.0, None) for name in recordings}
+    stretches = {}
+    for id_, value in _mapping(path).items():
+        try:
+            recording, start, end = value.split()
+            stretches[id_] = _Stretch(recording, float(start), None if float(end) == -1 else float(end))
+        except ValueError:
+            raise InputError(f"{path}: {id_} needs a recording, a start and an end in seconds, got {value!r}") from None
+    return stretches
+
+
+def _mapping(path: Path) -> dict[str, str]:
+    """``<key> <rest of the line>``, the form of all files of a data directory; {} where there is none."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    return {pair[0]: pair[1].strip() if len(pair) == 2 else "" for pair in pairs}
+
+
+def _recording(value: str, folder: Path, origin: str) -> _Recording:
+    """The file of a line of ``wav.scp``; a pipe that only unpacks one file stands for the file."""
+    if not value.endswith("|"):
+        return _Recording(_found(Path(value), folder), None)
+    words = shlex.split(value.rstrip("| "))
+    program = Path(words[0]).name if words else ""
+    files = [word for word in words if Path(word).suffix.lower() in _AUDIO_SUFFIXES]
+    if len(files) != 1 or program not in _DECODERS or "|" in words:
+        raise InputError(
+            f"{origin} is made by a program ({value}); write its output to a file, and name that in wav.scp"
+        )
+    channel = int(words[words.index("-c") + 1]) - 1 if program == "sph2pipe" and "-c" in words else None
+    return _Recording(_found(Path(files[0]), folder), channel)
+
+
+def _found(path: Path, folder: Path) -> Path:
+    """Absolute: Kaldi's paths are relative to where the command is typed, some people's to the data directory."""
+    beside = folder / path
+    return beside.absolute() if not path.exists() and beside.exists() else path.absolute()

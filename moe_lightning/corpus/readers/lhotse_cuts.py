@@ -1,0 +1,156 @@
+"""What lhotse writes: cuts, recordings with supervisions, and Shar folders; lhotse itself reads them."""
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe_lightning.corpus.entry import Entry, stand_in_speaker
+from moe_lightning.corpus.readers.split_names import split_in_name
+from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
+from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.errors import InputError
+from moe_lightning.run_dir import SPLITS
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import Cut
+
+_SUFFIXES = (".jsonl", ".jsonl.gz")
+_LHOTSES_OWN = ("shard_origin", "shar_epoch", "dataloading_info")
+"""What lhotse notes on a cut as it reads it."""
+
+
+def is_lhotse(root: Path) -> bool:
+    """Whether root is a manifest of cuts, or a folder of such manifests or of pairs of recordings and supervisions."""
+    return bool(_cut_files(root) or _pairs(root))
+
+
+def is_shar(root: Path) -> bool:
+    """Whether root, or its folders ``train``, ``dev``, ``test``, are Shar."""
+    return bool(_shar_dirs(root))
+
+
+def read_lhotse(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
+    """Entries of the supervisions of all cuts; the split is in the file's name, and train where there is one file.
+
+    Raises:
+        InputError: lhotse cannot read a file, or a cut is no stretch of one recording as it lies on disk.
+    """
+    from lhotse import CutSet, RecordingSet, SupervisionSet
+
+    cut_files = _cut_files(root)
+    for path, split in _with_splits(cut_files):
+        yield from _entries(_lazily(CutSet.from_file, path), split, path, unpacked)
+    for path, split in _with_splits([] if cut_files else _pairs(root)):
+        recordings = RecordingSet.from_file(path.with_name(path.name.replace("supervisions", "recordings")))
+        cuts = CutSet.from_manifests(recordings=recordings, supervisions=SupervisionSet.from_file(path))
+        yield from _entries(cuts, split, path, unpacked)
+
+
+def read_shar(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
+    """Entries of Shar folders; their recordings are unpacked into files.
+
+    Raises:
+        InputError: lhotse cannot read a shard.
+    """
+    from lhotse import CutSet
+
+    for folder, split in _shar_dirs(root).items():
+        yield from _entries(_lazily(lambda path: CutSet.from_shar(in_dir=path), folder), split, folder, unpacked)
+
+
+def _lazily(load: Any, path: Path) -> "Iterable[Cut]":
+    """Cuts of a file, read as they are asked for."""
+    try:
+        yield from load(path)
+    except InputError:
+        raise
+    except Exception as error:  # lhotse raises whatever its own readers raise
+        raise InputError(f"{path} cannot be read by lhotse ({type(error).__name__}: {error})") from error
+
+
+def _entries(cuts: "Iterable[Cut] | CutSet", split: str, path: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
+    for cut in cuts:
+        origin = f"{path}: cut {cut.id}"
+        audio_file = _audio_file(cut, split, origin, unpacked)
+        of_cut = {name: value for name, value in (cut.custom or {}).items() if name not in _LHOTSES_OWN}
+        for supervision in cut.supervisions:
+            of_supervision = {"language": supervision.language, "gender": supervision.gender}
+            fields = of_cut | of_supervision | (supervision.custom or {})
+            start = max(0.0, supervision.start)
+            yield Entry(
+                split=split,
+                id=cut.id if len(cut.supervisions) == 1 else supervision.id,
+                audio_file=audio_file,
+                text=(supervision.text or "").strip(),
+                speaker=supervision.speaker or stand_in_speaker(audio_file, path.absolute().parent),
+                origin=origin,
+                start=cut.start + start,
+                duration=min(supervision.end, cut.duration) - start,
+                fields={name: _flat(value) for name, value in fields.items() if value is not None},
+                channel=supervision.channel if isinstance(supervision.channel, int) else None,
+            )
+
+
+def _audio_file(cut: "Cut", split: str, origin: str, unpacked: UnpackedAudio) -> Path:
+    recording = getattr(cut, "recording", None)
+    if recording is None or len(recording.sources) != 1:
+        raise InputError(
+            f"{origin} is no stretch of one recording file; write it to one with lhotse's `cut.save_audio`"
+        )
+    if recording.transforms:
+        raise InputError(f"{origin} changes its recording as it is read; write it to a file with `cut.save_audio`")
+    (source,) = recording.sources
+    if source.type == "memory":
+        return unpacked.write(source.source, split)
+    if source.type != "file":
+        raise InputError(f"{origin} has its audio from a {source.type}; write it to a file with `cut.save_audio`")
+    return Path(source.source).absolute()
+
+
+def _flat(value: Any) -> FieldValue:
+    return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _cut_files(root: Path) -> list[Path]:
+    return [path for path in _manifests(root) if "type" in (first := _first_object(path)) and "supervisions" in first]
+
+
+def _pairs(root: Path) -> list[Path]:
+    """Manifests of supervisions beside those of their recordings; the names differ in that word."""
+    named = [path for path in _manifests(root) if "supervisions" in path.name]
+    return [path for path in named if path.with_name(path.name.replace("supervisions", "recordings")).is_file()]
+
+
+def _manifests(root: Path) -> list[Path]:
+    if root.is_dir():
+        return sorted(path for path in root.iterdir() if path.name.endswith(_SUFFIXES) and path.is_file())
+    return [root] if root.is_file() and root.name.endswith(_SUFFIXES) else []
+
+
+def _with_splits(paths: list[Path]) -> list[tuple[Path, str]]:
+    """The files with a split in their names; a file that is alone is train whatever its name."""
+    if len(paths) == 1:
+        return [(paths[0], split_in_name(paths[0].name) or "train")]
+    return [(path, split) for path in paths if (split := split_in_name(path.name))]
+
+
+def _shar_dirs(root: Path) -> dict[Path, str]:
+    if not root.is_dir():
+        return {}
+    if any(root.glob("cuts.*.jsonl*")) and any(root.glob("recording.*.tar")):
+        return {root: "train"}
+    folders = [root / split for split in SPLITS]
+    return {folder: folder.name for folder in folders if any(folder.glob("cuts.*.jsonl*"))}
+
+
+def _first_object(path: Path) -> dict[str, Any]:
+    """The first line of a manifest, {} where it is no JSON object."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            first = json.loads(file.readline())
+    except (OSError, EOFError, ValueError):
+        return {}
+    return first if isinstance(first, dict) else {}
