@@ -34,7 +34,7 @@ class CorpusSettings:
     layout: str = "auto"
     """One of the names in `readers.LAYOUTS`, or whichever is there."""
     stratify: str | None = None
-    """Field whose values keep their shares in what is held out or sampled; None is `STRATIFY_FIELD`, if there is one."""
+    """Field whose values keep their shares in what is held out or sampled; None: `STRATIFY_FIELD`, if there is one."""
     seed: int = 42
     num_workers: int | None = None
     demo_seed: int = 0

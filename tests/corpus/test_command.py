@@ -46,7 +46,7 @@ def test_a_second_run_has_nothing_to_do_and_other_settings_are_refused(tmp_path,
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         prepare(root, tmp_path / "run", "--seed", "1")
-    assert "seed was None, now 1" in capsys.readouterr().err
+    assert "made with other settings: seed was" in capsys.readouterr().err
     assert RunDir(tmp_path / "run").manifest_file("train").stat().st_mtime_ns == before
 
 
