@@ -20,6 +20,7 @@ def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[s
     args = vars(build_parser().parse_args(argv))
     asked = {name: args.pop(name) for name in _HDBSCAN_NAMES}
     asked = {name: value for name, value in asked.items() if value is not None}
+    args["residualise"] = tuple(args["residualise"].split(",")) if args["residualise"] else ()
     settings = ClusteringSettings(**args, hdbscan=HdbscanOptions(**asked))
     if settings.algorithm == "hdbscan" or not asked:
         return settings, []
@@ -44,7 +45,21 @@ def _add_main_flags(parser: argparse.ArgumentParser) -> None:
     add("--embedding-dir", type=Path, required=True, metavar="DIR", help="store that `moe-lightning embed` wrote")
     add("--output-dir", type=Path, required=True, metavar="DIR", help="where the labels go; <run>/clustered for a run")
     add("--algorithm", choices=ALGORITHMS, default="hdbscan", help="default hdbscan")
-    add("--num-experts", type=int, default=8, metavar="E", help="clusters of spectral, most of hdbscan; default 8")
+    add(
+        "--num-experts",
+        type=_number_or_auto,
+        default=8,
+        metavar="E|auto",
+        help="clusters, at most so many of hdbscan; auto: by eigengap and stability; default 8",
+    )
+    add("--label-field", metavar="FIELD", help="manifest field that --algorithm label takes the clusters from")
+    add("--manifest-dir", type=Path, metavar="DIR", help="of the manifests; default: corpus/ beside the output folder")
+    add("--pool-stats", choices=("mean", "mean+std"), help="statistics to use of a store that holds both; default all")
+    add(
+        "--residualise",
+        metavar="NAME,...",
+        help="take the linear trace of these out first: duration, snr, loudness, bandwidth, pitch, fields of numbers",
+    )
     add(
         "--pooling",
         choices=("mean", "flatten", "none"),
@@ -104,3 +119,7 @@ def _add_hdbscan_flags(parser: argparse.ArgumentParser) -> None:
 
 def _temperature(text: str) -> float | None:
     return None if text == "auto" else float(text)
+
+
+def _number_or_auto(text: str) -> int | None:
+    return None if text == "auto" else int(text)

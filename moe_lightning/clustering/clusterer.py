@@ -8,7 +8,8 @@ import numpy as np
 
 from moe_lightning.clustering.features import FeatureSpace
 from moe_lightning.clustering.memberships import cosines, place_noise, softmax
-from moe_lightning.clustering.neighbours import Neighbours
+from moe_lightning.clustering.neighbours import Neighbours, vote
+from moe_lightning.clustering.residuals import Removal
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.json_files import read_json, write_json
 
@@ -33,8 +34,8 @@ class Clusterer:
     space: FeatureSpace
     centroids_ER: np.ndarray
     labelled: Neighbours
-    """Training points, each with its hard label (one-hot, noise as the last column) and, if the algorithm
-    has memberships of its own, those: (N, E + 1) or (N, E + 1 + E)."""
+    """Training points, or landmarks for them, with their hard labels (one-hot, noise as the last column) and,
+    if the algorithm has memberships of its own, those: (N, E + 1) or (N, E + 1 + E)."""
     temperature: float
     """Of the softmax over cosines or, where the algorithm has memberships, over their logarithms."""
     noise: str = "drop"
@@ -63,14 +64,13 @@ class Clusterer:
         """
         points_NR = self.space.transform(embeddings_ND)
         said_NV = self.labelled.average(points_NR)
-        votes_NC, memberships_NE = np.split(said_NV, [self.num_experts + 1], axis=1)
-        labels_N = np.where(votes_NC.argmax(axis=1) == self.num_experts, -1, votes_NC.argmax(axis=1))
+        memberships_NE = said_NV[:, self.num_experts + 1 :]
         has_memberships = memberships_NE.shape[1] > 0
         cosine_temperature = self.noise_temperature if has_memberships else self.temperature
         probs_NE = softmax(cosines(points_NR, self.centroids_ER), cosine_temperature)
         if has_memberships:
             probs_NE = place_noise(memberships_NE, probs_NE, self.noise, self.temperature)
-        return Prediction(labels_N.astype(np.int64), probs_NE.astype(np.float32))
+        return Prediction(vote(said_NV, self.num_experts), probs_NE.astype(np.float32))
 
     def save(self, folder: Path) -> None:
         """Write ``clusterer.safetensors`` and, last, ``clusterer.json``."""
@@ -101,8 +101,9 @@ class Clusterer:
         arrays = _read_arrays(folder / ARRAYS_FILE)
         try:
             umap = Neighbours(arrays["umap_rows_ND"], arrays["umap_points_NR"]) if "umap_rows_ND" in arrays else None
+            removed = Removal(arrays["write_DJ"], arrays["read_JD"]) if "write_DJ" in arrays else None
             space = FeatureSpace(
-                arrays["mean_D"], arrays["scale_D"], arrays.get("components_RD"), umap, config["unit_length"]
+                arrays["mean_D"], arrays["scale_D"], removed, arrays.get("components_RD"), umap, config["unit_length"]
             )
             labelled = Neighbours(arrays["points_NR"], arrays["labels_NV"])
             temperatures = {name: config[name] for name in ("temperature", "noise_temperature")}
@@ -118,6 +119,8 @@ class Clusterer:
             "points_NR": self.labelled.rows_NR,
             "labels_NV": self.labelled.values_NV,
         }
+        if self.space.removed is not None:
+            arrays["write_DJ"], arrays["read_JD"] = self.space.removed.write_DJ, self.space.removed.read_JD
         if self.space.components_RD is not None:
             arrays["components_RD"] = self.space.components_RD
         if self.space.umap is not None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_lightning.clustering.neighbours import Neighbours
+from moe_lightning.clustering.residuals import Removal, fit_removal
 from moe_lightning.errors import InputError
 
 
@@ -28,6 +29,20 @@ def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:
     return embeddings.mean(axis=1) if pooling == "mean" else embeddings.reshape(len(embeddings), -1)
 
 
+def select_stats(embeddings_ND: np.ndarray, stored: str | None, wanted: str | None) -> np.ndarray:
+    """The statistics asked for of a store that may hold means joined with deviations.
+
+    Args:
+        stored: Pooling of the store; None if it is not known, which is taken for the mean.
+        wanted: ``mean``, ``mean+std``, or None for all that is there.
+    """
+    if wanted in (None, stored) or (wanted == "mean" and stored != "mean+std"):
+        return embeddings_ND
+    if wanted == "mean":
+        return embeddings_ND[:, : embeddings_ND.shape[1] // 2]
+    raise InputError(f"--pool-stats {wanted}: the store holds {stored or 'mean'}; embed with --pooling {wanted}")
+
+
 @dataclass(frozen=True)
 class FeatureSpace:
     """Standardisation and reduction, as learned from the training rows."""
@@ -35,6 +50,8 @@ class FeatureSpace:
     mean_D: np.ndarray
     scale_D: np.ndarray
     """Zero where a dimension is constant in training, which takes it out."""
+    removed: Removal | None = None
+    """Nuisance directions taken out after standardisation."""
     components_RD: np.ndarray | None = None
     """Principal directions; None without PCA."""
     umap: Neighbours | None = None
@@ -54,6 +71,8 @@ class FeatureSpace:
         """
         check_embeddings(embeddings_ND, self.mean_D.size)
         rows = (embeddings_ND.astype(np.float64) - self.mean_D) * self.scale_D
+        if self.removed is not None:
+            rows = self.removed.apply(rows)
         if self.components_RD is not None:
             rows = rows @ self.components_RD.T
         if self.umap is not None:
@@ -75,9 +94,14 @@ def fit_features(
     reduce: str = "pca",
     reduce_dim: int = 50,
     unit_length: bool = False,
+    nuisance_NJ: np.ndarray | None = None,
     seed: int = 42,
 ) -> FittedSpace:
-    """Learn the space from training rows; dimensions that they cannot fill are left out, with a note."""
+    """Learn the space from training rows; dimensions that they cannot fill are left out, with a note.
+
+    Args:
+        nuisance_NJ: Variables whose linear trace is removed, one column each.
+    """
     check_embeddings(embeddings_ND)
     rows_ND = embeddings_ND.astype(np.float64)
     is_centred = standardise or reduce == "pca"  # cosines of raw embeddings are about the true origin
@@ -86,9 +110,11 @@ def fit_features(
     notes: list[str] = []
     dim = _affordable_dim(reduce, reduce_dim, rows_ND.shape, notes)
     rows_ND = (rows_ND - mean_D) * scale_D
+    removed = None if nuisance_NJ is None else fit_removal(rows_ND, nuisance_NJ)
+    rows_ND = rows_ND if removed is None else removed.apply(rows_ND)
     components_RD = _principal_directions(rows_ND, dim, seed) if reduce == "pca" else None
     umap = Neighbours(rows_ND, _umap(rows_ND, dim, seed)) if reduce == "umap" else None
-    space = FeatureSpace(mean_D, scale_D, components_RD, umap, unit_length, tuple(notes))
+    space = FeatureSpace(mean_D, scale_D, removed, components_RD, umap, unit_length, tuple(notes))
     return FittedSpace(space, space.transform(embeddings_ND))
 
 

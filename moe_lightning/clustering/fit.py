@@ -1,19 +1,21 @@
 """Fit a clusterer on training embeddings."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from moe_lightning.clustering.algorithms import partition_points
 from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.clustering.features import FittedSpace, fit_features
-from moe_lightning.clustering.hdbscan_search import hdbscan_partition
-from moe_lightning.clustering.memberships import calibrate_temperature, centroids_of, cosines
-from moe_lightning.clustering.neighbours import Neighbours
+from moe_lightning.clustering.memberships import Calibration, calibrate_temperature, centroids_of, cosines
+from moe_lightning.clustering.num_experts import Choice, choose_num_experts
 from moe_lightning.clustering.partition import Partition
 from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.clustering.spectral import spectral_partition
-from moe_lightning.errors import InputError
+
+CERTAIN = ("label", "random")
+"""Algorithms whose labels are given: nothing about them is uncertain, and nothing is calibrated."""
 
 
 class FittedClustering(NamedTuple):
@@ -25,61 +27,57 @@ class FittedClustering(NamedTuple):
     partition: Partition
     notes: tuple[str, ...]
     """What the user should be told, a sentence each."""
+    choice: Choice | None = None
+    """Evidence for the number of experts, where it was to be chosen."""
 
 
-def fit_clusterer(embeddings_ND: np.ndarray, settings: ClusteringSettings) -> FittedClustering:
+def fit_clusterer(
+    embeddings_ND: np.ndarray,
+    settings: ClusteringSettings,
+    field_values: Sequence[str | None] | None = None,
+    nuisance_NJ: np.ndarray | None = None,
+) -> FittedClustering:
     """Cluster training embeddings, one row an utterance.
+
+    Args:
+        field_values: For the algorithm ``label``: what the manifest says of each, None where it is silent.
+        nuisance_NJ: Variables whose linear trace is removed from the embeddings, one column each.
 
     Raises:
         InputError: Fewer (different) utterances than experts, values that are not finite, or too few
             clusters where they may not shrink.
     """
-    is_hdbscan = settings.algorithm == "hdbscan"
     features = fit_features(
         embeddings_ND,
         standardise=settings.standardise,
         reduce=settings.reduce,
         reduce_dim=settings.reduce_dim,
-        unit_length=is_hdbscan and settings.hdbscan.metric == "cosine",
+        unit_length=settings.algorithm == "hdbscan" and settings.hdbscan.metric == "cosine",
+        nuisance_NJ=nuisance_NJ,
         seed=settings.seed,
     )
-    points_NR = features.points_NR
-    _check_enough(points_NR, settings)
-    if is_hdbscan:
-        partition = hdbscan_partition(points_NR, settings.num_experts, settings.seed, settings.hdbscan)
-    else:
-        partition = spectral_partition(points_NR, settings.num_experts, settings.seed)
-    return _assemble(features, partition.renumbered(), settings)
+    choice = choose_num_experts(features.points_NR, settings.seed) if settings.num_experts is None else None
+    partition = partition_points(features.points_NR, settings, choice, field_values).renumbered()
+    return _assemble(features, partition, choice, settings)
 
 
-def _check_enough(points_NR: np.ndarray, settings: ClusteringSettings) -> None:
-    shrinks = settings.algorithm == "hdbscan" and not settings.hdbscan.no_reduce_experts
-    wanted, flag = (settings.hdbscan.min_experts, "min") if shrinks else (settings.num_experts, "num")
-    num_different = len(np.unique(points_NR.round(9), axis=0))
-    if num_different < wanted:
-        raise InputError(
-            f"the train split has {len(points_NR)} utterances with {num_different} different embeddings,"
-            f" --{flag}-experts {wanted} needs as many; lower it or embed more utterances"
-        )
-
-
-def _assemble(features: FittedSpace, partition: Partition, settings: ClusteringSettings) -> FittedClustering:
+def _assemble(
+    features: FittedSpace, partition: Partition, choice: Choice | None, settings: ClusteringSettings
+) -> FittedClustering:
     num_experts, points_NR = partition.num_experts, features.points_NR
     centroids_ER = centroids_of(points_NR, partition.labels_N, num_experts)
-    values_NV = np.eye(num_experts + 1)[partition.labels_N]  # -1 takes the last row: noise
-    if partition.memberships_NE is not None:
-        values_NV = np.concatenate([values_NV, partition.memberships_NE], axis=1)
     temperatures, temperature_notes = _temperatures(cosines(points_NR, centroids_ER), partition, settings)
-    notes = (*features.space.notes, *partition.notes, *temperature_notes)
+    chosen = (choice.in_words(),) if choice else ()
+    notes = (*features.space.notes, *chosen, *partition.notes, *temperature_notes)
     clusterer = Clusterer(
         features.space,
         centroids_ER,
-        Neighbours(points_NR, values_NV),
+        partition.speakers(points_NR),
         noise=settings.noise,
-        info=_info(settings, partition, notes),
+        info=_info(settings, partition, choice, notes),
         **temperatures,
     )
-    return FittedClustering(clusterer, points_NR, partition, notes)
+    return FittedClustering(clusterer, points_NR, partition, notes, choice)
 
 
 def _temperatures(
@@ -88,7 +86,9 @@ def _temperatures(
     """The two temperatures of a clusterer, and notes."""
     by_cosine = calibrate_temperature(cosines_NE, settings.target_entropy)
     chosen = by_cosine
-    if partition.memberships_NE is not None:
+    if partition.algorithm in CERTAIN:
+        chosen = Calibration(1.0, settings.target_entropy)
+    elif partition.memberships_NE is not None:
         is_clustered_N = partition.memberships_NE.sum(axis=1) > 0
         chosen = calibrate_temperature(
             np.log(np.maximum(partition.memberships_NE[is_clustered_N], 1e-12)), settings.target_entropy
@@ -105,7 +105,9 @@ def _temperatures(
     )
 
 
-def _info(settings: ClusteringSettings, partition: Partition, notes: tuple[str, ...]) -> dict[str, Any]:
+def _info(
+    settings: ClusteringSettings, partition: Partition, choice: Choice | None, notes: tuple[str, ...]
+) -> dict[str, Any]:
     made_with = {name: value for name, value in asdict(settings).items() if not name.endswith("_dir")}
     return {
         "algorithm": settings.algorithm,
@@ -113,6 +115,7 @@ def _info(settings: ClusteringSettings, partition: Partition, notes: tuple[str, 
         "fell_back": partition.algorithm != settings.algorithm,
         "cluster_sizes": [int((partition.labels_N == expert).sum()) for expert in range(partition.num_experts)],
         "num_noise": int((partition.labels_N == -1).sum()),
+        "candidates": [candidate._asdict() for candidate in choice.candidates] if choice else [],
         "settings": made_with,
         "notes": list(notes),
     }

@@ -6,35 +6,70 @@ import numpy as np
 
 from moe_lightning.clustering.hdbscan_memberships import HdbscanFit, fit_hdbscan
 from moe_lightning.clustering.memberships import centroids_of
+from moe_lightning.clustering.neighbours import vote
 from moe_lightning.clustering.partition import Partition
 from moe_lightning.clustering.settings import HdbscanOptions
 from moe_lightning.clustering.spectral import spectral_partition
 from moe_lightning.errors import InputError
 
+SAMPLE_LIMIT = 10_000
+"""HDBSCAN's time grows with N squared in tens of dimensions: seventeen seconds a fit at 10,000 points of 50."""
 
-def hdbscan_partition(points_NR: np.ndarray, num_experts: int, seed: int, options: HdbscanOptions) -> Partition:
+
+def hdbscan_partition(
+    points_NR: np.ndarray,
+    num_experts: int,
+    seed: int,
+    options: HdbscanOptions,
+    *,
+    keeps_all: bool = False,
+    sample_limit: int = SAMPLE_LIMIT,
+) -> Partition:
+    """HDBSCAN of the points or, of more than ``sample_limit``, of a random sample that labels the others.
+
+    A point outside the sample takes the label and memberships of the nearest five inside it.
+
+    Args:
+        keeps_all: As many experts as clusters, whatever ``num_experts`` says; it counts only where
+            spectral clustering takes HDBSCAN's place.
+
+    Raises:
+        InputError: ``no_reduce_experts``, and too few clusters.
+    """
+    if len(points_NR) <= sample_limit:
+        return exact_partition(points_NR, num_experts, seed, options, keeps_all)
+    sample = np.sort(np.random.default_rng(seed).permutation(len(points_NR))[:sample_limit])
+    fitted = exact_partition(points_NR[sample], num_experts, seed, options, keeps_all)
+    speakers = fitted.speakers(points_NR[sample])
+    said_NV = speakers.average(points_NR)
+    memberships_NE = None if fitted.memberships_NE is None else said_NV[:, fitted.num_experts + 1 :]
+    note = f"HDBSCAN saw a sample of {sample_limit} of the {len(points_NR)} training utterances"
+    labels_N = vote(said_NV, fitted.num_experts)
+    return Partition(fitted.algorithm, labels_N, memberships_NE, (note, *fitted.notes), speakers)
+
+
+def exact_partition(
+    points_NR: np.ndarray, num_experts: int, seed: int, options: HdbscanOptions, keeps_all: bool = False
+) -> Partition:
     """At most ``num_experts`` clusters, and at least ``options.min_experts``.
 
     Too few clusters after the search: as many experts as clusters, or an error with ``no_reduce_experts``.
     Fewer than ``min_experts``, or none at all: spectral clustering, and a note. More than ``num_experts``:
     the nearest are merged.
-
-    Raises:
-        InputError: ``no_reduce_experts``, and too few clusters.
     """
     fit, min_cluster_size = search(points_NR, options)
     found = f"HDBSCAN found {fit.num_clusters} clusters (min_cluster_size {min_cluster_size})"
-    wanted = max(options.min_clusters, num_experts)
+    wanted = options.min_clusters if keeps_all else max(options.min_clusters, num_experts)
     if options.no_reduce_experts and fit.num_clusters < wanted:
         raise InputError(f"{found}, --no-reduce-experts wants {wanted}; lower --min-clusters or --num-experts")
     if fit.num_clusters < options.min_experts or fit.num_clusters == 0:
         return _fallback(points_NR, num_experts, seed, options, found, fit.num_clusters)
     partition = Partition("hdbscan", fit.labels_N, fit.memberships_NC, (found,))
+    if keeps_all or fit.num_clusters == num_experts:
+        return partition
     if fit.num_clusters > num_experts:
         return merge_clusters(points_NR, partition, max(num_experts, options.min_experts))
-    if fit.num_clusters < num_experts:
-        return replace(partition, notes=(f"{found}: {fit.num_clusters} experts instead of {num_experts}",))
-    return partition
+    return replace(partition, notes=(f"{found}: {fit.num_clusters} experts instead of {num_experts}",))
 
 
 def search(points_NR: np.ndarray, options: HdbscanOptions) -> tuple[HdbscanFit, int]:

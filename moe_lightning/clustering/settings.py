@@ -2,15 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from moe_lightning.errors import InputError
+from moe_lightning.run_dir import RunDir
 
-Algorithm = Literal["hdbscan", "spectral"]
-Reduction = Literal["none", "pca", "umap"]
-NoisePolicy = Literal["drop", "nearest", "uniform"]
-
-ALGORITHMS = ("hdbscan", "spectral")
+ALGORITHMS = ("hdbscan", "spectral", "kmeans", "balanced", "random", "label")
 TREE_ALGORITHMS = ("best", "generic", "prims_kdtree", "prims_balltree", "boruvka_kdtree", "boruvka_balltree")
 
 
@@ -53,7 +49,16 @@ class ClusteringSettings:
     embedding_dir: Path
     output_dir: Path
     algorithm: str = "hdbscan"
-    num_experts: int = 8
+    num_experts: int | None = 8
+    """None (``auto``): by eigengap and stability; with HDBSCAN as many as it finds."""
+    label_field: str | None = None
+    """Manifest field whose values are the clusters of ``label``."""
+    manifest_dir: Path | None = None
+    """Holds the manifests; None: the run's, beside the output folder, if it has them."""
+    pool_stats: str | None = None
+    """``mean`` or ``mean+std`` of a store that holds both; None: whatever it holds."""
+    residualise: tuple[str, ...] = ()
+    """Nuisance variables whose linear trace is removed from the embeddings before clustering."""
     pooling: str = "mean"
     standardise: bool = True
     """Shift and scale each dimension to mean 0 and deviation 1, by the train split."""
@@ -77,12 +82,23 @@ class ClusteringSettings:
         _check_choice("reduce", self.reduce, ("none", "pca", "umap"))
         _check_choice("noise", self.noise, ("drop", "nearest", "uniform"))
         _check_choice("plot", self.plot, ("umap", "pca", "none"))
-        _check_at_least(1, num_experts=self.num_experts, reduce_dim=self.reduce_dim)
+        _check_choice("pool-stats", self.pool_stats or "mean", ("mean", "mean+std"))
+        _check_at_least(1, num_experts=1 if self.num_experts is None else self.num_experts, reduce_dim=self.reduce_dim)
         _check_at_least(0, seed=self.seed)
+        for name in self.residualise:
+            if not name:
+                raise InputError("--residualise takes names joined by commas, as in duration,snr")
         if self.temperature is not None and not 0 < self.temperature < float("inf"):
             raise InputError(f"--temperature must be auto or a number above 0, got {self.temperature}")
         if not 0 < self.target_entropy < 1:
             raise InputError(f"--target-entropy must lie between 0 and 1, got {self.target_entropy}")
+        if (self.algorithm == "label") != (self.label_field is not None):
+            raise InputError("--algorithm label and --label-field FIELD go together; give both or neither")
+
+    @property
+    def manifest_folder(self) -> Path:
+        """Where the manifests are looked for."""
+        return self.manifest_dir or RunDir(self.output_dir.parent).stage_dir("corpus")
 
 
 def _check_at_least(floor: int, **values: int) -> None:

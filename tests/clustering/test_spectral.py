@@ -42,3 +42,20 @@ def test_clusters_are_numbered_by_size():
     points_NR = np.concatenate([blobs(30, 1, seed=1)[0], blobs(60, 1, seed=2)[0] + 9])
     partition = spectral_partition(points_NR, 2, seed=0).renumbered()
     assert (partition.labels_N == [1] * 30 + [0] * 60).all()
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_landmarks_give_the_partition_of_the_whole_graph(name):
+    points_NR, num_experts = DATA[name]
+    whole = spectral_partition(points_NR, num_experts, seed=0)
+    few = spectral_partition(points_NR, num_experts, seed=0, exact_limit=100)
+    assert adjusted_rand_score(whole.labels_N, few.labels_N) > 0.95
+    assert "landmarks stood for 300" in few.notes[0]
+
+
+def test_more_parts_than_experts_are_tied_to_their_nearest():
+    centres = np.array([[0, 0], [1, 0], [10, 0], [11, 0]])  # two pairs
+    points_NR = np.repeat(centres, 30, axis=0) + 0.01 * np.random.default_rng(0).normal(size=(120, 2))
+    partition = spectral_partition(points_NR, 2, seed=0)
+    assert "4 unconnected parts; the smallest were tied" in partition.notes[0]
+    assert adjusted_rand_score(partition.labels_N, np.repeat([0, 0, 1, 1], 30)) == 1.0

@@ -1,0 +1,59 @@
+"""The algorithms under one interface: training points in, a partition out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from moe_lightning.clustering.given_labels import label_partition, random_partition
+from moe_lightning.clustering.hdbscan_search import hdbscan_partition
+from moe_lightning.clustering.kmeans import balanced_partition, kmeans_partition
+from moe_lightning.clustering.num_experts import Choice
+from moe_lightning.clustering.partition import Partition
+from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.clustering.spectral import spectral_partition
+from moe_lightning.errors import InputError
+
+_BY_NUMBER = {
+    "spectral": spectral_partition,
+    "kmeans": kmeans_partition,
+    "balanced": balanced_partition,
+    "random": random_partition,
+}
+
+
+def partition_points(
+    points_NR: np.ndarray,
+    settings: ClusteringSettings,
+    choice: Choice | None = None,
+    field_values: Sequence[str | None] | None = None,
+) -> Partition:
+    """Clusters of the points by the algorithm asked for.
+
+    Args:
+        choice: The number of experts, where the settings leave it open.
+        field_values: For ``label``: what the manifest says of each point, None where it is silent.
+
+    Raises:
+        InputError: Fewer (different) points than clusters.
+    """
+    if settings.algorithm == "label":
+        assert settings.label_field is not None, "checked by the settings"
+        assert field_values is not None, "read from the manifests by the command"
+        return label_partition(points_NR, field_values, settings.label_field)
+    num_experts = settings.num_experts or (choice.num_experts if choice else 1)
+    _check_enough(points_NR, num_experts, settings)
+    if settings.algorithm != "hdbscan":
+        return _BY_NUMBER[settings.algorithm](points_NR, num_experts, settings.seed)
+    keeps_all = settings.num_experts is None
+    return hdbscan_partition(points_NR, num_experts, settings.seed, settings.hdbscan, keeps_all=keeps_all)
+
+
+def _check_enough(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> None:
+    shrinks = settings.algorithm == "hdbscan" and not settings.hdbscan.no_reduce_experts
+    wanted, flag = (settings.hdbscan.min_experts, "min") if shrinks else (num_experts, "num")
+    num_different = len(np.unique(points_NR.round(9), axis=0))
+    if num_different < wanted:
+        raise InputError(
+            f"the train split has {len(points_NR)} utterances with {num_different} different embeddings,"
+            f" --{flag}-experts {wanted} needs as many; lower it or embed more utterances"
+        )

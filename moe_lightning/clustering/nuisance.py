@@ -1,0 +1,85 @@
+"""Properties of a recording that are no property of the voice's population, measured from its audio."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from moe_lightning.corpus import SAMPLE_RATE, Utterance, read_audio
+
+NUISANCES = ("duration", "snr", "loudness", "bandwidth", "pitch")
+"""Seconds, dB, dB of full scale, Hz, Hz."""
+
+FRAME = 400  # 25 ms
+HOP = 160  # 10 ms
+PITCH_FRAME = 800  # 50 ms: two and a half periods of the lowest voice
+LOWEST_PITCH, HIGHEST_PITCH = 60, 400
+MOST_PITCH_FRAMES = 60
+SILENCE = 1e-10
+
+
+def measure(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
+    """All variables of each utterance, name -> (N,); NaN where there is nothing to measure, as the pitch of noise."""
+    rows = [measure_waveform(read_audio(utterance)) for utterance in _shown(utterances)]
+    return {name: np.array([row[name] for row in rows]) for name in NUISANCES}
+
+
+def measure_waveform(waveform_L: np.ndarray) -> dict[str, float]:
+    """The variables of one waveform, 16 kHz."""
+    frames_TL = _frames(waveform_L, FRAME, HOP)
+    power_T = (frames_TL**2).mean(axis=1) + SILENCE
+    return {
+        "duration": len(waveform_L) / SAMPLE_RATE,
+        "snr": snr(power_T),
+        "loudness": float(10 * np.log10((waveform_L**2).mean() + SILENCE)),
+        "bandwidth": bandwidth(frames_TL),
+        "pitch": pitch(waveform_L),
+    }
+
+
+def snr(power_T: np.ndarray) -> float:
+    """Speech level over noise floor in dB: the 95th over the 10th percentile of the frames' power."""
+    loud, quiet = np.percentile(power_T, [95, 10])
+    return float(10 * np.log10(loud / quiet))
+
+
+def bandwidth(frames_TL: np.ndarray) -> float:
+    """Frequency (Hz) below which 99 % of the power of the mean spectrum lies."""
+    power_F = (np.abs(np.fft.rfft(frames_TL * np.hanning(frames_TL.shape[1]), axis=1)) ** 2).mean(axis=0)
+    if not power_F.any():
+        return float("nan")
+    share_F = np.cumsum(power_F) / power_F.sum()
+    return float(np.searchsorted(share_F, 0.99) * SAMPLE_RATE / 2 / (len(power_F) - 1))
+
+
+def pitch(waveform_L: np.ndarray) -> float:
+    """Median fundamental frequency (Hz) of the loudest frames, by autocorrelation; NaN if none is periodic."""
+    frames_TL = _frames(waveform_L, PITCH_FRAME, HOP)
+    loudest = np.argsort(-(frames_TL**2).sum(axis=1))[:MOST_PITCH_FRAMES]
+    frames_TL = frames_TL[loudest] - frames_TL[loudest].mean(axis=1, keepdims=True)
+    spectra = np.fft.rfft(frames_TL, 2 * PITCH_FRAME, axis=1)
+    correlations_TL = np.fft.irfft(np.abs(spectra) ** 2, axis=1)[:, :PITCH_FRAME]
+    first, last = SAMPLE_RATE // HIGHEST_PITCH, SAMPLE_RATE // LOWEST_PITCH
+    overlap_L = 1 - np.arange(PITCH_FRAME) / PITCH_FRAME  # fewer samples meet at a longer lag
+    normal_TL = correlations_TL[:, first:last] / (overlap_L[first:last] * correlations_TL[:, :1] + SILENCE)
+    is_voiced_T = normal_TL.max(axis=1) > 0.5
+    if not is_voiced_T.any():
+        return float("nan")
+    # the shortest lag that is about as good as the best, or half the pitch would be found
+    is_good_TL = normal_TL >= 0.9 * normal_TL.max(axis=1, keepdims=True)
+    lags_T = first + is_good_TL.argmax(axis=1)
+    return float(np.median(SAMPLE_RATE / lags_T[is_voiced_T]))
+
+
+def _frames(waveform_L: np.ndarray, size: int, hop: int) -> np.ndarray:
+    """Overlapping frames, (T, size), float64; a shorter waveform is padded with zeros to one frame."""
+    padded = np.pad(waveform_L.astype(np.float64), (0, max(0, size - len(waveform_L))))
+    return np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+
+
+def _shown(utterances: Sequence[Utterance]) -> Iterable[Utterance]:
+    """The utterances, with a progress bar where it takes more than a moment."""
+    if len(utterances) < 200:
+        return utterances
+    from rich.progress import track
+
+    return track(utterances, description="measuring audio", transient=True)

@@ -1,0 +1,54 @@
+"""``moe-lightning cluster predict``: label the embeddings of other audio with a finished clustering."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from moe_lightning.clustering.clusterer import Clusterer
+from moe_lightning.clustering.stage import embeddings_of, label_files
+from moe_lightning.clustering.summary import print_summary
+from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.errors import CommandParser, InputError
+from moe_lightning.run_dir import RunDir
+from moe_lightning.soft_labels import HardLabels, SoftLabels
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Write hard and soft labels of every utterance of a store.
+
+    Raises:
+        InputError: The run has no clustering, or the embeddings are of another model, pooling or size.
+    """
+    args = build_parser().parse_args(arguments)
+    clusterer = Clusterer.load(RunDir(args.run_dir).stage_dir("clustering"))
+    store = EmbeddingStore.load(args.embedding_dir)
+    _check_same_kind(clusterer, store, args.embedding_dir)
+    made_with = clusterer.info["settings"]
+    embeddings_ND = embeddings_of(store, made_with["pooling"], made_with["pool_stats"])
+    prediction = clusterer.predict(embeddings_ND)
+    folder = args.output_dir or RunDir(args.run_dir).stage_dir("clustering") / "predicted"
+    labels_file, soft_labels_file = label_files(folder, clusterer.info["algorithm"])
+    HardLabels(store.ids, prediction.labels_N).save(labels_file)
+    SoftLabels(store.ids, prediction.probs_NE).save(soft_labels_file)
+    print_summary(clusterer, prediction, store.splits_N, [labels_file, soft_labels_file])
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        prog="moe-lightning cluster predict", description="Label embeddings with a run's clustering."
+    )
+    add = parser.add_argument
+    add("--run-dir", type=Path, required=True, metavar="DIR", help="run whose clustered/ holds the clusterer")
+    add("--embedding-dir", type=Path, required=True, metavar="DIR", help="store that `moe-lightning embed` wrote")
+    add("--output-dir", type=Path, metavar="DIR", help="where the labels go; default <run>/clustered/predicted")
+    return parser
+
+
+def _check_same_kind(clusterer: Clusterer, store: EmbeddingStore, folder: Path) -> None:
+    """Embeddings of another model or pooling may have the right size and mean nothing."""
+    expected = clusterer.info.get("store")
+    if not expected or not store.info:
+        return
+    for name, value in expected.items():
+        if getattr(store.info, name, None) != value:
+            found = getattr(store.info, name, None)
+            raise InputError(f"{folder} has the {name} {found!r}, the clustering was made on {value!r}; embed it alike")

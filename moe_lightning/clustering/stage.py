@@ -1,0 +1,83 @@
+"""The stage: an embedding store in, labels, plot and clusterer out."""
+
+from pathlib import Path
+
+import numpy as np
+
+from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Clusterer, Prediction
+from moe_lightning.clustering.features import pool, select_stats
+from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
+from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.clustering.summary import print_summary
+from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
+from moe_lightning.corpus import Utterance
+from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.errors import InputError
+from moe_lightning.run_dir import RunDir
+from moe_lightning.soft_labels import HardLabels, SoftLabels
+
+
+def run(settings: ClusteringSettings) -> Clusterer:
+    """Fit on the train split, label every utterance of the store, write the files of the stage."""
+    store = EmbeddingStore.load(settings.embedding_dir)
+    embeddings_ND = embeddings_of(store, settings.pooling, settings.pool_stats)
+    rows = _training_rows(store)
+    fitted = _fit(embeddings_ND[rows], [store.ids[row] for row in rows], settings)
+    fitted.clusterer.info["store"] = store.info.__dict__ if store.info else None
+    for note in fitted.notes:
+        print(f"note: {note}")
+    prediction = fitted.clusterer.predict(embeddings_ND)
+    files = _write(store.ids, fitted, prediction, settings)
+    print_summary(fitted.clusterer, prediction, store.splits_N, files)
+    return fitted.clusterer
+
+
+def embeddings_of(store: EmbeddingStore, pooling: str, pool_stats: str | None) -> np.ndarray:
+    """One vector an utterance, of the statistics asked for, (N, D)."""
+    stored = store.info.pooling if store.info else None
+    return select_stats(pool(store.embeddings_ND, pooling), stored, pool_stats)
+
+
+def label_files(folder: Path, algorithm: str) -> tuple[Path, Path]:
+    """Hard and soft labels in a folder, whatever it is called."""
+    names = RunDir(folder.parent)
+    return folder / names.labels_file(algorithm).name, folder / names.soft_labels_file(algorithm).name
+
+
+def _fit(embeddings_ND: np.ndarray, ids: list[str], settings: ClusteringSettings) -> FittedClustering:
+    utterances: list[Utterance] = []
+    if settings.label_field or settings.residualise:
+        utterances = read_utterances(settings.manifest_folder, ids)
+    values = field_values(utterances, settings.label_field) if settings.label_field else None
+    nuisance_NJ = nuisance_columns(utterances, settings.residualise) if settings.residualise else None
+    return fit_clusterer(embeddings_ND, settings, values, nuisance_NJ)
+
+
+def _training_rows(store: EmbeddingStore) -> np.ndarray:
+    """Rows of the train split in the order of their ids, so that the order in the store does not matter."""
+    rows = np.flatnonzero(store.splits_N == "train")
+    if not len(rows):
+        raise InputError("no entry of mapping.json is of the split train; clusters are fitted on train alone")
+    return rows[np.argsort(np.array(store.ids)[rows])]
+
+
+def _write(
+    ids: tuple[str, ...], fitted: FittedClustering, prediction: Prediction, settings: ClusteringSettings
+) -> list[Path]:
+    folder = settings.output_dir
+    labels_file, soft_labels_file = label_files(folder, settings.algorithm)
+    HardLabels(ids, prediction.labels_N).save(labels_file)
+    SoftLabels(ids, prediction.probs_NE).save(soft_labels_file)
+    fitted.clusterer.save(folder)
+    files = [labels_file, soft_labels_file, folder / CONFIG_FILE, folder / ARRAYS_FILE]
+    if settings.plot != "none":
+        files.append(folder / RunDir(folder.parent).cluster_plot_file(settings.algorithm, settings.plot).name)
+        _plot(fitted, settings, files[-1])
+    return files
+
+
+def _plot(fitted: FittedClustering, settings: ClusteringSettings, path: Path) -> None:
+    from moe_lightning.clustering.plot import plot_clusters  # imports matplotlib and, for umap, umap
+
+    title = f"{len(fitted.points_NR)} training utterances, {fitted.partition.algorithm}"
+    plot_clusters(fitted.points_NR, fitted.partition.labels_N, settings.plot, title, settings.seed, path)

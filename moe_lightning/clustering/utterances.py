@@ -1,0 +1,65 @@
+"""What the manifests, and the audio itself, say of the clustered utterances."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moe_lightning.clustering.nuisance import NUISANCES, measure
+from moe_lightning.corpus import SPLITS, Utterance, read_manifest
+from moe_lightning.errors import InputError, MissingInputError
+
+
+def read_utterances(manifest_dir: Path, ids: Sequence[str]) -> list[Utterance]:
+    """Utterances of the given ids, in their order, from the folder's train, dev and test manifests.
+
+    Raises:
+        MissingInputError: The folder holds no manifest.
+        InputError: An utterance is in none of them.
+    """
+    files = [manifest_dir / f"{split}.jsonl.gz" for split in SPLITS]
+    present = [file for file in files if file.exists()]
+    if not present:
+        raise MissingInputError(
+            f"{manifest_dir} holds no manifest (train.jsonl.gz ...); name the folder with --manifest-dir"
+        )
+    by_id = {utterance.id: utterance for file in present for utterance in read_manifest(file)}
+    missing = [id_ for id_ in ids if id_ not in by_id]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(ids)} embedded utterances are in no manifest of {manifest_dir}, the first is"
+            f" {missing[0]!r}; embed the corpus of this run again"
+        )
+    return [by_id[id_] for id_ in ids]
+
+
+def field_values(utterances: Sequence[Utterance], field: str) -> list[str | None]:
+    """A field of each utterance as text, None where it has none; ``speaker`` counts as a field.
+
+    Raises:
+        InputError: No utterance has it; the message lists the fields that there are.
+    """
+    values = [utterance.speaker if field == "speaker" else utterance.fields.get(field) for utterance in utterances]
+    if all(value in (None, "") for value in values):
+        known = sorted({name for utterance in utterances for name in utterance.fields} | {"speaker"})
+        raise InputError(f"no training utterance has the field {field!r}; the manifests have {', '.join(known)}")
+    return [None if value in (None, "") else str(value) for value in values]
+
+
+def nuisance_columns(utterances: Sequence[Utterance], names: Sequence[str]) -> np.ndarray:
+    """Measured variables and numeric fields, one column each, (N, J); a gap takes the column's median.
+
+    Raises:
+        InputError: A name is neither a measured variable nor a field of numbers.
+    """
+    measured = measure(utterances) if set(names) & set(NUISANCES) else {}
+    columns = [measured[name] if name in measured else _numeric_field(utterances, name) for name in names]
+    filled = [np.where(np.isfinite(column), column, np.nanmedian(column)) for column in columns]
+    return np.stack(filled, axis=1)
+
+
+def _numeric_field(utterances: Sequence[Utterance], name: str) -> np.ndarray:
+    values = [utterance.fields.get(name) for utterance in utterances]
+    if all(value is None for value in values) or any(isinstance(value, str) for value in values):
+        raise InputError(f"--residualise {name}: measured are {', '.join(NUISANCES)}; of fields, only numbers will do")
+    return np.array([np.nan if value is None else float(value) for value in values])
