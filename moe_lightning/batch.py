@@ -1,8 +1,17 @@
-"""What the data modules hand to the training stages."""
+"""What the data modules hand to the stages that run a model."""
 
 from typing import NamedTuple
 
 from torch import Tensor
+
+from moe_lightning.corpus.batches import PaddedWaveforms
+
+
+class AudioBatch(NamedTuple):
+    """Waveforms of a batch and their rows in the corpus."""
+
+    rows_B: Tensor
+    waveforms: PaddedWaveforms
 
 
 class SpeechBatch(NamedTuple):

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule
 
+from moe_lightning.batch import AudioBatch
 from moe_lightning.corpus import SPLITS, Utterance, read_manifest
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader
-from moe_lightning.embedding.module import AudioBatch
 from moe_lightning.run_dir import RunDir
 
 

@@ -1,21 +1,12 @@
 """EmbeddingModule: pooled encoder frames by `Trainer.predict`."""
 
-from typing import NamedTuple
-
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from moe_lightning.backbone.pooling import pool
 from moe_lightning.backbone.whisper import Pad, WhisperBackbone
-from moe_lightning.corpus.batches import PaddedWaveforms
-
-
-class AudioBatch(NamedTuple):
-    """Waveforms of a batch and their rows in the corpus."""
-
-    rows_B: Tensor
-    waveforms: PaddedWaveforms
+from moe_lightning.batch import AudioBatch
 
 
 class EmbeddingModule(LightningModule):
