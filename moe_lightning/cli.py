@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -39,6 +39,17 @@ _CHECKPOINT_DEFAULTS = {
 }
 
 
+class StageParser(LightningArgumentParser):
+    """A parser that complains in one line; jsonargparse prints a hundred lines of usage first."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End the command; the parsers that jsonargparse tries types with raise instead."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        print(f"error: {' '.join(message.split())}; see `{self.prog.split(' [')[0]} fit --help`", file=sys.stderr)
+        sys.exit(2)
+
+
 class StageCLI(LightningCLI):
     """The command of one trained stage: ``fit``, ``validate``, ``test``, ``predict``.
 
@@ -58,12 +69,14 @@ class StageCLI(LightningCLI):
         super().__init__(
             model_class,
             datamodule_class,
+            parser_class=StageParser,
+            parser_kwargs={"prog": f"python -m moe_lightning.{stage}"},
             save_config_callback=SaveStageConfig,
             save_config_kwargs={"save_to_log_dir": False, "stage": stage},
             trainer_defaults={"use_distributed_sampler": False},  # the loaders know their rank
             seed_everything_default=42,
             auto_configure_optimizers=False,
-            args=self.arguments,
+            args=args,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -102,7 +115,8 @@ class StageCLI(LightningCLI):
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Train unless it is done, then write what the next stages read."""
-        with recorded_stage(self.run, self.stage, command_settings(self.arguments)) as has_work:
+        defaults = self.config.fit.as_dict()
+        with recorded_stage(self.run, self.stage, command_settings(self.arguments), defaults) as has_work:
             if has_work:
                 self.trainer.fit(model, **{**kwargs, "weights_only": True})
                 self._export(model)

@@ -34,6 +34,11 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any):
         super().__init__(allow_abbrev=False, **kwargs)
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What holds where a command line says nothing."""
+        return {action.dest: action.default for action in self._actions if action.default != argparse.SUPPRESS}
+
     def error(self, message: str) -> NoReturn:
         """Called by argparse for an unknown flag or value."""
         raise InputError(f"{message}; see `{self.prog} --help`")

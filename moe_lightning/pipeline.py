@@ -155,30 +155,45 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _run_stages(run: RunDir, commands: dict[Stage, Command], finished: set[Stage], log: IO[str]) -> None:
     for number, (stage, command) in enumerate(commands.items(), start=1):
+        place = f"[{number}/{len(commands)}]"
         if stage in finished and is_finished(run, stage, command_settings(command)):
-            _tell(f"[{number}/{len(commands)}] {stage}: finished before", log)
+            _tell(f"{place} {stage}: finished before", log)
             continue
-        _tell(f"\n[{number}/{len(commands)}] {shown(stage, command)}", log)
+        _tell(f"\n{place} {shown(stage, command)}", log)
         started = time.monotonic()
         code = _run_process([sys.executable, "-m", f"moe_lightning.{stage}", *command], log)
-        if code:
-            _tell(f"the stage {stage} ended with code {code}; the same command goes on from here", log)
-            sys.exit(code if code > 0 else 128 - code)
-        _tell(f"[{number}/{len(commands)}] {stage}: {time.monotonic() - started:.0f} s", log)
+        if code or not run.record_file(stage).exists():
+            _tell(f"the stage {stage} stopped (code {code}); the same command goes on from here", log)
+            sys.exit(code or 1)
+        _tell(f"{place} {stage}: {time.monotonic() - started:.0f} s", log)
 
 
 def _run_process(command: Command, log: IO[str]) -> int:
-    """Run a stage, its output on ours and in the log; a SIGTERM to us reaches it."""
+    """Run a stage, its output on ours and in the log; a SIGTERM to us reaches it.
+
+    Returns:
+        Its exit code; 128 + n when signal n ended it or us, as a shell has it.
+    """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
-    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    signals: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        signals.append(number)
+        process.terminate()
+
+    previous = signal.signal(signal.SIGTERM, pass_on)
     try:
         _copy_output(process, log)
-        return process.wait()
+        code = process.wait()
     except KeyboardInterrupt:
-        return process.wait() or 130  # the terminal has sent it to the stage too
+        process.wait()  # the terminal has sent it to the stage too
+        return 128 + signal.SIGINT
     finally:
         signal.signal(signal.SIGTERM, previous)
+    if signals:
+        return 128 + signals[0]
+    return 128 - code if code < 0 else code
 
 
 def _copy_output(process: "subprocess.Popen[bytes]", log: IO[str]) -> None:

@@ -1,8 +1,9 @@
 """What a finished stage was made with, so that a second run skips it or says what changed.
 
 A stage's settings are its command line: the YAML files it names, overlaid by its flags. They are
-written to ``stage.json.partial`` when the stage starts, and to ``stage.json`` when all its files are
-there. Knobs of speed, memory and logging are recorded too, but a change of them makes nothing stale.
+written to ``stage.json.begun`` when the stage starts, together with the defaults of what the command
+line leaves open, and to ``stage.json`` when all its files are there. Knobs of speed, memory and logging
+are recorded too, but a change of them makes nothing stale.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,17 +64,17 @@ def command_settings(arguments: Sequence[str]) -> Settings:
     """Settings of a command line: ``--config`` files in their order, overlaid by the other flags.
 
     >>> command_settings(["fit", "--seed", "1", "--trainer.max_epochs=2", "--max-utterances", "10", "5", "5"])
-    {'seed': 1, 'trainer.max_epochs': 2, 'max_utterances': [10, 5, 5]}
+    {'seed': 1.0, 'trainer.max_epochs': 2.0, 'max_utterances': [10.0, 5.0, 5.0]}
     """
     from_files: Settings = {}
     flags: Settings = {}
     for name, values in _flags(arguments):
         if name == "config":
-            from_files.update(_flat(read_yaml(Path(values[0]))))
-        elif name not in _NOT_SETTINGS:
+            from_files.update(flat_settings(read_yaml(Path(values[0]))))
+        else:
             parsed = [yaml.safe_load(value) for value in values]
             flags[name] = True if not parsed else parsed[0] if len(parsed) == 1 else parsed
-    return {name: value for name, value in {**from_files, **flags}.items() if name not in _NOT_SETTINGS}
+    return flat_settings({**from_files, **flags})
 
 
 def is_finished(run: RunDir, stage: Stage, settings: Settings) -> bool:
@@ -100,10 +101,16 @@ def check_inputs(run: RunDir, stage: Stage) -> None:
 
 
 @contextmanager
-def recorded_stage(run: RunDir, stage: Stage, settings: Settings) -> Iterator[bool]:
+def recorded_stage(
+    run: RunDir, stage: Stage, settings: Settings, defaults: Mapping[str, Any] | None = None
+) -> Iterator[bool]:
     """Around a stage's work: yields whether there is anything to do, and records it once it is done.
 
     An exception leaves the record unfinished, so that the next run goes on where this one stopped.
+
+    Args:
+        settings: What the command line says.
+        defaults: What holds where it says nothing.
     """
     if not _is_first_process():
         yield True
@@ -114,17 +121,25 @@ def recorded_stage(run: RunDir, stage: Stage, settings: Settings) -> Iterator[bo
         return
     check_inputs(run, stage)
     started = time.time()
+    all_defaults = flat_settings(dict(defaults or {}))
     record = {
         "stage": stage,
         "settings": settings,
+        "defaults": all_defaults,
         "inputs": _input_hashes(run, stage),
-        "hash": _hash(settings, _input_hashes(run, stage)),
+        "hash": _hash({**all_defaults, **settings}, _input_hashes(run, stage)),
         "version": __version__,
         "python": platform.python_version(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
     }
+    is_new = not _partial(run, stage).exists()
     write_json(_partial(run, stage), record)
-    yield True
+    try:
+        yield True
+    except InputError:
+        if is_new:  # refused, not begun: the next try may have other settings
+            _partial(run, stage).unlink(missing_ok=True)
+        raise
     write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
     os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
 
@@ -136,17 +151,21 @@ def _is_first_process() -> bool:
 
 
 def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings: Settings) -> None:
-    if record.get("hash") == _hash(settings, _input_hashes(run, stage)):
-        return
     way_out = f"choose another --run-dir, or remove {run.stage_dir(stage)} (and the stages after it) to make it again"
-    then, now = _hashed(record.get("settings", {})), _hashed(settings)
+    defaults = record.get("defaults", {})
+    then, now = _hashed({**defaults, **record.get("settings", {})}), _hashed({**defaults, **settings})
     changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
     if changed:
-        words = ", ".join(f"{name} was {then.get(name)}, now {now.get(name)}" for name in changed)
+        words = ", ".join(f"{name} was {_shown(then.get(name))}, now {_shown(now.get(name))}" for name in changed)
         raise StaleStageError(f"the stage {stage} in {run.path} was made with other settings: {words}; {way_out}")
     inputs = _input_hashes(run, stage)
     other = [name for name, value in record.get("inputs", {}).items() if inputs.get(name) != value]
-    raise StaleStageError(f"the stage {stage} in {run.path} was made from another {' and '.join(other)}; {way_out}")
+    if other:
+        raise StaleStageError(f"the stage {stage} in {run.path} was made from another {' and '.join(other)}; {way_out}")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else "not given" if value is None else str(value)
 
 
 def _partial(run: RunDir, stage: Stage) -> Path:
@@ -168,7 +187,7 @@ def _hashed(settings: Settings) -> Settings:
 
 
 def _hash(settings: Settings, inputs: dict[str, str]) -> str:
-    text = json.dumps([_hashed(settings), inputs], sort_keys=True, default=str)
+    text = json.dumps([_hashed(settings), inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -205,11 +224,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return contents
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> Settings:
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Nested settings by dotted name; numbers as floats, whatever way they were written; no paths of the run."""
     flat: Settings = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}".replace("-", "_")] = value
+    for key, value in settings.items():
+        name = f"{prefix}{key}".replace("-", "_")
+        if isinstance(value, Mapping) and value:
+            flat |= flat_settings(value, f"{name}.")
+        elif not _NOT_SETTINGS & set(name.split(".")):
+            flat[name] = _plain(value)
     return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    try:
+        return float(value)  # YAML 1.1 reads 1e-4 as a text
+    except (TypeError, ValueError):
+        return str(value)

@@ -1,91 +1,62 @@
-"""``moe-lightning corpus``: a corpus on disk -> checked manifests in ``<run>/corpus``."""
+"""``moe-lightning corpus``: a corpus on disk -> checked manifests in ``<run>/corpus``.
+
+``moe-lightning corpus check DIR`` looks for what is odd in a corpus; ``moe-lightning corpus import``
+writes manifests for several runs.
+"""
 
 import sys
 from pathlib import Path
 
-from moe_lightning.corpus.prepare import DEMO, CorpusSettings, PreparedCorpus, prepare_corpus, save_corpus
-from moe_lightning.corpus.readers import LAYOUTS
+from moe_lightning.corpus.checking.command import check_command
+from moe_lightning.corpus.flags import add_corpus_flags, corpus_settings
+from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corpus
 from moe_lightning.errors import CommandParser, exits_cleanly
-from moe_lightning.run_dir import SPLITS, RunDir
+from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import command_settings, is_finished, recorded_stage
 
 
-def parse(argv: list[str] | None = None) -> CorpusSettings:
-    """The command line as settings."""
+def build_parser() -> CommandParser:
+    """Flags of the stage."""
     parser = CommandParser(prog="moe-lightning corpus", description=__doc__)
-    parser.add_argument(
-        "--dataset-root", default="Data/extracted_data", metavar="PATH",
-        help=f"a corpus folder, a .jsonl manifest, a prefix of manifests, or '{DEMO}'",
-    )  # fmt: skip
     parser.add_argument("--run-dir", type=Path, required=True, metavar="DIR", help="the run; it gets DIR/corpus")
-    parser.add_argument(
-        "--allow-shared-speakers",
-        action="store_true",
-        help="accept speakers who are in two splits",
-    )
-    parser.add_argument("--skip-bad-audio", action="store_true", help="list faulty recordings and leave them out")
-    parser.add_argument(
-        "--data-percent", type=float, default=100.0, metavar="P",
-        help="use P %% of each split, in proportion by the field etiology where there is one",
-    )  # fmt: skip
-    parser.add_argument(
-        "--max-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="a handful of each split"
-    )
-    parser.add_argument(
-        "--layout",
-        choices=("auto", *LAYOUTS),
-        default="auto",
-        help="insist on a form of corpus; auto sees what is there",
-    )
-    parser.add_argument(
-        "--stratify",
-        metavar="FIELD",
-        help="keep the shares of this field's values in splits and samples (default: etiology)",
-    )
-    parser.add_argument("--seed", type=int, default=42, help="of splits and samples")
-    parser.add_argument(
-        "--num-workers", type=int, metavar="N", help="recordings checked at a time (default: twice the cores)"
-    )
-    parser.add_argument("--demo-seed", type=int, default=0, help="another demo corpus")
-    parser.add_argument(
-        "--demo-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="size of the demo corpus"
-    )
-    values = vars(parser.parse_args(argv))
-    for name in ("max_utterances", "demo_utterances"):
-        values[name] = tuple(values[name]) if values[name] else None
-    return CorpusSettings(**values)
+    add_corpus_flags(parser)
+    return parser
 
 
-def _print_summary(corpus: PreparedCorpus, run_dir: RunDir) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def import_command(arguments: list[str]) -> None:
+    """Write a corpus's manifests into a folder, which is a ``--dataset-root`` then."""
+    parser = CommandParser(prog="moe-lightning corpus import", description=import_command.__doc__)
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="gets train.jsonl.gz ...")
+    add_corpus_flags(parser)
+    options = parser.parse_args(arguments)
+    corpus = prepare_corpus(corpus_settings(options), options.output_dir / "audio")
+    save_corpus(corpus, options.output_dir)
+    print_corpus(corpus, options.output_dir)
 
-    for warning in corpus.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    faults = sum(one.is_fault for one in corpus.left_out)
-    if corpus.left_out:
-        long = len(corpus.left_out) - faults
-        print(f"left out: {faults} faulty, {long} over 30 s; listed in {run_dir.left_out_file}")
-    table = Table("split", *(("utterances", "speakers", "hours")))
-    for split in SPLITS:
-        utterances = corpus.splits[split]
-        hours = sum(one.duration for one in utterances) / 3600
-        table.add_row(split, f"{len(utterances):,}", f"{len({one.speaker for one in utterances}):,}", f"{hours:.3f}")
-    Console().print(table)
+
+def stage_command(arguments: list[str]) -> None:
+    """Prepare the corpus of a run unless that is done."""
+    options = build_parser().parse_args(arguments)
+    run_dir, record = RunDir(options.run_dir), command_settings(arguments)
+    corpus_dir = run_dir.stage_dir("corpus")
+    # Prepared before the record begins: a corpus that is refused leaves no trace.
+    is_done = is_finished(run_dir, "corpus", record)
+    corpus = None if is_done else prepare_corpus(corpus_settings(options), run_dir.unpacked_audio_dir)
+    with recorded_stage(run_dir, "corpus", record, build_parser().defaults):
+        if corpus:
+            save_corpus(corpus, corpus_dir)
+            print_corpus(corpus, corpus_dir)
 
 
 @exits_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Prepare the corpus of a run unless that is done."""
-    arguments = sys.argv[1:] if argv is None else argv
-    settings = parse(arguments)
-    run_dir, record = RunDir(settings.run_dir), command_settings(arguments)
-    # Prepared before the record begins: a corpus that is refused leaves no trace, so the next try may have other flags.
-    corpus = None if is_finished(run_dir, "corpus", record) else prepare_corpus(settings)
-    with recorded_stage(run_dir, "corpus", record):
-        if corpus:
-            save_corpus(corpus, settings.run_dir)
-            _print_summary(corpus, run_dir)
+    """Entry of ``moe-lightning corpus``, ``corpus check`` and ``corpus import``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands = {"check": check_command, "import": import_command}
+    if arguments and arguments[0] in commands:
+        commands[arguments[0]](arguments[1:])
+    else:
+        stage_command(arguments)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Embed a run's utterances unless that is done."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(arguments)
-    with recorded_stage(RunDir(Path(options.run_dir)), "embedding", command_settings(arguments)) as has_work:
+    with recorded_stage(
+        RunDir(Path(options.run_dir)), "embedding", command_settings(arguments), parser().defaults
+    ) as has_work:
         if has_work:
             from moe_lightning.embedding.embed import embed  # torch: not for --help
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse_args(arguments)
     run = RunDir(Path(options.run_dir))
-    with recorded_stage(run, "evaluation", command_settings(arguments)) as has_work:
+    with recorded_stage(run, "evaluation", command_settings(arguments), parser().defaults) as has_work:
         if has_work:
             from moe_lightning.evaluation.evaluate import evaluate  # torch: not for --help
 
