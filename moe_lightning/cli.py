@@ -46,7 +46,8 @@ class StageParser(LightningArgumentParser):
         """End the command; the parsers that jsonargparse tries types with raise instead."""
         if not self.exit_on_error:
             super().error(message, ex)
-        print(f"error: {' '.join(message.split())}; see `{self.prog.split(' [')[0]} fit --help`", file=sys.stderr)
+        words = " ".join(message.split()).rstrip(".")
+        print(f"error: {words}; see `{self.prog.split(' [')[0]} fit --help`", file=sys.stderr)
         sys.exit(2)
 
 
@@ -76,7 +77,7 @@ class StageCLI(LightningCLI):
             trainer_defaults={"use_distributed_sampler": False},  # the loaders know their rank
             seed_everything_default=42,
             auto_configure_optimizers=False,
-            args=args,
+            args=None if args is None else list(args),
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
