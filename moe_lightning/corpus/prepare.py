@@ -1,6 +1,7 @@
 """The corpus stage: a corpus on disk -> the three manifests of a run."""
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +14,10 @@ from moe_lightning.corpus.readers import read_corpus
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import write_json
-from moe_lightning.run_dir import SPLITS, RunDir
+from moe_lightning.run_dir import SPLITS
 
 DEMO = "demo"
+LEFT_OUT = "left_out.json"
 STRATIFY_FIELD = "etiology"
 """Where the corpus has this field, a percentage of it keeps the shares of its values."""
 
@@ -26,7 +28,6 @@ class CorpusSettings:
 
     dataset_root: str
     """A corpus, the prefix of manifests, or ``demo``."""
-    run_dir: Path
     allow_shared_speakers: bool = False
     skip_bad_audio: bool = False
     data_percent: float = 100.0
@@ -51,13 +52,15 @@ class PreparedCorpus:
     warnings: list[str]
 
 
-def prepare_corpus(settings: CorpusSettings) -> PreparedCorpus:
+def prepare_corpus(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     """Read, check and divide a corpus; nothing is written but the audio of archives and tables.
+
+    Args:
+        audio_dir: For that audio; removed again when the corpus is refused.
 
     Raises:
         InputError: Whatever is wrong with the corpus or the settings; the message names the file and the rule.
     """
-    audio_dir = RunDir(settings.run_dir).unpacked_audio_dir
     was_there = audio_dir.exists()
     try:
         return _prepare(settings, audio_dir)
@@ -80,12 +83,11 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     return PreparedCorpus(_sampled(splits, settings, stratify), probed.left_out, _warnings(entries, settings))
 
 
-def save_corpus(corpus: PreparedCorpus, run_dir: Path) -> None:
-    """Write the manifests and ``left_out.json`` into ``<run>/corpus``."""
-    run = RunDir(run_dir)
+def save_corpus(corpus: PreparedCorpus, folder: Path) -> None:
+    """Write the manifests ``<split>.jsonl.gz`` and ``left_out.json``."""
     for split in SPLITS:
-        write_manifest(corpus.splits[split], run.manifest_file(split))
-    write_json(run.left_out_file, [asdict(one) for one in corpus.left_out])
+        write_manifest(corpus.splits[split], folder / f"{split}.jsonl.gz")
+    write_json(folder / LEFT_OUT, [asdict(one) for one in corpus.left_out])
 
 
 def _root(settings: CorpusSettings) -> Path:
@@ -139,3 +141,22 @@ def _warnings(entries: Sequence[Entry], settings: CorpusSettings) -> list[str]:
         f"{unnamed.total()} of {len(entries)} utterances name no speaker; each of their {len(unnamed)} folders counts"
         " as one speaker, so a person in two folders may be in two splits"
     ]
+
+
+def print_corpus(corpus: PreparedCorpus, folder: Path) -> None:
+    """Warnings, what was left out, and a table of the splits."""
+    from rich.console import Console
+    from rich.table import Table
+
+    for warning in corpus.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    faults = sum(one.is_fault for one in corpus.left_out)
+    if corpus.left_out:
+        long = len(corpus.left_out) - faults
+        print(f"left out: {faults} faulty, {long} over 30 s; listed in {folder / LEFT_OUT}")
+    table = Table("split", *(("utterances", "speakers", "hours")))
+    for split in SPLITS:
+        utterances = corpus.splits[split]
+        hours = sum(one.duration for one in utterances) / 3600
+        table.add_row(split, f"{len(utterances):,}", f"{len({one.speaker for one in utterances}):,}", f"{hours:.3f}")
+    Console().print(table)

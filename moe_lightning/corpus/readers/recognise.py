@@ -44,7 +44,18 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def read_corpus(root: Path, layout: str = "auto", audio_dir: Path | None = None) -> list[Entry]:
-    """Every utterance that the corpus lists; ids are unique.
+    """Every utterance that the corpus lists, like `list_entries`; ids are unique.
+
+    Raises:
+        InputError: As there, or an id comes twice.
+    """
+    entries = list_entries(root, layout, audio_dir)
+    _refuse_repeated_ids(entries)
+    return entries
+
+
+def list_entries(root: Path, layout: str = "auto", audio_dir: Path | None = None) -> list[Entry]:
+    """Every utterance that the corpus lists.
 
     Args:
         root: A folder, a manifest, or the prefix of manifests: ``corpus/smoke`` for ``corpus/smoke_train.jsonl`` ...
@@ -52,14 +63,13 @@ def read_corpus(root: Path, layout: str = "auto", audio_dir: Path | None = None)
         audio_dir: Where recordings of archives and tables are unpacked to; None is beside root.
 
     Raises:
-        InputError: Nothing is there, no layout is recognised, it is malformed, or an id comes twice.
+        InputError: Nothing is there, no layout is recognised, or it is malformed.
     """
     name = find_layout(root, layout)
     unpacked = UnpackedAudio(audio_dir or root.with_name(f"{root.name}-unpacked"))
     entries = list(LAYOUTS[name].read(root, unpacked))
     if not entries:
         raise InputError(f"{root} lists no utterance; the corpus is empty")
-    _refuse_repeated_ids(entries)
     return entries
 
 

@@ -1,0 +1,107 @@
+"""Checks that decode the audio: broken, silent, clipped, of another length than is said."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_lightning.corpus.audio import read_audio
+from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
+from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.probe import LeftOut
+from moe_lightning.corpus.progress import show_progress
+from moe_lightning.corpus.utterance import MAX_SECONDS, Utterance
+from moe_lightning.errors import InputError
+
+SILENT_DBFS = -60.0
+"""Root mean square under which a recording counts as silent."""
+FULL_SCALE = 0.999
+CLIPPED_SHARE = 0.001
+"""Part of the samples at full scale from which a recording counts as clipped."""
+DURATION_DIFFERENCE = 0.5
+"""Seconds between the manifest's duration and the file's that are worth a word."""
+
+
+class Levels(NamedTuple):
+    """How loud an utterance is."""
+
+    rms_dbfs: float
+    clipped_share: float
+    fault: str | None
+    """Why it could not be decoded."""
+
+
+def measure_levels(utterances: Sequence[Utterance], num_threads: int | None = None) -> list[Levels]:
+    """Decode every utterance, in order, with a progress bar."""
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        return list(show_progress(pool.map(_levels, utterances), len(utterances), "Listening"))
+
+
+def check_audio(
+    entries: Sequence[Entry], utterances: Sequence[Utterance], left_out: Sequence[LeftOut], levels: Sequence[Levels]
+) -> list[Finding]:
+    """Findings about recordings.
+
+    Args:
+        left_out: What the header check refused.
+        levels: Of each of ``utterances``.
+    """
+    measured = list(zip(utterances, levels, strict=True))
+    return findings_of(
+        finding(
+            "broken recording",
+            "Missing, empty, unreadable or without a transcript. Repair them, or leave them out with --skip-bad-audio.",
+            ((one.id, one.reason) for one in left_out if one.is_fault),
+            stops_training=True,
+        ),
+        finding(
+            "breaks off",
+            "The header is in order, the samples after it are not: the training would stop when it comes to them.",
+            ((one.id, level.fault) for one, level in measured if level.fault),
+            stops_training=True,
+        ),
+        finding(
+            "too long",
+            f"Over {MAX_SECONDS:.0f} s, Whisper's window; they are left out. Cut them, say by offset and duration.",
+            ((one.id, one.reason) for one in left_out if not one.is_fault),
+        ),
+        finding(
+            "silent",
+            f"Under {SILENT_DBFS:.0f} dBFS over its whole length.",
+            ((u.id, f"{level.rms_dbfs:.0f} dBFS") for u, level in measured if level.rms_dbfs < SILENT_DBFS),
+        ),
+        finding(
+            "clipped",
+            f"Over {CLIPPED_SHARE:.1%} of the samples at full scale.",
+            ((u.id, f"{level.clipped_share:.1%}") for u, level in measured if level.clipped_share > CLIPPED_SHARE),
+        ),
+        finding(
+            "wrong duration",
+            f"The manifest's duration is over {DURATION_DIFFERENCE} s shorter than the file, otherwise unused.",
+            _short_durations(entries, utterances),
+        ),
+    )
+
+
+def _levels(utterance: Utterance) -> Levels:
+    try:
+        waveform_L = read_audio(utterance)
+    except InputError as error:
+        return Levels(0.0, 0.0, str(error).split("; repair or remove")[0])
+    rms = float(np.sqrt(np.mean(np.square(waveform_L, dtype=np.float64))))
+    clipped_share = float(np.mean(np.abs(waveform_L) >= FULL_SCALE))
+    return Levels(20 * float(np.log10(max(rms, 1e-10))), clipped_share, None)
+
+
+def _short_durations(entries: Sequence[Entry], utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
+    uses = Counter(entry.audio_file for entry in entries)
+    said = {entry.id: entry.duration for entry in entries if entry.start == 0 and uses[entry.audio_file] == 1}
+    lines = []
+    for utterance in utterances:
+        duration = said.get(utterance.id)
+        if duration is not None and utterance.audio and utterance.audio.seconds - duration > DURATION_DIFFERENCE:
+            lines.append((utterance.id, f"{duration:.2f} s said, {utterance.audio.seconds:.2f} s in the file"))
+    return lines

@@ -1,0 +1,106 @@
+"""Checks of the transcripts."""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
+from moe_lightning.corpus.utterance import Utterance
+
+MAX_TOKENS = 448
+"""Whisper's decoder positions, the task tokens included."""
+RATE_DEVIATIONS = 4.0
+"""Robust standard deviations of log characters per second from which a rate is an outlier."""
+_MIN_RATE_SPREAD = 0.1
+RARE_SCRIPT = 0.001
+"""Part of all letters under which a script is foreign to the corpus."""
+
+
+def check_texts(utterances: Sequence[Utterance], count_tokens: Callable[[str], int] | None) -> list[Finding]:
+    """Findings about transcripts.
+
+    Args:
+        count_tokens: Tokens of a text for the model to be trained; None for an estimate by bytes, which
+            no tokenizer of bytes exceeds.
+    """
+    return findings_of(
+        _token_finding(utterances, count_tokens),
+        finding(
+            "odd speaking rate",
+            f"Characters per second over {RATE_DEVIATIONS:.0f} robust deviations from the median: a text that is not"
+            " what was said, or a recording that is cut off.",
+            _odd_rates(utterances),
+        ),
+        finding(
+            "odd characters",
+            "Digits and symbols can be read in several ways; control characters and foreign letters are mostly slips.",
+            _odd_characters(utterances),
+        ),
+        finding(
+            "repeated text",
+            "Transcripts that come more than once; a model can learn them by heart.",
+            _repeated_texts(utterances),
+        ),
+    )
+
+
+def _token_finding(utterances: Sequence[Utterance], count_tokens: Callable[[str], int] | None) -> Finding | None:
+    if count_tokens:
+        counts = [(utterance, count_tokens(utterance.text)) for utterance in utterances]
+        lines = ((one.id, f"{count} tokens") for one, count in counts if count > MAX_TOKENS)
+        return finding(
+            "too many tokens", f"Over {MAX_TOKENS} tokens, the decoder's length.", lines, stops_training=True
+        )
+    sizes = [(utterance, len(utterance.text.encode())) for utterance in utterances]
+    return finding(
+        "perhaps too many tokens",
+        f"Over {MAX_TOKENS} bytes, so perhaps over {MAX_TOKENS} tokens; --tokenizer counts them.",
+        ((one.id, f"{size} bytes") for one, size in sizes if size > MAX_TOKENS),
+    )
+
+
+def _odd_rates(utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
+    if len(utterances) < 10:  # no distribution to stand out from
+        return []
+    rates_N = np.array([len(utterance.text) / utterance.duration for utterance in utterances])
+    distances_N = np.log(rates_N) - np.median(np.log(rates_N))
+    spread = max(1.4826 * float(np.median(np.abs(distances_N))), _MIN_RATE_SPREAD)
+    odd = np.flatnonzero(np.abs(distances_N) > RATE_DEVIATIONS * spread).tolist()
+    return [
+        (utterances[row].id, f"{rates_N[row]:.1f} characters/s: {utterances[row].text[:60]!r} in"
+         f" {utterances[row].duration:.1f} s")
+        for row in odd
+    ]  # fmt: skip
+
+
+def _odd_characters(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]]:
+    rows_of = Counter(character for utterance in utterances for character in set(utterance.text))
+    scripts: Counter[str] = Counter()
+    for character, rows in rows_of.items():
+        if character.isalpha():
+            scripts[_script(character)] += rows
+    foreign = {script for script, rows in scripts.items() if rows < RARE_SCRIPT * scripts.total()}
+    odd = {
+        character
+        for character in rows_of
+        if unicodedata.category(character)[0] in "CSN" or (character.isalpha() and _script(character) in foreign)
+    }
+    for utterance in utterances:
+        found = sorted(odd & set(utterance.text))
+        if found:
+            names = (f"{character!r} {unicodedata.name(character, 'without a name').lower()}" for character in found)
+            yield utterance.id, ", ".join(names)
+
+
+def _script(letter: str) -> str:
+    """``LATIN``, ``CYRILLIC``, ``CJK`` ...: how a letter's name begins."""
+    return unicodedata.name(letter, "").split(" ")[0]
+
+
+def _repeated_texts(utterances: Sequence[Utterance]) -> list[tuple[str, str]]:
+    by_text: dict[str, list[str]] = defaultdict(list)
+    for utterance in utterances:
+        by_text[utterance.text.casefold()].append(utterance.id)
+    return [(id_, f"{len(ids)} times {text[:60]!r}") for text, ids in by_text.items() if len(ids) > 1 for id_ in ids]
