@@ -75,6 +75,12 @@ def _add_main_flags(parser: argparse.ArgumentParser) -> None:
     add("--reduce", choices=("none", "pca", "umap"), default="pca", help="before clustering; default pca")
     add("--reduce-dim", type=int, default=50, metavar="R", help="dimensions left; default 50")
     add("--plot", choices=("umap", "pca", "none"), default="umap", help="layout of the scatter; default umap")
+    add(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="report.html and report.json: what the clusters follow, and whether they are stable; default on",
+    )
     add("--seed", type=int, default=42, help="default 42")
 
 

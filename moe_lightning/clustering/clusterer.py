@@ -62,7 +62,14 @@ class Clusterer:
         A hard label is the vote of the nearest training points. A soft label is the softmax over cosines to
         the centroids or, where the algorithm has memberships, what the neighbours' mean of them comes to.
         """
-        points_NR = self.space.transform(embeddings_ND)
+        return self.predict_points(self.space.transform(embeddings_ND))
+
+    def soft_labels_of_points(self, points_NR: np.ndarray) -> np.ndarray:
+        """``probs_NE`` of points that are in the clustered space already."""
+        return self.predict_points(points_NR).probs_NE
+
+    def predict_points(self, points_NR: np.ndarray) -> Prediction:
+        """Hard and soft labels of points that are in the clustered space already."""
         said_NV = self.labelled.average(points_NR)
         memberships_NE = said_NV[:, self.num_experts + 1 :]
         has_memberships = memberships_NE.shape[1] > 0
@@ -79,6 +86,7 @@ class Clusterer:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{ARRAYS_FILE}.partial"
         save_file({name: np.ascontiguousarray(array) for name, array in self._arrays().items()}, partial)
+        partial.chmod(0o644)  # safetensors writes for its owner alone
         partial.replace(folder / ARRAYS_FILE)
         read_back = {
             "num_experts": self.num_experts,

@@ -1,7 +1,8 @@
-"""Scatter of the training utterances, coloured by cluster."""
+"""Scatters of the training utterances."""
 
-from pathlib import Path
-from typing import Any
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,54 +12,102 @@ from moe_lightning.clustering.umap_layout import umap_layout
 # the yellow left for last because it is faint on white. More clusters repeat them with another marker.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
-NOISE_COLOUR = "#BBBBBB"
-MOST_POINTS = 5000
+UNKNOWN_COLOUR = "#BBBBBB"
+MOST_POINTS = 3_000
 ROWS_OF_LEGEND = 16
 
 
-def layout_2d(points_NR: np.ndarray, method: str, seed: int) -> np.ndarray:
-    """Two coordinates a point, (N, 2): the first principal directions, or UMAP."""
+class Layout(NamedTuple):
+    """Points that are drawn, and where."""
+
+    rows: np.ndarray
+    """Of all points; a random 3,000 if there are more."""
+    xy_N2: np.ndarray
+    method: str
+    """``umap`` or ``pca``."""
+
+
+def lay_out(points_NR: np.ndarray, method: str, seed: int) -> Layout:
+    """Two coordinates a point: the first principal directions, or UMAP."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(points_NR))[:MOST_POINTS])
+    shown_NR = points_NR[rows]
     if method == "umap":
-        return umap_layout(points_NR, 2, seed, min_dist=0.5)
-    centred_NR = points_NR - points_NR.mean(axis=0)
+        return Layout(rows, umap_layout(shown_NR, 2, seed, min_dist=0.5), method)
+    centred_NR = shown_NR - shown_NR.mean(axis=0)
     directions_RR = np.linalg.eigh(centred_NR.T @ centred_NR)[1][:, ::-1]
-    return np.pad(centred_NR @ directions_RR, ((0, 0), (0, 2)))[:, :2]
+    return Layout(rows, np.pad(centred_NR @ directions_RR, ((0, 0), (0, 2)))[:, :2], method)
 
 
-def plot_clusters(points_NR: np.ndarray, labels_N: np.ndarray, method: str, title: str, seed: int, path: Path) -> None:
-    """Draw the scatter into a PNG file; of more than 5,000 points, a random 5,000.
+def plot_clusters(layout: Layout, labels_N: np.ndarray, title: str) -> bytes:
+    """PNG of the points coloured by cluster, with the number of each cluster on it.
 
     Args:
-        labels_N: -1 is noise, drawn grey and under the others.
-        method: ``umap`` or ``pca``.
+        labels_N: Of all points, drawn or not; -1 is noise, drawn grey and under the others.
     """
+    clusters, counts = np.unique(labels_N[labels_N >= 0], return_counts=True)
+    values = [None if label < 0 else int(label) for label in labels_N[layout.rows]]
+    legend = {int(cluster): f"{cluster} ({count})" for cluster, count in zip(clusters, counts, strict=True)}
+    figure, axes = _figure(len(legend))
+    _draw_categories(axes, layout, values, legend, f"noise ({(labels_N < 0).sum()})")
+    _label_clusters(axes, layout.xy_N2, labels_N[layout.rows])
+    _finish(axes, layout, title)
+    _add_legend(axes, "cluster (utterances)", len(legend))
+    return _png(figure, dpi=150)
+
+
+def plot_column(layout: Layout, values: Sequence[str | float | None], name: str) -> bytes:
+    """PNG of the points coloured by a value each: numbers on a scale, texts by colour, None grey.
+
+    Args:
+        values: Of all points, drawn or not.
+    """
+    shown = [values[row] for row in layout.rows]
+    numbers = {value for value in shown if isinstance(value, int | float)}
+    texts = sorted({str(value) for value in shown if value is not None})
+    is_scale = len(numbers) > 8 and not any(isinstance(value, str) for value in shown)
+    figure, axes = _figure(0 if is_scale else len(texts))
+    if is_scale:
+        _draw_scale(figure, axes, layout, shown)
+    else:
+        known = [None if value is None else str(value) for value in shown]
+        _draw_categories(axes, layout, known, {text: text for text in texts}, "not known")
+        _add_legend(axes, "", len(texts))
+    _finish(axes, layout, name)
+    return _png(figure, dpi=90)
+
+
+def _figure(num_entries: int) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display, no global state
     from matplotlib.figure import Figure
 
-    kept = np.sort(np.random.default_rng(seed).permutation(len(points_NR))[:MOST_POINTS])
-    xy_N2 = layout_2d(points_NR[kept], method, seed)
-    clusters, counts = np.unique(labels_N, return_counts=True)
-    columns = -(-len(clusters) // ROWS_OF_LEGEND)
-    figure = Figure(figsize=(7.6 + 1.2 * columns, 6.2), dpi=150, layout="constrained")
+    columns = -(-num_entries // ROWS_OF_LEGEND)
+    figure = Figure(figsize=(7.6 + 1.2 * columns, 6.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for cluster, count in zip(clusters.tolist(), counts.tolist(), strict=True):
-        _scatter(axes, xy_N2[labels_N[kept] == cluster], cluster, count)
-    _label_clusters(axes, xy_N2, labels_N[kept])
-    _finish(axes, title, method, columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    return figure, figure.add_subplot()
 
 
-def _scatter(axes: Any, xy_N2: np.ndarray, cluster: int, count: int) -> None:
-    if cluster == -1:
-        style = {"c": NOISE_COLOUR, "marker": ".", "zorder": 1, "label": f"noise ({count})"}
-    else:
-        colour = COLOURS[cluster % len(COLOURS)]
-        marker = MARKERS[cluster // len(COLOURS) % len(MARKERS)]
-        style = {"c": colour, "marker": marker, "zorder": 2, "label": f"{cluster} ({count})"}
-    size = 26 if len(xy_N2) < 500 else 12
-    axes.scatter(xy_N2[:, 0], xy_N2[:, 1], s=size, alpha=0.8, linewidths=0.3, edgecolors="white", **style)
+def _draw_categories(
+    axes: Any, layout: Layout, values: Sequence[Any], legend: dict[Any, str], name_of_none: str
+) -> None:
+    size = 26 if len(layout.rows) < 500 else 12
+    common = {"s": size, "alpha": 0.8, "linewidths": 0.3, "edgecolors": "white"}
+    codes_N = np.array([-1 if value is None else list(legend).index(value) for value in values])
+    if (codes_N < 0).any():
+        axes.scatter(*layout.xy_N2[codes_N < 0].T, c=UNKNOWN_COLOUR, marker=".", zorder=1, label=name_of_none, **common)
+    for code, text in enumerate(legend.values()):
+        colour, marker = COLOURS[code % len(COLOURS)], MARKERS[code // len(COLOURS) % len(MARKERS)]
+        axes.scatter(*layout.xy_N2[codes_N == code].T, c=colour, marker=marker, zorder=2, label=text, **common)
+
+
+def _draw_scale(figure: Any, axes: Any, layout: Layout, values: Sequence[Any]) -> None:
+    numbers_N = np.array([np.nan if value is None else float(value) for value in values])
+    is_known_N = np.isfinite(numbers_N)
+    size = 26 if len(layout.rows) < 500 else 12
+    axes.scatter(*layout.xy_N2[~is_known_N].T, c=UNKNOWN_COLOUR, marker=".", s=size)
+    low, high = np.percentile(numbers_N[is_known_N], [1, 99])  # one odd recording would take the whole scale
+    style = {"cmap": "viridis", "s": size, "vmin": low, "vmax": high, "linewidths": 0.3, "edgecolors": "white"}
+    drawn = axes.scatter(*layout.xy_N2[is_known_N].T, c=numbers_N[is_known_N], **style)
+    figure.colorbar(drawn, ax=axes, shrink=0.8, extend="both")
 
 
 def _label_clusters(axes: Any, xy_N2: np.ndarray, labels_N: np.ndarray) -> None:
@@ -73,21 +122,25 @@ def _label_clusters(axes: Any, xy_N2: np.ndarray, labels_N: np.ndarray) -> None:
         axes.annotate(str(cluster), middle_2, xytext=(5, 5), path_effects=outline, **style)
 
 
-def _finish(axes: Any, title: str, method: str, columns: int) -> None:
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(f"{method.upper()} 1")
-    axes.set_ylabel(f"{method.upper()} 2")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.margins(0.04)
-    legend = axes.legend(
-        title="cluster (utterances)",
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1),
-        ncols=columns,
-        fontsize=9,
-        frameon=False,
-    )
+def _add_legend(axes: Any, title: str, num_entries: int) -> None:
+    columns = max(1, -(-num_entries // ROWS_OF_LEGEND))
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "ncols": columns}
+    legend = axes.legend(title=title, fontsize=9, frameon=False, alignment="left", **beside)
     for handle in legend.legend_handles:
         handle.set_sizes([36])
         handle.set_alpha(1)
+
+
+def _finish(axes: Any, layout: Layout, title: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(f"{layout.method.upper()} 1")
+    axes.set_ylabel(f"{layout.method.upper()} 2")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.margins(0.04)
+
+
+def _png(figure: Any, dpi: int) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()

@@ -73,6 +73,7 @@ class ClusteringSettings:
     noise: str = "drop"
     """Where HDBSCAN's noise mass goes: ``drop`` (rows renormalised), ``nearest`` centroids, ``uniform``."""
     plot: str = "umap"
+    report: bool = True
     seed: int = 42
     hdbscan: HdbscanOptions = field(default_factory=HdbscanOptions)
 

@@ -7,6 +7,7 @@ import numpy as np
 from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Clusterer, Prediction
 from moe_lightning.clustering.features import pool, select_stats
 from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
+from moe_lightning.clustering.report_files import write_pictures
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
@@ -28,6 +29,9 @@ def run(settings: ClusteringSettings) -> Clusterer:
         print(f"note: {note}")
     prediction = fitted.clusterer.predict(embeddings_ND)
     files = _write(store.ids, fitted, prediction, settings)
+    training_ids = [store.ids[row] for row in rows]
+    utterances = _known_utterances(training_ids, settings)
+    files += write_pictures(fitted, prediction, store.splits_N, training_ids, utterances, settings)
     print_summary(fitted.clusterer, prediction, store.splits_N, files)
     return fitted.clusterer
 
@@ -69,15 +73,17 @@ def _write(
     HardLabels(ids, prediction.labels_N).save(labels_file)
     SoftLabels(ids, prediction.probs_NE).save(soft_labels_file)
     fitted.clusterer.save(folder)
-    files = [labels_file, soft_labels_file, folder / CONFIG_FILE, folder / ARRAYS_FILE]
-    if settings.plot != "none":
-        files.append(folder / RunDir(folder.parent).cluster_plot_file(settings.algorithm, settings.plot).name)
-        _plot(fitted, settings, files[-1])
-    return files
+    return [labels_file, soft_labels_file, folder / CONFIG_FILE, folder / ARRAYS_FILE]
 
 
-def _plot(fitted: FittedClustering, settings: ClusteringSettings, path: Path) -> None:
-    from moe_lightning.clustering.plot import plot_clusters  # imports matplotlib and, for umap, umap
-
-    title = f"{len(fitted.points_NR)} training utterances, {fitted.partition.algorithm}"
-    plot_clusters(fitted.points_NR, fitted.partition.labels_N, settings.plot, title, settings.seed, path)
+def _known_utterances(ids: list[str], settings: ClusteringSettings) -> list[Utterance] | None:
+    """The training utterances for the report; None, and a note, where no manifest tells of them."""
+    if not settings.report:
+        return None
+    try:
+        return read_utterances(settings.manifest_folder, ids)
+    except InputError as error:
+        if settings.manifest_dir:
+            raise
+        print(f"note: the report compares the clusters with nothing: {error}")
+        return None

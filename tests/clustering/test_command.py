@@ -18,7 +18,7 @@ from .conftest import blobs, write_store
 
 
 def run(store_dir, output_dir, *flags):
-    main(["--embedding-dir", str(store_dir), "--output-dir", str(output_dir), "--plot", "pca", *flags])
+    main(["--embedding-dir", str(store_dir), "--output-dir", str(output_dir), "--plot", "pca", "--no-report", *flags])
 
 
 def test_the_guides_command_writes_the_guides_files(store_dir, tmp_path):

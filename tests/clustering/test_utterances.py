@@ -102,7 +102,18 @@ def run_dir(tmp_path):
 
 def cluster(run_dir, *flags):
     store = run_dir / "embeddings" / "whisper_nano_embeddings"
-    main(["--embedding-dir", str(store), "--output-dir", str(run_dir / "clustered"), "--plot", "none", *flags])
+    main(
+        [
+            "--embedding-dir",
+            str(store),
+            "--output-dir",
+            str(run_dir / "clustered"),
+            "--plot",
+            "none",
+            "--no-report",
+            *flags,
+        ]
+    )
 
 
 def accents_found(run_dir, algorithm) -> float:

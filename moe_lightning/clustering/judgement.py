@@ -1,0 +1,110 @@
+"""Are the clusters there? Figures that need no labels."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_lightning.clustering.algorithms import partition_points
+from moe_lightning.clustering.num_experts import Choice
+from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.errors import InputError
+
+MOST_POINTS = 800
+NUM_REPEATS = 4
+SHARE = 0.8
+SAME = 0.6
+CLEARLY_MORE = 0.1
+
+
+class Stability(NamedTuple):
+    """Mean adjusted Rand index of a clustering with repetitions of it; None where it cannot be repeated."""
+
+    resamples: float | None
+    """Of four samples of 80 % of the points."""
+    seeds: float | None
+    """With four other seeds."""
+    shuffled: float | None
+    """Of samples again, after each dimension was shuffled by itself: what data without clusters gives."""
+
+    def in_words(self) -> str:
+        """One sentence; empty where nothing could be repeated."""
+        if self.resamples is None:
+            return ""
+        again = f"A sample of the utterances gives {'the same' if self.resamples > SAME else 'other'} clusters"
+        beside = "" if self.shuffled is None else f", shuffled data {self.shuffled:.2f}"
+        doubt = self.shuffled is not None and self.resamples < self.shuffled + CLEARLY_MORE
+        said = f"{again} (stability {self.resamples:.2f}{beside})"
+        return f"{said}: hardly more than without any structure." if doubt else f"{said}."
+
+
+class Separation(NamedTuple):
+    """How far the clusters lie apart; None where there is one cluster alone."""
+
+    silhouette: float | None
+    """-1 to 1, higher is better."""
+    davies_bouldin: float | None
+    """From 0, lower is better."""
+
+
+def separation(points_NR: np.ndarray, labels_N: np.ndarray) -> Separation:
+    """Of the points that are not noise; of more than 800, a random 800."""
+    from sklearn.metrics import davies_bouldin_score, silhouette_score
+
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(labels_N >= 0))[:MOST_POINTS]
+    num_clusters = len(np.unique(labels_N[rows]))
+    if not 1 < num_clusters < len(rows):
+        return Separation(None, None)
+    return Separation(
+        float(silhouette_score(points_NR[rows], labels_N[rows])),
+        float(davies_bouldin_score(points_NR[rows], labels_N[rows])),
+    )
+
+
+def stability(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> Stability:
+    """Cluster samples of the points again and compare; labels that are given are not judged."""
+    if settings.algorithm in ("label", "random"):
+        return Stability(None, None, None)
+    random = np.random.default_rng(settings.seed)
+    points_NR = points_NR[np.sort(random.permutation(len(points_NR))[:MOST_POINTS])]
+    shuffled_NR = random.permuted(points_NR, axis=0)
+    return Stability(
+        _over_samples(points_NR, num_experts, settings, random),
+        _over_seeds(points_NR, num_experts, settings),
+        _over_samples(shuffled_NR, num_experts, settings, random),
+    )
+
+
+def _over_samples(
+    points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings, random: np.random.Generator
+) -> float | None:
+    whole_N = _labels(points_NR, num_experts, settings)
+    samples = [random.permutation(len(points_NR))[: round(SHARE * len(points_NR))] for _ in range(NUM_REPEATS)]
+    return _mean_agreement(
+        [(whole_N, _labels(points_NR[rows], num_experts, settings), rows) for rows in map(np.sort, samples)]
+    )
+
+
+def _over_seeds(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> float | None:
+    whole_N, rows = _labels(points_NR, num_experts, settings), np.arange(len(points_NR))
+    others = [replace(settings, seed=settings.seed + number) for number in range(1, NUM_REPEATS + 1)]
+    return _mean_agreement([(whole_N, _labels(points_NR, num_experts, other), rows) for other in others])
+
+
+def _labels(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> np.ndarray | None:
+    """None where the points do not make so many clusters."""
+    try:
+        return partition_points(points_NR, settings, Choice(num_experts, ())).labels_N
+    except InputError:
+        return None
+
+
+def _mean_agreement(triples: list[tuple[np.ndarray | None, np.ndarray | None, np.ndarray]]) -> float | None:
+    from sklearn.metrics import adjusted_rand_score
+
+    scores = [
+        adjusted_rand_score(whole[rows], part)
+        for whole, part, rows in triples
+        if whole is not None and part is not None
+    ]
+    return float(np.mean(scores)) if scores else None

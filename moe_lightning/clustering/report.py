@@ -1,0 +1,152 @@
+"""Everything that the report says of a clustering, before it becomes a page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moe_lightning.clustering.association import Association, Verdict, associate, verdict
+from moe_lightning.clustering.clusterer import Clusterer, Prediction
+from moe_lightning.clustering.fit import FittedClustering
+from moe_lightning.clustering.judgement import Separation, Stability, separation, stability
+from moe_lightning.clustering.memberships import normalised_entropy
+from moe_lightning.clustering.nuisance import NUISANCES, measure
+from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.corpus import Utterance
+
+MOST_MEASURED = 400
+"""Training utterances whose audio is measured: enough to tell what clusters follow, seconds to read."""
+
+Column = list[str | float | None]
+
+
+@dataclass(frozen=True)
+class ClusterRow:
+    """One cluster; the noise comes last, if there is any."""
+
+    name: str
+    counts: dict[str, int]
+    """Utterances of each split."""
+    max_probability: float
+    """Mean of the largest probability of its utterances' soft labels."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of a clustering. Where nothing else is said, of the training utterances."""
+
+    algorithm: str
+    num_utterances: int
+    clusters: tuple[ClusterRow, ...]
+    max_probability: float
+    entropy: float
+    temperature: float
+    agreement: float
+    """Share of utterances whose likeliest expert is their hard label."""
+    separation: Separation
+    stability: Stability
+    associations: tuple[Association, ...]
+    """The strongest first."""
+    verdict: Verdict
+    notes: tuple[str, ...]
+    candidates: tuple[dict[str, Any], ...]
+    """Evidence for the number of experts, where it was chosen."""
+    settings: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "algorithm": self.algorithm,
+            "num_utterances": self.num_utterances,
+            "verdict": self.verdict.sentence,
+            "is_warning": self.verdict.is_warning,
+            "clusters": [row.__dict__ for row in self.clusters],
+            "soft_labels": {
+                "max_probability": self.max_probability,
+                "normalised_entropy": self.entropy,
+                "temperature": self.temperature,
+                "agreement_with_hard_labels": self.agreement,
+            },
+            **self.separation._asdict(),
+            "stability": self.stability._asdict(),
+            "associations": [association._asdict() for association in self.associations],
+            "num_experts_candidates": list(self.candidates),
+            "notes": list(self.notes),
+            "settings": self.settings,
+        }
+
+
+def make_report(
+    fitted: FittedClustering,
+    prediction: Prediction,
+    splits_N: np.ndarray,
+    columns: dict[str, Column],
+    settings: ClusteringSettings,
+) -> Report:
+    """Judge a clustering.
+
+    Args:
+        prediction: Labels of all utterances of the store.
+        splits_N: Their splits.
+        columns: What is known of the training utterances, in the order of the fit (see `known_columns`).
+    """
+    labels_N = fitted.partition.labels_N
+    found = [associate(name, values, labels_N) for name, values in columns.items()]
+    associations = tuple(sorted((one for one in found if one is not None), key=lambda one: -one.ami))
+    probs_NE = prediction.probs_NE
+    is_clustered_N = prediction.labels_N >= 0
+    agreement = (probs_NE.argmax(axis=1) == prediction.labels_N)[is_clustered_N].mean()
+    info = fitted.clusterer.info
+    return Report(
+        algorithm=fitted.partition.algorithm,
+        num_utterances=len(splits_N),
+        clusters=_cluster_rows(fitted.clusterer, prediction, splits_N),
+        max_probability=float(probs_NE.max(axis=1).mean()),
+        entropy=normalised_entropy(probs_NE),
+        temperature=fitted.clusterer.temperature,
+        agreement=float(agreement),
+        separation=separation(fitted.points_NR, labels_N),
+        stability=stability(fitted.points_NR, fitted.clusterer.num_experts, settings),
+        associations=associations,
+        verdict=verdict(associations),
+        notes=fitted.notes,
+        candidates=tuple(info["candidates"]),
+        settings=info["settings"],
+    )
+
+
+def known_columns(utterances: Sequence[Utterance], seed: int) -> dict[str, Column]:
+    """Fields, speaker, and variables measured from the audio (of 400 at most), each a value an utterance.
+
+    A field that differs from utterance to utterance, such as a file name, is left out.
+    """
+    names = dict.fromkeys(name for utterance in utterances for name in utterance.fields)
+    columns: dict[str, Column] = {"speaker": [utterance.speaker for utterance in utterances]}
+    columns |= {name: [utterance.fields.get(name) for utterance in utterances] for name in names}
+    columns = {name: values for name, values in columns.items() if not _is_all_different(values)}
+    rows = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:MOST_MEASURED])
+    measured = measure([utterances[row] for row in rows])
+    for name in NUISANCES:
+        values: Column = [None] * len(utterances)
+        for row, value in zip(rows, measured[name].tolist(), strict=True):
+            values[row] = None if np.isnan(value) else value
+        columns[name if name not in columns else f"measured {name}"] = values
+    return columns
+
+
+def _is_all_different(values: Column) -> bool:
+    texts = [value for value in values if isinstance(value, str)]
+    return len(texts) > 10 and len(set(texts)) > len(texts) / 2
+
+
+def _cluster_rows(clusterer: Clusterer, prediction: Prediction, splits_N: np.ndarray) -> tuple[ClusterRow, ...]:
+    rows = []
+    for cluster in [*range(clusterer.num_experts), -1]:
+        is_own_N = prediction.labels_N == cluster
+        if cluster == -1 and not is_own_N.any():
+            continue
+        counts = {str(split): int((is_own_N & (splits_N == split)).sum()) for split in dict.fromkeys(splits_N.tolist())}
+        sure = float(prediction.probs_NE[is_own_N].max(axis=1).mean()) if is_own_N.any() else float("nan")
+        rows.append(ClusterRow("noise" if cluster == -1 else str(cluster), counts, sure))
+    return tuple(rows)

@@ -1,0 +1,84 @@
+"""Write the plot, the report and the projector of a clustering."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moe_lightning.clustering.clusterer import Prediction
+from moe_lightning.clustering.fit import FittedClustering
+from moe_lightning.clustering.plot import Layout, lay_out, plot_clusters, plot_column
+from moe_lightning.clustering.projector import write_projector
+from moe_lightning.clustering.report import Column, known_columns, make_report
+from moe_lightning.clustering.report_page import page, scatter_data
+from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.corpus import Utterance
+from moe_lightning.json_files import write_json
+from moe_lightning.run_dir import RunDir
+
+REPORT_PAGE, REPORT_FILE, PROJECTOR_DIR = "report.html", "report.json", "projector"
+MOST_LEGEND_ENTRIES = 32
+"""A picture of more values than colours and markers tells nothing."""
+
+
+def write_pictures(
+    fitted: FittedClustering,
+    prediction: Prediction,
+    splits_N: np.ndarray,
+    training_ids: Sequence[str],
+    utterances: Sequence[Utterance] | None,
+    settings: ClusteringSettings,
+) -> list[Path]:
+    """Everything that is for looking at; the plot and the report can be switched off one by one.
+
+    Args:
+        utterances: Of the training ids; None where there is no manifest.
+    """
+    if settings.plot == "none" and not settings.report:
+        return []
+    folder = settings.output_dir
+    layout = lay_out(fitted.points_NR, "pca" if settings.plot == "none" else settings.plot, settings.seed)
+    title = f"{len(fitted.points_NR)} training utterances, {fitted.partition.algorithm}"
+    files = []
+    if settings.plot != "none":
+        plot_file = RunDir(folder.parent).cluster_plot_file(settings.algorithm, settings.plot)
+        files.append(folder / plot_file.name)
+        files[-1].write_bytes(plot_clusters(layout, fitted.partition.labels_N, title))
+    if settings.report:
+        known = known_columns(utterances, settings.seed) if utterances else {}
+        report = make_report(fitted, prediction, splits_N, known, settings)
+        print(("warning: " if report.verdict.is_warning else "") + report.verdict.sentence)
+        columns = own_columns(fitted) | known
+        scatter = scatter_data(layout, training_ids, utterances, columns, folder)
+        (folder / REPORT_PAGE).write_text(page(report, scatter, _pictures(layout, columns)), encoding="utf-8")
+        write_json(folder / REPORT_FILE, report.as_json())
+        _write_projector(folder / PROJECTOR_DIR, fitted, training_ids, columns)
+        files += [folder / REPORT_PAGE, folder / REPORT_FILE]
+    return files
+
+
+def own_columns(fitted: FittedClustering) -> dict[str, Column]:
+    """Cluster and confidence of each training point, as the report colours them."""
+    labels_N = fitted.partition.labels_N
+    probs_NE = fitted.clusterer.soft_labels_of_points(fitted.points_NR)
+    return {
+        "cluster": ["noise" if label < 0 else str(label) for label in labels_N],
+        "confidence": probs_NE.max(axis=1).astype(float).round(4).tolist(),
+    }
+
+
+def _pictures(layout: Layout, columns: dict[str, Column]) -> list[tuple[str, bytes]]:
+    pictures = []
+    for name, values in columns.items():
+        num_texts = len({value for value in values if isinstance(value, str)})
+        num_known = sum(values[row] is not None for row in layout.rows)
+        if num_texts <= MOST_LEGEND_ENTRIES and num_known and name != "cluster":
+            pictures.append((name, plot_column(layout, values, name)))
+    return pictures
+
+
+def _write_projector(
+    folder: Path, fitted: FittedClustering, training_ids: Sequence[str], columns: dict[str, Column]
+) -> None:
+    texts = {name: ["" if value is None else str(value) for value in values] for name, values in columns.items()}
+    write_projector(folder, fitted.points_NR, {"id": training_ids, **texts})

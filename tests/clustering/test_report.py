@@ -1,0 +1,147 @@
+"""The report of a run with real audio, as files on disk."""
+
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import soundfile
+
+from moe_lightning.clustering.__main__ import main
+from moe_lightning.clustering.plot import lay_out, plot_clusters, plot_column
+from moe_lightning.corpus import Utterance, write_manifest
+
+from .conftest import SPLIT_OF, blobs, write_store
+
+EVIL = '</script><script>alert("x")</script>'
+
+
+class Page(HTMLParser):
+    """Counts of elements, and what the page would load."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """100 utterances of four accents, one of them with a hostile name and transcript."""
+    tmp_path = tmp_path_factory.mktemp("report")
+    embeddings_ND, groups_N = blobs(100, 4)
+    run_dir = tmp_path / "run"
+    write_store(run_dir / "embeddings" / "whisper_nano_embeddings", embeddings_ND)
+    random = np.random.default_rng(0)
+    utterances = []
+    for row in range(100):
+        audio_file = tmp_path / f"über {row}.wav"
+        soundfile.write(audio_file, 0.1 * random.normal(size=4000 + 20 * row), 16_000)
+        seconds = (4000 + 20 * row) / 16_000
+        fields = {"accent": ["irish", "welsh", "<b>scottish</b>", EVIL][groups_N[row]], "age": 20 + row % 50}
+        text = EVIL if row == 0 else "hello"
+        utterances.append(Utterance(f"u{row:04d}", audio_file, 0.0, seconds, text, f"s{row % 7}", fields))
+    for split in ("train", "dev", "test"):
+        own = [utterance for row, utterance in enumerate(utterances) if SPLIT_OF[row % 5] == split]
+        write_manifest(own, run_dir / "corpus" / f"{split}.jsonl.gz")
+    store = run_dir / "embeddings" / "whisper_nano_embeddings"
+    flags = ["--algorithm", "spectral", "--num-experts", "auto", "--plot", "pca"]
+    main(["--embedding-dir", str(store), "--output-dir", str(run_dir / "clustered"), *flags])
+    return run_dir
+
+
+@pytest.fixture
+def page_text(run_dir):
+    return (run_dir / "clustered" / "report.html").read_text()
+
+
+def scatter_of(page_text) -> dict:
+    return json.loads(re.search(r'id="points">(.*?)</script>', page_text, re.DOTALL)[1])
+
+
+def test_the_report_says_what_the_clusters_follow(run_dir):
+    report = json.loads((run_dir / "clustered" / "report.json").read_text())
+    assert report["verdict"].startswith("The clusters follow accent most (adjusted mutual information 1.00)")
+    assert {one["name"] for one in report["associations"]} >= {
+        "accent",
+        "age",
+        "speaker",
+        "duration",
+        "snr",
+        "bandwidth",
+    }
+    assert report["stability"]["resamples"] > 0.9
+    assert report["silhouette"] > 0.5
+    assert sum(sum(row["counts"].values()) for row in report["clusters"]) == 100
+    assert [one["num_experts"] for one in report["num_experts_candidates"]][:3] == [2, 3, 4]
+
+
+def test_the_page_needs_nothing_beside_it(page_text):
+    page = Page(page_text)
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert page.tags.count("img") >= 4  # confidence, accent, speaker, a measured variable
+
+
+def test_nothing_of_the_corpus_becomes_markup(page_text):
+    page = Page(page_text)
+    assert page.tags.count("script") == 2  # the data and the code
+    assert "b" not in page.tags[page.tags.index("h2") :]
+    assert "&lt;b&gt;scottish" in page_text
+
+
+def test_the_scatter_names_the_audio_of_each_point(run_dir, page_text):
+    scatter = scatter_of(page_text)
+    assert len(scatter["x"]) == len(scatter["ids"]) == 60
+    assert scatter["texts"][0] == EVIL
+    for address in scatter["audio"]:
+        assert (run_dir / "clustered" / unquote(address)).is_file()
+    assert set(scatter["columns"]) >= {"cluster", "confidence", "accent", "duration"}
+    assert scatter["columns"]["cluster"]["order"] == ["0", "1", "2", "3"]
+
+
+def test_the_projector_finds_the_points(run_dir):
+    pytest.importorskip("tensorboard")
+    folder = run_dir / "clustered" / "projector"
+    assert len((folder / "tensors.tsv").read_text().splitlines()) == 60
+    lines = (folder / "metadata.tsv").read_text().splitlines()
+    assert len(lines) == 61
+    assert lines[0].split("\t")[:3] == ["id", "cluster", "confidence"]
+    assert {line.count("\t") for line in lines} == {lines[0].count("\t")}
+    assert 'tensor_path: "tensors.tsv"' in (folder / "projector_config.pbtxt").read_text()
+    assert list(folder.glob("events.out.tfevents*"))
+
+
+def test_a_report_without_manifests_says_so(tmp_path, capsys):
+    store = write_store(tmp_path / "store", blobs(60, 3)[0])
+    flags = ["--algorithm", "kmeans", "--num-experts", "3", "--plot", "none"]
+    main(["--embedding-dir", str(store), "--output-dir", str(tmp_path / "out"), *flags])
+    assert "note: the report compares the clusters with nothing" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["associations"] == []
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_no_report_writes_none(tmp_path):
+    store = write_store(tmp_path / "store", blobs(60, 3)[0])
+    flags = ["--algorithm", "kmeans", "--num-experts", "3", "--plot", "none", "--no-report"]
+    main(["--embedding-dir", str(store), "--output-dir", str(tmp_path / "out"), *flags])
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize("num_clusters", [1, 2, 8, 30])
+def test_a_picture_is_drawn_of_any_number_of_clusters(num_clusters):
+    points_NR, groups_N = blobs(100, num_clusters)
+    layout = lay_out(points_NR, "pca", 0)
+    for png in (
+        plot_clusters(layout, np.where(np.arange(100) == 0, -1, groups_N), "title"),
+        plot_column(layout, [None, *np.linspace(0, 1, 99).tolist()], "confidence"),
+        plot_column(layout, [None, *map(str, groups_N[1:])], "accent"),
+    ):
+        assert png.startswith(b"\x89PNG")
