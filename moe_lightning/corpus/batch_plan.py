@@ -5,7 +5,7 @@ resumed run and every rank compute the same, and nothing has to be saved but how
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -62,6 +62,16 @@ class BatchPlan:
         self.max_seconds = max_seconds
         self.quadratic_seconds = quadratic_seconds
         self.costs_N = self.durations_N + self.durations_N**2 / quadratic_seconds
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the durations, as arguments of a `BatchPlan`: what a checkpoint remembers."""
+        return {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "max_seconds": self.max_seconds,
+            "quadratic_seconds": self.quadratic_seconds,
+        }
 
     def epoch(self, epoch: int, rank: int = 0, num_ranks: int = 1) -> Batches:
         """Batches of one rank, as row numbers of ``durations_N``.

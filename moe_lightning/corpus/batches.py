@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from moe_lightning.corpus.audio import read_audio
+from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.batch_plan import BatchPlan, padding_share
 from moe_lightning.corpus.utterance import Utterance
 
@@ -44,10 +45,16 @@ class PaddedWaveforms(NamedTuple):
 
 
 class AudioDataset(Dataset[AudioItem]):
-    """Utterances in manifest order; audio is read when it is asked for."""
+    """Utterances in manifest order; audio is read when it is asked for.
 
-    def __init__(self, utterances: Sequence[Utterance]) -> None:
+    Args:
+        augmentation: Changes what is heard, another way each `epoch`; None leaves it as it is.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance], augmentation: Augmentation | None = None) -> None:
         self.utterances = utterances
+        self.augmentation = augmentation
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -59,8 +66,10 @@ class AudioDataset(Dataset[AudioItem]):
             InputError: The file cannot be read; the message names it.
         """
         utterance = self.utterances[row]
-        waveform_L = torch.from_numpy(read_audio(utterance))
-        return AudioItem(row, utterance.id, waveform_L, utterance.text, utterance.language)
+        waveform_L = read_audio(utterance)
+        if self.augmentation:
+            waveform_L = self.augmentation(waveform_L, self.epoch, row)
+        return AudioItem(row, utterance.id, torch.from_numpy(waveform_L), utterance.text, utterance.language)
 
 
 def pad_waveforms(waveforms: Sequence[Tensor]) -> PaddedWaveforms:

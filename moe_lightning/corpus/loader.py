@@ -1,22 +1,31 @@
 """Loaders that Lightning leaves alone: it would rebuild a DataLoader, or replay its order on a resume."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from moe_lightning.corpus.batch_plan import Batches, BatchPlan
+from moe_lightning.corpus.batches import AudioDataset
+
+
+class PartState(TypedDict):
+    """A stretch of an epoch that was planned with the same settings."""
+
+    settings: dict[str, Any]
+    """Of the `BatchPlan`."""
+    num_ranks: int
+    num_done: int
+    """Batches that each rank has trained on."""
 
 
 class LoaderState(TypedDict):
     """Where training stands; the order itself need not be saved, it is a function of seed and epoch."""
 
     epoch: int
-    num_done: int
-    """Batches of this epoch that each rank has trained on."""
-    batch_size: int
-    num_ranks: int
+    parts: list[PartState]
+    """More than one where the epoch was resumed with other settings."""
 
 
 class FixedLoader:
@@ -61,16 +70,17 @@ class ResumableLoader:
         self.num_workers = num_workers
         self.rank = rank
         self.num_ranks = num_ranks
-        self._carried: LoaderState | None = None
         self._start_epoch(0)
 
     def __len__(self) -> int:
-        """Batches of the epoch that the next one belongs to."""
-        return len(self.batches)
+        """Batches of the epoch that the next one belongs to, those done with other settings included."""
+        return self._num_before + len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
         if self.num_done >= len(self.batches):
             self._start_epoch(self.epoch + 1)
+        if isinstance(self.dataset, AudioDataset):
+            self.dataset.epoch = self.epoch  # before workers copy it: augmentation depends on it
         left = self.batches[self.num_done :]
         for batch in _data_loader(self.dataset, left, self.collate, self.num_workers):
             self.num_done += 1
@@ -78,42 +88,42 @@ class ResumableLoader:
 
     def state_dict(self) -> LoaderState:
         """Where training stands, for a checkpoint."""
-        return {
-            "epoch": self.epoch,
-            "num_done": self.num_done,
-            "batch_size": self.plan.batch_size,
-            "num_ranks": self.num_ranks,
-        }
+        return {"epoch": self.epoch, "parts": [*self._parts_before, self._part(self.num_done)]}
 
     def load_state_dict(self, state: LoaderState) -> None:
         """Go on where `state_dict` was taken."""
-        is_same_plan = state["batch_size"] == self.plan.batch_size and state["num_ranks"] == self.num_ranks
-        self._carried = None if is_same_plan else state
-        self._start_epoch(state["epoch"])
-        self.num_done = state["num_done"]
+        *before, last = state["parts"]
+        is_same_plan = last == self._part(last["num_done"])
+        self._start_epoch(state["epoch"], before if is_same_plan else [*before, last])
+        self.num_done = last["num_done"] if is_same_plan else 0
 
-    def _start_epoch(self, epoch: int) -> None:
+    def _part(self, num_done: int) -> PartState:
+        return {"settings": self.plan.settings, "num_ranks": self.num_ranks, "num_done": num_done}
+
+    def _start_epoch(self, epoch: int, parts_before: Sequence[PartState] = ()) -> None:
         self.epoch, self.num_done = epoch, 0
-        if self._carried and self._carried["epoch"] == epoch:
-            self.batches = self._replanned(self._carried)
-        else:
-            self.batches = self.plan.epoch(epoch, self.rank, self.num_ranks)
+        self._parts_before = list(parts_before)
+        self._num_before = sum(part["num_done"] for part in parts_before)
+        rows = np.arange(len(self.plan.durations_N))
+        for part in parts_before:
+            rows = _rows_left(self.plan.durations_N, rows, epoch, part)
+        if parts_before and len(rows) < self.num_ranks:  # a few utterances less, rather than some twice
+            self.batches: Batches = []
+            return
+        plan = BatchPlan(self.plan.durations_N[rows], **self.plan.settings)
+        self.batches = [rows[batch].tolist() for batch in plan.epoch(epoch, self.rank, self.num_ranks)]
 
-    def _replanned(self, state: LoaderState) -> Batches:
-        """Empty places for the batches that are done, then what they left, in batches of the new plan."""
-        durations_N = self.plan.durations_N
-        old_plan = BatchPlan(durations_N, state["batch_size"], self.plan.seed)
-        is_left_N = np.ones(len(durations_N), dtype=bool)
-        for rank in range(state["num_ranks"]):
-            for batch in old_plan.epoch(state["epoch"], rank, state["num_ranks"])[: state["num_done"]]:
-                is_left_N[batch] = False
-        rows = np.flatnonzero(is_left_N)
-        done: Batches = [[] for _ in range(state["num_done"])]
-        if not len(rows):
-            return done
-        rest = BatchPlan(durations_N[rows], self.plan.batch_size, self.plan.seed)
-        left = rest.epoch(state["epoch"], self.rank, self.num_ranks)
-        return done + [rows[batch].tolist() for batch in left]
+
+def _rows_left(durations_N: np.ndarray, rows: np.ndarray, epoch: int, part: PartState) -> np.ndarray:
+    """Which of the rows a part of an epoch has not trained on."""
+    if not part["num_done"]:
+        return rows
+    is_left = np.ones(len(rows), dtype=bool)
+    plan = BatchPlan(durations_N[rows], **part["settings"])
+    for rank in range(part["num_ranks"]):
+        for batch in plan.epoch(epoch, rank, part["num_ranks"])[: part["num_done"]]:
+            is_left[batch] = False
+    return rows[is_left]
 
 
 def _data_loader(

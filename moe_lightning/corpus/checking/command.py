@@ -71,7 +71,7 @@ def check_command(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto", help="insist on a form of corpus")
     parser.add_argument("--allow-shared-speakers", action="store_true", help="speakers in two splits are no fault")
-    parser.add_argument("--tokenizer", metavar="MODEL", help="folder of a model, tokenizer.json or hub id; counts tokens")
+    parser.add_argument("--tokenizer", metavar="MODEL", help="tokenizer.json, its folder or hub id; counts tokens")
     parser.add_argument("--num-workers", type=int, metavar="N", help="recordings read at a time")
     options = parser.parse_args(argv)
     count_tokens = _token_counter(options.tokenizer) if options.tokenizer else None
@@ -94,7 +94,7 @@ def _token_counter(model: str) -> Callable[[str], int]:
     try:
         tokenizer = Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(model)
     except Exception as error:  # the library raises plain Exception
-        raise InputError(f"--tokenizer {model} cannot be loaded ({error}); give a folder or a tokenizer.json") from error
+        raise InputError(f"--tokenizer {model} cannot be loaded ({error}); give a tokenizer.json") from error
     return lambda text: len(tokenizer.encode(text).ids)
 
 
