@@ -1,15 +1,21 @@
 """SpeechDataModule: audio and transcripts with soft labels, for the stages experts and moe."""
 
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
+from moe_lightning.batch import SpeechBatch
+from moe_lightning.corpus.augmentation import Augmentation
+from moe_lightning.corpus.batches import explain_out_of_memory
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 from moe_lightning.speech_loaders import SpeechLoaders
+
+_AUGMENTATION = ("speeds", "noise_dir", "noise_share", "snr_db", "reverb_dir", "reverb_share", "seed")
 
 
 class SpeechDataModule(LightningDataModule):
@@ -22,7 +28,15 @@ class SpeechDataModule(LightningDataModule):
         num_workers: Processes that read audio.
         percent: Share of the train split that is used.
         soft_labels_file: Which soft labels, where the run has several.
-        seed: Of the order of utterances.
+        seed: Of the order of utterances, and of the augmentation.
+        max_seconds: Seconds of audio in a batch, at most, padding included; an utterance of d seconds
+            counts ``d + d * d / 20``. None leaves the size of a batch to ``batch_size``.
+        speeds: Speeds that training utterances are played at, one drawn each time: [0.9, 1.0, 1.1].
+        noise_dir: Folder of noises for the training, None for none.
+        noise_share: Part of the training utterances that get noise.
+        snr_db: Range of speech over noise, decibels.
+        reverb_dir: Folder of rooms' impulse responses, None for none.
+        reverb_share: Part of the training utterances that get a room.
     """
 
     def __init__(
@@ -34,11 +48,19 @@ class SpeechDataModule(LightningDataModule):
         percent: float = 100.0,
         soft_labels_file: str | None = None,
         seed: int = 42,
+        max_seconds: float | None = None,
+        speeds: tuple[float, ...] = (1.0,),
+        noise_dir: str | None = None,
+        noise_share: float = 0.5,
+        snr_db: tuple[float, float] = (5.0, 20.0),
+        reverb_dir: str | None = None,
+        reverb_share: float = 0.3,
     ):
         super().__init__()
         self.save_hyperparameters()
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None
+        self._last_batch: Any = None
 
     @cached_property
     def inputs(self) -> RunInputs:
@@ -70,6 +92,8 @@ class SpeechDataModule(LightningDataModule):
             num_workers=self.hparams["num_workers"],
             seed=self.hparams["seed"],
             percent=self.hparams["percent"],
+            max_seconds=self.hparams["max_seconds"],
+            augmentation=Augmentation.from_folders(**{name: self.hparams[name] for name in _AUGMENTATION}),
         )
 
     def train_dataloader(self) -> ResumableLoader:
@@ -87,6 +111,18 @@ class SpeechDataModule(LightningDataModule):
     def test_dataloader(self) -> FixedLoader:
         assert self.trainer is not None
         return self.loaders.fixed("test", self.trainer.global_rank, self.trainer.world_size)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Remember what is worked on."""
+        self._last_batch = batch
+        return batch
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Say which utterances did not fit into memory."""
+        if isinstance(self._last_batch, SpeechBatch):
+            message = explain_out_of_memory(exception, self._last_batch.ids, self._last_batch.num_samples_B)
+            if message:
+                print(f"error: {message}", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the train split stands."""

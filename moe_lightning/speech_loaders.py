@@ -8,8 +8,10 @@ import torch
 
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
+from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 
@@ -23,6 +25,8 @@ class SpeechLoaders:
         num_workers: Processes that read audio; 0 reads in the training process.
         seed: Of the order of utterances.
         percent: Share of the train split that is used, chosen by seed.
+        max_seconds: Cost of a batch, at most, as `BatchPlan` counts it; None leaves it to ``batch_size``.
+        augmentation: Of the train split.
     """
 
     run: RunDir
@@ -31,12 +35,14 @@ class SpeechLoaders:
     num_workers: int = 0
     seed: int = 42
     percent: float = 100.0
+    max_seconds: float | None = None
+    augmentation: Augmentation | None = None
 
     def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
         """Batches of the train split, an order of its own every epoch."""
         utterances = _share(read_manifest(self.run.manifest_file("train")), self.percent, self.seed)
         return ResumableLoader(
-            AudioDataset(utterances),
+            AudioDataset(utterances, self.augmentation),
             self._plan(utterances),
             self._collate(utterances),
             num_workers=self.num_workers,
@@ -51,7 +57,8 @@ class SpeechLoaders:
         return FixedLoader(AudioDataset(utterances), batches, self._collate(utterances), self.num_workers)
 
     def _plan(self, utterances: Sequence[Utterance]) -> BatchPlan:
-        return BatchPlan([utterance.duration for utterance in utterances], self.batch_size, self.seed)
+        durations_N = [utterance.duration for utterance in utterances]
+        return BatchPlan(durations_N, self.batch_size, self.seed, self.max_seconds)
 
     def _collate(self, utterances: Sequence[Utterance]) -> "SpeechCollate":
         ids = [utterance.id for utterance in utterances]
@@ -82,7 +89,7 @@ class SpeechCollate:
 def _share(utterances: list[Utterance], percent: float, seed: int) -> list[Utterance]:
     """A seeded share of the utterances, at least one, in their order."""
     if not 0 < percent <= 100:
-        raise ValueError(f"percent must be in (0, 100], got {percent}")
+        raise InputError(f"percent must be in (0, 100], got {percent}")
     num_kept = max(1, round(len(utterances) * percent / 100))
     rows = np.random.default_rng(seed).permutation(len(utterances))[:num_kept]
     return [utterances[row] for row in sorted(rows)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from moe_lightning.corpus import Utterance
 from moe_lightning.corpus.batches import AudioDataset, BatchPlan, explain_out_of_memory, pad_waveforms, padding_share
 from moe_lightning.errors import InputError
-from tests.corpus.conftest import utterances_of, write_audio
+from tests.corpus.conftest import write_audio
 
 durations = st.lists(st.floats(0.1, 30.0), min_size=8, max_size=120)
 
@@ -130,13 +130,14 @@ def test_padding_adds_zeros_after_the_ends():
     assert num_samples_B.tolist() == [3, 5]
 
 
-def test_running_out_of_memory_names_the_longest_utterance():
-    batch = utterances_of({"ann": 3})
-    for error in (
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-    ):
-        message = explain_out_of_memory(error, batch)
-        assert message is not None
-        assert "3 utterances, 9.0 s with padding; the longest is 'ann/2' of 3.0 s" in message
-    assert explain_out_of_memory(RuntimeError("shapes differ"), batch) is None
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_names_the_longest_utterance(error):
+    message = explain_out_of_memory(error, ["ann/0", "ann/1", "ann/2"], torch.tensor([16_000, 48_000, 32_000]))
+    assert message is not None
+    assert "3 utterances, 9.0 s with padding; the longest is 'ann/1' of 3.0 s" in message
+
+
+def test_another_error_is_not_explained_as_one_of_memory():
+    assert explain_out_of_memory(RuntimeError("shapes differ"), ["a"], torch.tensor([1])) is None

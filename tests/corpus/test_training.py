@@ -1,0 +1,66 @@
+"""What the corpus gives a training, in trainings."""
+
+import shutil
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from safetensors.torch import load_file
+
+from moe_lightning.run_dir import RunDir
+from tests.training import Stopped, callback, fit
+
+AUGMENTED = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--data.max_seconds", "4"]
+AUGMENTED += ["--data.speeds", "[0.9, 1.0, 1.1]"]
+
+
+class RunOut(Callback):
+    """Stands for a device whose memory is full."""
+
+    def on_train_batch_start(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.fixture
+def new_run(clustered_run, tmp_path):
+    def make(name):
+        shutil.copytree(clustered_run, tmp_path / name)
+        return RunDir(tmp_path / name)
+
+    return make
+
+
+def test_an_augmented_training_by_seconds_resumes_as_if_never_stopped(new_run, tiny_whisper):
+    whole, stopped = new_run("whole"), new_run("stopped")
+    every_step = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
+    every_step += ["--resume.save_on_train_epoch_end", "null"]
+    fit("experts", whole.path, tiny_whisper, *AUGMENTED, *every_step)
+    with pytest.raises(Stopped):
+        fit("experts", stopped.path, tiny_whisper, *AUGMENTED, *every_step, *callback("StopAfter", num_batches=5))
+    fit("experts", stopped.path, tiny_whisper, *AUGMENTED, *every_step)
+    expected, found = load_file(whole.pretrained_experts_file), load_file(stopped.pretrained_experts_file)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_padding_and_waiting_are_logged(new_run, tiny_whisper):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = new_run("run")
+    flow = ["--trainer.callbacks+=callbacks.data_flow.DataFlow", "--trainer.callbacks.every_n_steps", "1"]
+    fit("experts", run.path, tiny_whisper, "--trainer.max_epochs", "1", *flow)
+    values = {}
+    for file in run.tensorboard_dir.rglob("events.*"):
+        events = EventAccumulator(str(file)).Reload()
+        values |= {
+            tag: [one.value for one in events.Scalars(tag)] for tag in events.Tags()["scalars"] if "data/" in tag
+        }
+    for tag in ("data/padding_share", "data/waiting_share"):
+        assert values[tag]
+        assert all(0 <= value < 1 for value in values[tag])
+    assert any(value > 0 for value in values["data/padding_share"])
+
+
+def test_running_out_of_memory_is_explained(new_run, tiny_whisper, capsys):
+    with pytest.raises(torch.OutOfMemoryError):
+        fit("experts", new_run("run").path, tiny_whisper, "--trainer.callbacks+=tests.corpus.test_training.RunOut")
+    assert "error: out of memory at a batch of 4 utterances" in capsys.readouterr().err
