@@ -26,7 +26,11 @@ class Targets(NamedTuple):
 
 
 class SpeechTokens:
-    """A Whisper tokenizer and the prompt of a transcription: start, language, task, no timestamps."""
+    """A Whisper tokenizer and the prompt of a transcription: start, language, task, no timestamps.
+
+    Raises:
+        InputError: The model has language tokens, but none for the default language.
+    """
 
     def __init__(self, tokenizer: WhisperTokenizer, generation: GenerationConfig, language: str = "en"):
         self.tokenizer = tokenizer
@@ -36,6 +40,8 @@ class SpeechTokens:
         self.language = language
         self.suppressed = list(generation.suppress_tokens or [])
         self.suppressed_first = list(generation.begin_suppress_tokens or [])
+        if "<|transcribe|>" in self._ids and self._language_id(language) is None:
+            raise InputError(f"the speech model knows no language {language!r}; give a code such as en or fr")
 
     def prompt(self, language: str | None = None) -> list[int]:
         """Token ids that every transcript begins with, in training and in decoding.

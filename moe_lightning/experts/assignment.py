@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from moe_lightning.errors import InputError
+
 Assignment = Literal["hard", "top_k", "soft"]
 """``hard``: the likeliest expert alone; ``top_k``: the K likeliest, renormalised; ``soft``: all."""
 
@@ -12,12 +14,12 @@ def assigned_gates(soft_labels_BE: Tensor, assignment: Assignment, top_k: int) -
     """``gate_BE``: soft labels cut to the assigned experts; rows sum to 1.
 
     Raises:
-        ValueError: The assignment is unknown, or ``top_k`` is not positive.
+        InputError: The assignment is unknown, or ``top_k`` is not positive.
     """
     if assignment not in get_args(Assignment):
-        raise ValueError(f"assignment must be one of {', '.join(get_args(Assignment))}, got {assignment!r}")
+        raise InputError(f"assignment must be one of {', '.join(get_args(Assignment))}, got {assignment!r}")
     if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
+        raise InputError(f"top_k must be at least 1, got {top_k}")
     num_experts = soft_labels_BE.shape[1]
     num_kept = {"hard": 1, "top_k": min(top_k, num_experts), "soft": num_experts}[assignment]
     probs_BK, experts_BK = soft_labels_BE.topk(num_kept, dim=1)

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moe_lightning.errors import InputError
+
 
 @dataclass(frozen=True)
 class ExpertConfig:
     """Size and place of the experts.
 
     Raises:
-        ValueError: A number is out of its range.
+        InputError: A number is out of its range.
     """
 
     num_experts: int
@@ -40,12 +42,12 @@ class ExpertConfig:
 
     def __post_init__(self) -> None:
         if self.num_experts < 1 or self.rank < 1 or self.shared_rank < 0:
-            raise ValueError(
+            raise InputError(
                 "num_experts and rank must be at least 1 and shared_rank at least 0, got"
                 f" {self.num_experts}, {self.rank} and {self.shared_rank}"
             )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
 
     @property
     def scale(self) -> float:
@@ -122,7 +124,7 @@ def install_experts(model: nn.Module, config: ExpertConfig) -> tuple[dict[str, G
         The new layers by the name of the linear layer that each stands for.
 
     Raises:
-        ValueError: No linear layer has such a name.
+        InputError: No linear layer has such a name.
     """
     model.requires_grad_(False)
     shares = Shares(config)
@@ -132,7 +134,7 @@ def install_experts(model: nn.Module, config: ExpertConfig) -> tuple[dict[str, G
         if isinstance(module, nn.Linear) and name.rpartition(".")[2] in config.target_modules
     }
     if not targets:
-        raise ValueError(f"the model has no linear layer named {' or '.join(config.target_modules)}")
+        raise InputError(f"the model has no linear layer named {' or '.join(config.target_modules)}")
     layers = {name: GatedLoRALinear(linear, config, shares) for name, linear in targets.items()}
     for name, layer in layers.items():
         parent, _, child = name.rpartition(".")

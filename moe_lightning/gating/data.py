@@ -39,6 +39,8 @@ class GatingDataModule(LightningDataModule):
         seed: int = 42,
     ):
         super().__init__()
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self.save_hyperparameters()
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None

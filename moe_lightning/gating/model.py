@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moe_lightning.errors import InputError
+
 
 class Gate(nn.Module):
     """Linear-ReLU-Linear on the standardised embedding.
@@ -15,6 +17,9 @@ class Gate(nn.Module):
         embedding_dim: D of the pooled embeddings.
         num_experts: E.
         hidden_dim: Width of the hidden layer.
+
+    Raises:
+        InputError: ``hidden_dim`` is not positive.
     """
 
     mean_D: Tensor
@@ -22,6 +27,8 @@ class Gate(nn.Module):
 
     def __init__(self, embedding_dim: int, num_experts: int, hidden_dim: int = 512):
         super().__init__()
+        if hidden_dim < 1:
+            raise InputError(f"hidden_dim must be at least 1, got {hidden_dim}")
         self.register_buffer("mean_D", torch.zeros(embedding_dim))
         self.register_buffer("std_D", torch.ones(embedding_dim))
         self.hidden = nn.Linear(embedding_dim, hidden_dim)

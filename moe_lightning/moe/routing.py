@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from moe_lightning.errors import InputError
+
 RoutingMode = Literal["merge", "top_k", "hard"]
 """``merge``: all experts by the gate's softmax; ``top_k``: the K likeliest, renormalised; ``hard``: the likeliest."""
 
@@ -22,13 +24,13 @@ def route(logits_BE: Tensor, mode: RoutingMode, top_k: int) -> Routing:
     """Choose experts by the gate's logits.
 
     Raises:
-        ValueError: The mode is unknown, or ``top_k`` is not in 1..E.
+        InputError: The mode is unknown, or ``top_k`` is not in 1..E.
     """
     num_experts = logits_BE.shape[1]
     if mode not in get_args(RoutingMode):
-        raise ValueError(f"routing must be one of {', '.join(get_args(RoutingMode))}, got {mode!r}")
+        raise InputError(f"routing must be one of {', '.join(get_args(RoutingMode))}, got {mode!r}")
     if not 1 <= top_k <= num_experts:
-        raise ValueError(f"top_k must be in 1..{num_experts}, got {top_k}")
+        raise InputError(f"top_k must be in 1..{num_experts}, got {top_k}")
     probs_BE = logits_BE.float().softmax(dim=1)
     num_kept = {"merge": num_experts, "top_k": top_k, "hard": 1}[mode]
     weights_BK, experts_BK = probs_BE.topk(num_kept, dim=1)
