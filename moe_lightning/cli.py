@@ -16,8 +16,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from moe_lightning.errors import exits_cleanly
+from moe_lightning.errors import InputError, exits_cleanly
 from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.stage_record import command_settings, recorded_stage
@@ -67,6 +68,7 @@ class StageCLI(LightningCLI):
     ):
         self.stage = stage
         self.arguments = sys.argv[1:] if args is None else list(args)
+        command_settings(self.arguments)  # names a config file that is missing or no YAML; jsonargparse does not
         super().__init__(
             model_class,
             datamodule_class,
@@ -160,6 +162,9 @@ def stage_command(
     @exits_cleanly
     def main(argv: Sequence[str] | None = None) -> None:
         hush()
-        StageCLI(stage, model_class, datamodule_class, argv)
+        try:
+            StageCLI(stage, model_class, datamodule_class, argv)
+        except MisconfigurationException as error:  # devices or a Trainer setting that this machine cannot follow
+            raise InputError(str(error)) from error
 
     return main

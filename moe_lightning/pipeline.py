@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from moe_lightning.clustering.cli import parse as parse_clustering
 from moe_lightning.errors import InputError, exits_cleanly
 from moe_lightning.json_files import read_json
 from moe_lightning.pipeline_flags import CONFIG_DIR, HDBSCAN_FLAGS, HDBSCAN_SWITCHES, parse
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.dry_run:
         print("\n".join(shown(stage, command) for stage, command in commands.items()))
         return
-    _check_options(options)
+    _check_options(options, commands)
     finished = {stage for stage, command in commands.items() if is_finished(run, stage, command_settings(command))}
     if len(finished) == len(commands):
         print(f"all {len(commands)} stages of {run.path} are finished; nothing is left to do")
@@ -144,8 +145,11 @@ def num_cuda_devices() -> int:
     return count.value if is_ready else 0
 
 
-def _check_options(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace, commands: dict[Stage, Command]) -> None:
     """What no single stage could say before others have run."""
+    parse_clustering(commands["clustering"])  # a value out of its range: now, not after the hours of embedding
+    if options.data_percent is not None and not 0 < options.data_percent <= 100:
+        raise InputError(f"--data-percent must be over 0 and at most 100, got {options.data_percent:g}")
     if options.fp16 and not options.precision and (options.accelerator == "cpu" or not num_cuda_devices()):
         raise InputError("--fp16 needs a CUDA GPU, and this run has none; leave it out, or say --no-fp16")
     root = options.dataset_root

@@ -195,6 +195,7 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Name (dots and underscores) and values of each ``--flag``; what stands before the first is dropped."""
     name, values = "", []  # type: str, list[str]
     for argument in arguments:
+        argument = "--config" if argument == "-c" else argument  # LightningCLI's short form
         is_flag = argument.startswith("--") and len(argument) > 2
         if not is_flag:
             values.append(argument)
