@@ -14,6 +14,8 @@ from moe_lightning.clustering.num_experts import Choice, choose_num_experts
 from moe_lightning.clustering.partition import Partition
 from moe_lightning.clustering.settings import ClusteringSettings
 
+MOST_CALIBRATED = 20_000
+"""Training utterances that the temperature is calibrated on."""
 CERTAIN = ("label", "random")
 """Algorithms whose labels are given: nothing about them is uncertain, and nothing is calibrated."""
 
@@ -84,15 +86,15 @@ def _temperatures(
     cosines_NE: np.ndarray, partition: Partition, settings: ClusteringSettings
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """The two temperatures of a clusterer, and notes."""
-    by_cosine = calibrate_temperature(cosines_NE, settings.target_entropy)
+    rows = np.random.default_rng(settings.seed).permutation(len(cosines_NE))[:MOST_CALIBRATED]
+    by_cosine = calibrate_temperature(cosines_NE[rows], settings.target_entropy)
     chosen = by_cosine
     if partition.algorithm in CERTAIN:
         chosen = Calibration(1.0, settings.target_entropy)
     elif partition.memberships_NE is not None:
-        is_clustered_N = partition.memberships_NE.sum(axis=1) > 0
-        chosen = calibrate_temperature(
-            np.log(np.maximum(partition.memberships_NE[is_clustered_N], 1e-12)), settings.target_entropy
-        )
+        some_NE = partition.memberships_NE[rows]
+        some_NE = some_NE[some_NE.sum(axis=1) > 0]
+        chosen = calibrate_temperature(np.log(np.maximum(some_NE, 1e-12)), settings.target_entropy)
     temperatures = {
         "temperature": settings.temperature or chosen.temperature,
         "noise_temperature": by_cosine.temperature,

@@ -1,5 +1,7 @@
 """K-means, plain and balanced."""
 
+import warnings
+
 import numpy as np
 
 from moe_lightning.clustering.neighbours import Neighbours, labelled
@@ -31,8 +33,9 @@ def balanced_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Pa
         before_N = labels_N
         costs_NE = _squared_distances(points_NR, centres.rows_NR)
         labels_N = balanced_labels(costs_NE)
-        centres_ER = np.stack([points_NR[labels_N == expert].mean(axis=0) for expert in range(num_experts)])
-        centres = labelled(centres_ER, np.arange(num_experts), num_experts)
+        used, labels_N = np.unique(labels_N, return_inverse=True)
+        centres_ER = np.stack([points_NR[labels_N == expert].mean(axis=0) for expert in range(len(used))])
+        centres = labelled(centres_ER, np.arange(len(used)), len(used))
         if (labels_N == before_N).all():
             break
     return Partition("balanced", labels_N)
@@ -64,8 +67,11 @@ def balanced_labels(costs_NE: np.ndarray) -> np.ndarray:
 def _kmeans(points_NR: np.ndarray, num_experts: int, seed: int) -> tuple[np.ndarray, Neighbours]:
     from sklearn.cluster import KMeans
 
-    fit = KMeans(num_experts, n_init=10, random_state=seed).fit(points_NR)
-    return fit.labels_.astype(np.int64), labelled(fit.cluster_centers_, np.arange(num_experts), num_experts)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Number of distinct clusters")  # points that coincide
+        fit = KMeans(num_experts, n_init=10, random_state=seed).fit(points_NR)
+    used, labels_N = np.unique(fit.labels_, return_inverse=True)
+    return labels_N.astype(np.int64), labelled(fit.cluster_centers_[used], np.arange(len(used)), len(used))
 
 
 def _squared_distances(points_NR: np.ndarray, centres_ER: np.ndarray) -> np.ndarray:

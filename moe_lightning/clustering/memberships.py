@@ -76,7 +76,7 @@ def place_noise(memberships_NE: np.ndarray, fallback_NE: np.ndarray, noise: str,
             ``nearest`` hands the mass out as the fallback says, ``uniform`` evenly.
         temperature: Sharpens (below 1) what is not noise; at 1 rows are only renormalised.
     """
-    mass_N1 = memberships_NE.sum(axis=1, keepdims=True)
+    mass_N1 = np.minimum(memberships_NE.sum(axis=1, keepdims=True), 1)  # rounding may leave a little more
     probs_NE = sharpen(memberships_NE, temperature)
     if noise == "drop":
         return np.where(mass_N1 < 1e-6, fallback_NE, probs_NE)

@@ -65,15 +65,17 @@ def test_dev_and_test_change_nothing_of_what_is_fitted(tmp_path):
     assert (tmp_path / "a/clusterer.safetensors").read_bytes() == (tmp_path / "b/clusterer.safetensors").read_bytes()
 
 
-def test_the_order_of_the_store_does_not_matter(store_dir, tmp_path):
+@pytest.mark.parametrize(
+    ("algorithm", "name"), [("spectral", "Spectral"), ("hdbscan", "HDBSCAN"), ("random", "random")]
+)
+def test_the_order_of_the_store_does_not_matter(store_dir, tmp_path, algorithm, name):
     store = EmbeddingStore.load(store_dir)
     order = np.random.default_rng(0).permutation(len(store.entries))
     entries = json.loads((store_dir / "mapping.json").read_text())
-    run(store_dir, tmp_path / "a", "--algorithm", "spectral", "--num-experts", "4")
+    run(store_dir, tmp_path / "a", "--algorithm", algorithm, "--num-experts", "4")
     (store_dir / "mapping.json").write_text(json.dumps([entries[row] for row in order]))
-    run(store_dir, tmp_path / "b", "--algorithm", "spectral", "--num-experts", "4")
-    before = SoftLabels.load(tmp_path / "a/Spectral_soft.json")
-    after = SoftLabels.load(tmp_path / "b/Spectral_soft.json")
+    run(store_dir, tmp_path / "b", "--algorithm", algorithm, "--num-experts", "4")
+    before, after = (SoftLabels.load(tmp_path / folder / f"{name}_soft.json") for folder in "ab")
     assert after.ids != before.ids
     np.testing.assert_allclose(after.of(before.ids), before.probs_NE, atol=1e-6)
 

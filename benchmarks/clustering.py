@@ -1,0 +1,206 @@
+"""How long clustering takes as the corpus grows, beside scikit-learn, and whether it finds the same.
+
+    python benchmarks/clustering.py [--quick] [--json FILE] [--plot FILE.png]
+
+One process, one data set after the other, ours and scikit-learn's in turns. The data are mixtures of
+eight elongated Gaussians in 50 dimensions and, with ``--embedding-dir``, the embeddings of a run.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe_lightning.clustering.fit import fit_clusterer
+from moe_lightning.clustering.hdbscan_search import hdbscan_partition
+from moe_lightning.clustering.settings import ClusteringSettings, HdbscanOptions
+from moe_lightning.clustering.spectral import spectral_partition
+from moe_lightning.embedding_store import EmbeddingStore
+
+NUM_EXPERTS, DIM, SEED = 8, 50, 42
+SIZES, QUICK_SIZES = (2_000, 5_000, 20_000), (2_000, 5_000)
+HDBSCAN = HdbscanOptions(min_cluster_size=20, max_retries=0)
+
+
+def main() -> None:
+    """Measure, print a line each, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes, under 50 s; the large figures are null")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="growth with N as a PNG")
+    parser.add_argument("--embedding-dir", type=Path, metavar="DIR", help="compare on the embeddings of a run too")
+    args = parser.parse_args()
+    figures: dict[str, Any] = {"growth": []}
+    spectral_beside_scikit_learn({"growth": []}, (500,))  # imports and first calls are not what is measured
+    spectral_beside_scikit_learn(figures, QUICK_SIZES if args.quick else SIZES)
+    if args.embedding_dir:
+        spectral_of_a_store(figures, args.embedding_dir)
+    spectral_of_many(figures, 100_000 if args.quick else 1_000_000)
+    hdbscan_beside_its_sample(figures, 2_000 if args.quick else 10_000)
+    if not args.quick:
+        hdbscan_of_many(figures, 100_000)
+    if args.json:
+        args.json.write_text(json.dumps(in_full(figures), indent=1) + "\n")
+    if args.plot:
+        plot(figures["growth"], args.plot)
+
+
+def elongated_gaussians(num_points: int, distance: float, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 50) float32 and their groups: axes from 4 to 0.5 in deviation, turned at random."""
+    random = np.random.default_rng(seed)
+    groups_N = random.integers(NUM_EXPERTS, size=num_points)
+    points_ND = np.empty((num_points, DIM), dtype=np.float32)
+    axes_D = np.geomspace(4, 0.5, DIM)
+    for group in range(NUM_EXPERTS):
+        is_own_N = groups_N == group
+        turned_DD = np.linalg.qr(random.normal(size=(DIM, DIM)))[0] * axes_D
+        own_ND = random.normal(size=(int(is_own_N.sum()), DIM)) @ turned_DD.T
+        points_ND[is_own_N] = own_ND + distance * random.normal(size=DIM)
+    return points_ND, groups_N
+
+
+def spectral_beside_scikit_learn(figures: dict[str, Any], sizes: tuple[int, ...]) -> None:
+    """Landmarks against the exact eigenvectors, at sizes where both run."""
+    from sklearn.metrics import adjusted_rand_score
+
+    for size in sizes:
+        points_ND, groups_N = elongated_gaussians(size, distance=1.0)
+        seconds, ours_N = timed(lambda points=points_ND: spectral_partition(points, NUM_EXPERTS, SEED, 0).labels_N)
+        reference_seconds, reference_N = timed(lambda points=points_ND: scikit_learn(points))
+        agreement = adjusted_rand_score(reference_N, ours_N)
+        truth = adjusted_rand_score(groups_N, ours_N), adjusted_rand_score(groups_N, reference_N)
+        note(figures, "spectral", size, seconds)
+        note(figures, "scikit-learn spectral", size, reference_seconds)
+        print(
+            f"spectral {size:>9,}: {seconds:7.2f} s, scikit-learn {reference_seconds:7.2f} s"
+            f" ({reference_seconds / seconds:.1f}x), agreement {agreement:.3f},"
+            f" with the true groups {truth[0]:.3f} (scikit-learn {truth[1]:.3f})",
+            flush=True,
+        )
+        if size == 20_000:
+            figures |= {"spectral_speedup_20k": reference_seconds / seconds, "spectral_ari_20k": agreement}
+
+
+def spectral_of_a_store(figures: dict[str, Any], folder: Path) -> None:
+    """The same on pooled embeddings, standardised and reduced as the command does it."""
+    from sklearn.metrics import adjusted_rand_score
+
+    from moe_lightning.clustering.features import fit_features
+
+    points_NR = fit_features(EmbeddingStore.load(folder).embeddings_ND).points_NR
+    seconds, ours_N = timed(lambda: spectral_partition(points_NR, NUM_EXPERTS, SEED, 0).labels_N)
+    reference_seconds, reference_N = timed(lambda: scikit_learn(points_NR))
+    agreement = adjusted_rand_score(reference_N, ours_N)
+    figures["store"] = {"utterances": len(points_NR), "agreement": agreement, "seconds": seconds}
+    print(
+        f"embeddings {len(points_NR):>7,}: {seconds:7.2f} s, scikit-learn {reference_seconds:7.2f} s,"
+        f" agreement {agreement:.3f}",
+        flush=True,
+    )
+
+
+def spectral_of_many(figures: dict[str, Any], size: int) -> None:
+    """The whole fit, standardisation and PCA included, and all soft labels."""
+    from sklearn.metrics import adjusted_rand_score
+
+    points_ND, groups_N = elongated_gaussians(size, distance=1.0)
+    settings = ClusteringSettings(Path(), Path(), algorithm="spectral", num_experts=NUM_EXPERTS)
+    seconds, labels_N = timed(
+        lambda: fit_clusterer(points_ND, settings).clusterer.predict(points_ND).labels_N,
+    )
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    note(figures, "spectral, fit and soft labels", size, seconds)
+    print(
+        f"spectral {size:>9,}: {seconds:7.2f} s with soft labels, peak {peak_gb:.2f} GB,"
+        f" with the true groups {adjusted_rand_score(groups_N, labels_N):.3f}",
+        flush=True,
+    )
+    if size == 1_000_000:
+        figures |= {"spectral_1m_seconds": seconds, "spectral_1m_peak_gb": peak_gb}
+
+
+def hdbscan_beside_its_sample(figures: dict[str, Any], size: int) -> None:
+    """HDBSCAN of everything against HDBSCAN of a tenth that labels the rest, as 100,000 points get it."""
+    from sklearn.metrics import adjusted_rand_score
+
+    points_ND = elongated_gaussians(size, distance=4.0)[0]
+    limits = {"exact": size, "a tenth": size // 10}
+    labels = {}
+    for name, limit in limits.items():
+        seconds, labels[name] = timed(lambda limit=limit: run_hdbscan(points_ND, limit))
+        note(figures, f"HDBSCAN, {name}", size, seconds)
+        print(f"HDBSCAN  {size:>9,}: {seconds:7.2f} s, {name}, {noise(labels[name]):.0%} noise", flush=True)
+    agreement = adjusted_rand_score(labels["exact"], labels["a tenth"])
+    print(f"HDBSCAN  {size:>9,}: agreement of the two {agreement:.3f}, noise counted as a cluster", flush=True)
+    if size == 10_000:
+        figures["hdbscan_10k_ari"] = agreement
+
+
+def hdbscan_of_many(figures: dict[str, Any], size: int) -> None:
+    """Fit of the sample, labels and memberships of all."""
+    points_ND = elongated_gaussians(size, distance=4.0)[0]
+    seconds, labels_N = timed(lambda: hdbscan_partition(points_ND, NUM_EXPERTS, SEED, HDBSCAN).labels_N)
+    note(figures, "HDBSCAN, sample of 10,000", size, seconds)
+    print(f"HDBSCAN  {size:>9,}: {seconds:7.2f} s with soft labels, {noise(labels_N):.0%} noise", flush=True)
+    figures["hdbscan_100k_seconds"] = seconds
+
+
+def run_hdbscan(points_ND: np.ndarray, sample_limit: int) -> np.ndarray:
+    return hdbscan_partition(points_ND, NUM_EXPERTS, SEED, HDBSCAN, sample_limit=sample_limit).labels_N
+
+
+def scikit_learn(points_ND: np.ndarray) -> np.ndarray:
+    from sklearn.cluster import SpectralClustering
+
+    return SpectralClustering(NUM_EXPERTS, affinity="nearest_neighbors", random_state=SEED).fit_predict(points_ND)
+
+
+def timed(work: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    start = time.perf_counter()
+    labels_N = work()
+    return time.perf_counter() - start, labels_N
+
+
+def noise(labels_N: np.ndarray) -> float:
+    return float((labels_N == -1).mean())
+
+
+def note(figures: dict[str, Any], name: str, size: int, seconds: float) -> None:
+    figures["growth"].append({"name": name, "size": size, "seconds": round(seconds, 3)})
+
+
+def in_full(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures, those that were not measured as null."""
+    names = (
+        *("spectral_speedup_20k", "spectral_ari_20k", "spectral_1m_seconds", "spectral_1m_peak_gb"),
+        *("hdbscan_100k_seconds", "hdbscan_10k_ari"),
+    )
+    return {**dict.fromkeys(names), **figures}
+
+
+def plot(growth: list[dict[str, Any]], path: Path) -> None:
+    """Seconds against N, both on a logarithmic scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from moe_lightning.clustering.plot import COLOURS, MARKERS
+
+    figure = Figure(figsize=(7.5, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for number, name in enumerate(dict.fromkeys(one["name"] for one in growth)):
+        points = sorted((one["size"], one["seconds"]) for one in growth if one["name"] == name)
+        axes.plot(*zip(*points, strict=True), color=COLOURS[number], marker=MARKERS[number], label=name)
+    axes.set(xscale="log", yscale="log", xlabel="utterances", ylabel="seconds", title="Clustering 50 dimensions")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
