@@ -1,17 +1,19 @@
 """A progress bar for whatever takes longer than two seconds, and nothing for what does not."""
 
 from collections.abc import Iterable, Iterator, Sized
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
-class SizedIterable(Sized, Iterable[T_co], Protocol[T_co]):
-    """What a bar can be drawn for: its length is known."""
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a bar on stderr that appears after two seconds.
 
-
-def progress(items: SizedIterable[T_co], description: str) -> Iterator[T_co]:
-    """Iterate with a bar on stderr that appears after two seconds."""
-    yield from tqdm(items, desc=description, total=len(items), delay=2.0, mininterval=0.5)
+    Args:
+        total: How many items there are; None asks the items for their length.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    yield from tqdm(items, desc=description, total=total, delay=2.0, mininterval=0.5)

@@ -18,6 +18,8 @@ from moe_lightning.run_dir import SPLITS
 
 DEMO = "demo"
 LEFT_OUT = "left_out.json"
+OPEN_ALL = 20_000
+"""Recordings that are all opened even where only a handful is wanted: so many take seconds."""
 STRATIFY_FIELD = "etiology"
 """Where the corpus has this field, a percentage of it keeps the shares of its values."""
 
@@ -73,6 +75,7 @@ def prepare_corpus(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
 def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     entries = read_corpus(_root(settings), settings.layout, audio_dir)
     stratify = _stratify_field(entries, settings)
+    entries = _candidates(entries, settings)
     probed = probe_entries(entries, settings.num_workers)
     if not settings.skip_bad_audio:
         refuse_faults(probed.left_out)
@@ -99,6 +102,17 @@ def _root(settings: CorpusSettings) -> Path:
         return demo_corpus(seed=settings.demo_seed)
     num_train, num_dev, num_test = settings.demo_utterances
     return demo_corpus(seed=settings.demo_seed, num_train=num_train, num_dev=num_dev, num_test=num_test)
+
+
+def _candidates(entries: list[Entry], settings: CorpusSettings) -> list[Entry]:
+    """The recordings worth opening: of a large corpus of which a handful is wanted, fifty times the handful."""
+    if settings.max_utterances is None or len(entries) <= OPEN_ALL:
+        return entries
+    by_split: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_split.setdefault(entry.split, []).append(entry)
+    count = 50 * max(settings.max_utterances)
+    return [one for of_split in by_split.values() for one in sample_handful(of_split, count, settings.seed)]
 
 
 def _refuse_emptied_splits(entries: Sequence[Entry], splits: Splits) -> None:

@@ -8,9 +8,9 @@ from itertools import chain
 
 from moe_lightning.corpus.audio import read_header
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.corpus.progress import show_progress
 from moe_lightning.corpus.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, Utterance
 from moe_lightning.errors import InputError
+from moe_lightning.progress import progress
 
 DURATION_TOLERANCE = 0.5
 """Seconds by which a manifest's segment may end after its file: encoders pad, and people round."""
@@ -49,7 +49,7 @@ def probe_entries(entries: Sequence[Entry], num_threads: int | None = None) -> P
     with ThreadPoolExecutor(num_threads) as pool:
         chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
         results = chain.from_iterable(pool.map(lambda chunk: [_probe(entry) for entry in chunk], chunks))
-        checked = list(show_progress(results, len(entries), "Checking recordings"))
+        checked = list(progress(results, "Checking recordings", len(entries)))
     splits: dict[str, list[Utterance]] = {}
     for entry, result in zip(entries, checked, strict=True):
         if isinstance(result, Utterance):

@@ -5,13 +5,14 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from itertools import compress, zip_longest
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from moe_lightning.corpus.entry import UNKNOWN_SPEAKER
+from moe_lightning.corpus.entry import UNKNOWN_SPEAKER, Entry
 from moe_lightning.corpus.utterance import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import SPLITS
 
+Spoken = TypeVar("Spoken", Utterance, Entry)
 Splits: TypeAlias = dict[str, list[Utterance]]
 
 HELD_OUT = 0.1
@@ -100,7 +101,7 @@ def largest_remainder(sizes: Sequence[int], total: int) -> list[int]:
     return counts
 
 
-def sample_handful(utterances: Sequence[Utterance], count: int, seed: int) -> list[Utterance]:
+def sample_handful(utterances: Sequence[Spoken], count: int, seed: int) -> list[Spoken]:
     """A seeded handful of a split, in its order, of as many speakers as it can have."""
     if count < 1:
         raise InputError(f"--max-utterances must be at least 1 for every split, got {count}")

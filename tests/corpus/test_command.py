@@ -11,7 +11,7 @@ from tests.corpus.conftest import tone, write_audio, write_rows
 SPEAKERS = {"ann": 2, "bob": 2}
 
 
-def prepare(root, run, *flags):
+def prepare_splits(root, run, *flags):
     """Run the command and read what it wrote."""
     main(["--dataset-root", str(root), "--run-dir", str(run), *flags])
     return {split: read_manifest(RunDir(run).manifest_file(split)) for split in SPLITS}
@@ -29,7 +29,7 @@ def refused(capsys, root, run, *flags):
 
 def test_a_corpus_becomes_three_manifests_and_a_table(tmp_path, jsonl_corpus, capsys):
     root = jsonl_corpus(train=SPEAKERS, dev={"eve": 1}, test={"joe": 1})
-    splits = prepare(root, tmp_path / "run")
+    splits = prepare_splits(root, tmp_path / "run")
     assert {split: len(utterances) for split, utterances in splits.items()} == {"train": 4, "dev": 1, "test": 1}
     assert len(read_audio(splits["train"][1])) == 4800
     assert splits["train"][1].duration == pytest.approx(0.3)
@@ -40,18 +40,18 @@ def test_a_corpus_becomes_three_manifests_and_a_table(tmp_path, jsonl_corpus, ca
 
 def test_a_second_run_has_nothing_to_do_and_other_settings_are_refused(tmp_path, jsonl_corpus, capsys):
     root = jsonl_corpus(train=SPEAKERS, dev={"eve": 1}, test={"joe": 1})
-    prepare(root, tmp_path / "run")
+    prepare_splits(root, tmp_path / "run")
     before = RunDir(tmp_path / "run").manifest_file("train").stat().st_mtime_ns
-    prepare(root, tmp_path / "run")
+    prepare_splits(root, tmp_path / "run")
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        prepare(root, tmp_path / "run", "--seed", "1")
+        prepare_splits(root, tmp_path / "run", "--seed", "1")
     assert "made with other settings: seed was" in capsys.readouterr().err
     assert RunDir(tmp_path / "run").manifest_file("train").stat().st_mtime_ns == before
 
 
 def test_recorded_speech_is_read_and_divided(tmp_path, real_corpus):
-    splits = prepare(real_corpus / "smoke", tmp_path / "run", "--allow-shared-speakers")
+    splits = prepare_splits(real_corpus / "smoke", tmp_path / "run", "--allow-shared-speakers")
     assert {split: len(utterances) for split, utterances in splits.items()} == {"train": 54, "dev": 17, "test": 17}
     utterance = splits["train"][0]
     assert {"accent", "domain", "gender", "language"} <= set(utterance.fields)
@@ -61,7 +61,7 @@ def test_recorded_speech_is_read_and_divided(tmp_path, real_corpus):
 def test_shared_speakers_are_refused_by_name(tmp_path, jsonl_corpus, capsys):
     root = jsonl_corpus(train=SPEAKERS, dev={"ann": 1}, test={"joe": 1})
     assert "(ann); --allow-shared-speakers" in refused(capsys, root, tmp_path / "run")
-    assert len(prepare(root, tmp_path / "run", "--allow-shared-speakers")["train"]) == 4
+    assert len(prepare_splits(root, tmp_path / "run", "--allow-shared-speakers")["train"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_faulty_recording_is_named_or_listed_and_left_out(tmp_path, jsonl_corp
     assert "train.jsonl, line 3" in line
     assert rule in line
     assert "--skip-bad-audio" in line
-    assert len(prepare(root, tmp_path / "run", "--skip-bad-audio")["train"]) == 3
+    assert len(prepare_splits(root, tmp_path / "run", "--skip-bad-audio")["train"]) == 3
     assert "left out: 1 faulty" in capsys.readouterr().out
     (left_out,) = json.loads(RunDir(tmp_path / "run").left_out_file.read_text())
     assert left_out["audio_file"] == str(path)
@@ -105,7 +105,7 @@ def test_a_faulty_recording_is_named_or_listed_and_left_out(tmp_path, jsonl_corp
 def test_utterances_over_30_seconds_are_left_out_and_listed(tmp_path, jsonl_corpus, capsys):
     root = jsonl_corpus(train=SPEAKERS, dev={"eve": 1}, test={"joe": 1})
     write_audio(root / "audio/ann/train0.wav", seconds=30.5)
-    assert len(prepare(root, tmp_path / "run")["train"]) == 3
+    assert len(prepare_splits(root, tmp_path / "run")["train"]) == 3
     assert "left out: 0 faulty, 1 over 30 s" in capsys.readouterr().out
 
 
@@ -120,7 +120,7 @@ def test_speakers_who_are_not_named_are_warned_of(tmp_path, capsys):
     for name in names:
         write_audio(tmp_path / f"{name}.wav", 0.2)
     rows = [{"audio_filepath": f"{name}.wav", "text": "x"} for name in names]
-    splits = prepare(write_rows(tmp_path / "all.jsonl", rows), tmp_path / "run")
+    splits = prepare_splits(write_rows(tmp_path / "all.jsonl", rows), tmp_path / "run")
     assert {split: len(utterances) for split, utterances in splits.items()} == {"train": 4, "dev": 2, "test": 2}
     assert "warning: 8 of 8 utterances name no speaker; each of their 4 folders" in capsys.readouterr().err
 
@@ -131,8 +131,21 @@ def test_a_handful_and_a_percentage_can_be_asked_for(tmp_path, jsonl_corpus):
         ("quick", ["--max-utterances", "3", "2", "1"], [3, 2, 1]),
         ("half", ["--data-percent", "50"], [10, 5, 5]),
     ]:
-        splits = prepare(root, tmp_path / run, *flags)
+        splits = prepare_splits(root, tmp_path / run, *flags)
         assert [len(splits[split]) for split in SPLITS] == sizes
+
+
+def test_a_handful_of_a_large_corpus_opens_few_recordings(tmp_path, jsonl_corpus, monkeypatch):
+    from moe_lightning.corpus import prepare, probe
+
+    opened = []
+    read_header = probe.read_header
+    monkeypatch.setattr(prepare, "OPEN_ALL", 50)
+    monkeypatch.setattr(probe, "read_header", lambda path: opened.append(path) or read_header(path))
+    root = jsonl_corpus(train={f"s{number}": 3 for number in range(40)})
+    splits = prepare_splits(root, tmp_path / "run", "--max-utterances", "1", "1", "1")
+    assert len(opened) == 50
+    assert [len(splits[split]) for split in SPLITS] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from moe_lightning.corpus.audio import read_audio
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut
-from moe_lightning.corpus.progress import show_progress
 from moe_lightning.corpus.utterance import MAX_SECONDS, Utterance
 from moe_lightning.errors import InputError
+from moe_lightning.progress import progress
 
 SILENT_DBFS = -60.0
 """Root mean square under which a recording counts as silent."""
@@ -37,7 +37,7 @@ class Levels(NamedTuple):
 def measure_levels(utterances: Sequence[Utterance], num_threads: int | None = None) -> list[Levels]:
     """Decode every utterance, in order, with a progress bar."""
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return list(show_progress(pool.map(_levels, utterances), len(utterances), "Listening"))
+        return list(progress(pool.map(_levels, utterances), "Listening", len(utterances)))
 
 
 def check_audio(

@@ -17,7 +17,7 @@ th:first-child, td:first-child { text-align: left; }
 details { margin: .5rem 0; padding: .4rem .8rem; border-left: 4px solid #d9a832; background: #faf8f2; }
 details.stops { border-color: #b3372f; background: #fbf3f2; }
 details ol { max-height: 18rem; overflow: auto; }
-.charts, .fields { display: flex; flex-wrap: wrap; gap: 1.5rem; }
+.charts, .fields { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1.5rem; }
 svg text { font: 11px system-ui, sans-serif; fill: #555; }
 code { background: #f0f0f0; }
 """
@@ -93,4 +93,4 @@ def _chart(histogram: Histogram) -> str:
 
 
 def _field(name: str, hours: dict[str, float]) -> str:
-    return _table((name, "hours"), ((value, f"{share:.3f}") for value, share in hours.items()))
+    return _table((name, "hours"), ((value or "(empty)", f"{share:.3f}") for value, share in hours.items()))
