@@ -41,11 +41,26 @@ class StopAfter(Callback):
 
 
 class RecordOrder(Callback):
-    """Appends the ids of every batch that is trained on to a file."""
+    """Appends the ids of every batch that is trained on to a file; of several ranks, each to one of its own."""
 
     def __init__(self, file: str):
         self.file = Path(file)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        with self.file.open("a") as lines:
+        file = self.file if trainer.world_size == 1 else Path(f"{self.file}.{trainer.global_rank}")
+        with file.open("a") as lines:
             lines.write(" ".join(batch.ids) + "\n")
+
+
+class RecordBalance(Callback):
+    """Appends the last logged balance and the ids of every batch that is trained on to a file."""
+
+    def __init__(self, file: str):
+        self.file = Path(file)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        balance = float(trainer.callback_metrics.get("train/balance", float("nan")))
+        with self.file.open("a") as lines:
+            lines.write(" ".join([repr(balance), *batch.ids]) + "\n")
