@@ -1,0 +1,127 @@
+"""The store: numpy shards and the guide's mapping, whole or refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_lightning import embedding_store
+from moe_lightning.embedding_store import EmbeddingStore, StoreEntry, StoreInfo, shard_of
+from moe_lightning.errors import InputError, MissingInputError
+
+GUIDES_FIELDS = {"id", "contributor_id", "wav_filename", "wav_path", "embedding_path"}
+
+
+def store(num_utterances: int = 5) -> EmbeddingStore:
+    entries = tuple(
+        StoreEntry(f"u{row}", "ann", f"{row}.wav", f"/audio/{row}.wav", *shard_of(row), ("train", "dev")[row % 2])
+        for row in range(num_utterances)
+    )
+    embeddings_ND = np.random.default_rng(0).normal(size=(num_utterances, 4)).astype(np.float32)
+    return EmbeddingStore(entries, embeddings_ND, StoreInfo("v2", "mean", "batch"))
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    store().save(tmp_path)
+    loaded = EmbeddingStore.load(tmp_path)
+    assert loaded.entries == store().entries
+    assert loaded.info == store().info
+    assert loaded.ids == ("u0", "u1", "u2", "u3", "u4")
+    assert loaded.splits_N.tolist() == ["train", "dev", "train", "dev", "train"]
+    np.testing.assert_array_equal(loaded.embeddings_ND, store().embeddings_ND)
+
+
+def test_the_mapping_has_the_guides_fields(tmp_path: Path) -> None:
+    store().save(tmp_path)
+    rows = json.loads((tmp_path / "mapping.json").read_text())
+    assert set(rows[0]) >= GUIDES_FIELDS
+    assert {file.name for file in tmp_path.iterdir()} == {"mapping.json", "store.json", "embeddings_00000.npy"}
+
+
+def test_a_large_store_is_cut_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_store, "ROWS_PER_SHARD", 2)
+    store().save(tmp_path)
+    assert len(list(tmp_path.glob("*.npy"))) == 3
+    np.testing.assert_array_equal(EmbeddingStore.load(tmp_path).embeddings_ND, store().embeddings_ND)
+
+
+def test_rows_are_given_in_the_order_asked_for_and_a_missing_one_is_named() -> None:
+    np.testing.assert_array_equal(store().of(["u3", "u0"]), store().embeddings_ND[[3, 0]])
+    with pytest.raises(InputError, match="1 of 2 utterances have no embedding, the first is 'z'"):
+        store().of(["u0", "z"])
+
+
+def test_the_guides_own_layout_of_one_file_an_utterance_is_read(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", store().embeddings_ND[:1])
+    rows = [{"id": name, "embedding_path": f"{name}.npy"} for name in ("a", "b")]
+    (tmp_path / "mapping.json").write_text(json.dumps(rows))
+    loaded = EmbeddingStore.load(tmp_path)
+    assert (loaded.ids, loaded.info, loaded.splits_N.tolist()) == (("a", "b"), None, ["train", "train"])
+    assert loaded.embeddings_ND.shape == (2, 4)
+
+
+def test_a_store_that_was_never_finished_names_the_command(tmp_path: Path) -> None:
+    store().save(tmp_path)
+    (tmp_path / "mapping.json").unlink()  # it is written last
+    with pytest.raises(MissingInputError, match="run `moe-lightning embed` first"):
+        EmbeddingStore.load(tmp_path)
+
+
+def test_a_shard_that_is_missing_cut_off_short_or_not_finite_is_refused(tmp_path: Path) -> None:
+    store().save(tmp_path)
+    shard = tmp_path / "embeddings_00000.npy"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-10])
+    with pytest.raises(InputError, match="cannot be read as an array"):
+        EmbeddingStore.load(tmp_path)
+    np.save(shard, store().embeddings_ND[:3])
+    with pytest.raises(InputError, match="has 3 rows, the mapping wants row 3 for 'u3'"):
+        EmbeddingStore.load(tmp_path)
+    np.save(shard, np.full((5, 4), np.nan))
+    with pytest.raises(InputError, match="not finite"):
+        EmbeddingStore.load(tmp_path)
+    shard.unlink()
+    with pytest.raises(InputError, match="is missing, though the mapping names it"):
+        EmbeddingStore.load(tmp_path)
+
+
+def test_an_array_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    store().save(tmp_path)
+    np.save(tmp_path / "embeddings_00000.npy", np.array([print] * 5, dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="cannot be read as an array"):
+        EmbeddingStore.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "rule"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "must be a list"),
+        ('{"id": "a"}', "must be a list"),
+        ('[{"id": "a"}]', "every entry needs"),
+        ('[{"id": 1, "embedding_path": "a.npy"}]', "every entry needs"),
+    ],
+)
+def test_a_broken_mapping_is_refused(tmp_path: Path, mapping: str, rule: str) -> None:
+    (tmp_path / "mapping.json").write_text(mapping)
+    with pytest.raises(InputError, match=rule):
+        EmbeddingStore.load(tmp_path)
+
+
+def test_an_id_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    entries = tuple(replace(entry, id="same") for entry in store().entries)
+    EmbeddingStore(entries, store().embeddings_ND, None).save(tmp_path)
+    with pytest.raises(InputError, match="an id comes more than once"):
+        EmbeddingStore.load(tmp_path)
+
+
+def test_embeddings_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    for name, size in (("a", 3), ("b", 4)):
+        np.save(tmp_path / f"{name}.npy", np.zeros((1, size)))
+    rows = [{"id": name, "embedding_path": f"{name}.npy"} for name in ("a", "b")]
+    (tmp_path / "mapping.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match="differ in size"):
+        EmbeddingStore.load(tmp_path)
