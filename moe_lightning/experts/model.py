@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from moe_lightning.backbone.pooling import pool
 from moe_lightning.backbone.tokens import Targets
 from moe_lightning.backbone.whisper import Frames, TokenLoss, WhisperBackbone
+from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
 
 
@@ -23,11 +24,17 @@ class SpeechExperts(nn.Module):
         self.config = config
         self.backbone = backbone
         self.layers, self.shares = install_experts(backbone.model, config)
+        self.spec_augment: SpecAugment | None = None
+        """Of spectrograms in training, where one is set."""
 
     def encode(self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_BE: Tensor) -> Frames:
         """Encoder frames of each utterance's own mixture."""
+        spectrograms = self.backbone.log_mel(waveforms_BL, num_samples_B)
+        if self.training and self.spec_augment:
+            values_BMT = self.spec_augment(spectrograms.values_BMT, spectrograms.num_frames_B)
+            spectrograms = spectrograms._replace(values_BMT=values_BMT)
         with self.shares.set(gate_BE):
-            return self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B))
+            return self.backbone.encode(spectrograms)
 
     def token_loss(self, frames: Frames, targets: Targets, gate_BE: Tensor) -> TokenLoss:
         """Cross-entropy of the transcripts under each utterance's own mixture."""

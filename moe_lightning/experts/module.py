@@ -13,6 +13,7 @@ from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad, WhisperBackbone
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, seed_step
+from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.assignment import Assignment, assigned_gates
 from moe_lightning.experts.gated_lora import ExpertConfig
@@ -43,6 +44,8 @@ class ExpertModule(LightningModule):
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
         max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation.
+        num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
+        num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class ExpertModule(LightningModule):
         schedule: Schedule = "constant",
         num_warmup_steps: int = 0,
         max_decoded_batches: int = 8,
+        num_freq_masks: int = 0,
+        num_time_masks: int = 0,
         optimizer: OptimizerCallable = _adamw,
     ):
         super().__init__()
@@ -70,6 +75,8 @@ class ExpertModule(LightningModule):
         self.seed = torch.initial_seed()  # as seed_everything set it
         config = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
         self.experts = SpeechExperts(WhisperBackbone.load(whisper_model, pad, language), config)
+        if num_freq_masks or num_time_masks:
+            self.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
         self.wer = WordErrorRate()
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:

@@ -14,6 +14,7 @@ from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, seed_step
+from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.adapters import save_adapters
@@ -50,6 +51,8 @@ class MoEASRModule(LightningModule):
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
         max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation.
+        num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
+        num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class MoEASRModule(LightningModule):
         schedule: Schedule = "constant",
         num_warmup_steps: int = 0,
         max_decoded_batches: int = 8,
+        num_freq_masks: int = 0,
+        num_time_masks: int = 0,
         optimizer: OptimizerCallable = _adamw,
     ):
         super().__init__()
@@ -84,6 +89,8 @@ class MoEASRModule(LightningModule):
         self.mixture = MixtureASR(
             MixtureConfig(whisper_model, embedding_dim, experts, hidden_dim, routing, top_k, pooling, pad, language)
         )
+        if num_freq_masks or num_time_masks:
+            self.mixture.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
         self.wer = WordErrorRate()
         self._window: list[Tensor] = []
 

@@ -11,7 +11,7 @@ from moe_lightning.run_dir import RunDir
 from tests.training import Stopped, callback, fit
 
 AUGMENTED = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--data.max_seconds", "4"]
-AUGMENTED += ["--data.speeds", "[0.9, 1.0, 1.1]"]
+AUGMENTED += ["--data.speeds", "[0.9, 1.0, 1.1]", "--model.num_freq_masks", "2", "--model.num_time_masks", "2"]
 
 
 class RunOut(Callback):
@@ -64,3 +64,17 @@ def test_running_out_of_memory_is_explained(new_run, tiny_whisper, capsys):
     with pytest.raises(torch.OutOfMemoryError):
         fit("experts", new_run("run").path, tiny_whisper, "--trainer.callbacks+=tests.corpus.test_training.RunOut")
     assert "error: out of memory at a batch of 4 utterances" in capsys.readouterr().err
+
+
+def test_spectrograms_are_masked_in_training_only(tiny_whisper):
+    from moe_lightning.experts.module import ExpertModule
+
+    waveforms_BL, num_samples_B = torch.randn(2, 16_000), torch.tensor([16_000, 8_000])
+    gate_BE = torch.full((2, 2), 0.5)
+    torch.manual_seed(0)
+    experts = ExpertModule(2, str(tiny_whisper), dropout=0.0, num_freq_masks=2, num_time_masks=2).experts
+    masked = experts.encode(waveforms_BL, num_samples_B, gate_BE).values_BTD
+    plain = experts.eval().encode(waveforms_BL, num_samples_B, gate_BE).values_BTD
+    again = experts.eval().encode(waveforms_BL, num_samples_B, gate_BE).values_BTD
+    assert not torch.allclose(masked, plain)
+    assert torch.equal(plain, again)
