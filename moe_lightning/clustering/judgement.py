@@ -10,8 +10,8 @@ from moe_lightning.clustering.num_experts import Choice
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.errors import InputError
 
-MOST_POINTS = 800
-NUM_REPEATS = 4
+MOST_POINTS = 1_200
+NUM_SAMPLES, NUM_SEEDS, NUM_SHUFFLED = 4, 2, 2
 SHARE = 0.8
 SAME = 0.6
 CLEARLY_MORE = 0.1
@@ -23,9 +23,9 @@ class Stability(NamedTuple):
     resamples: float | None
     """Of four samples of 80 % of the points."""
     seeds: float | None
-    """With four other seeds."""
+    """With two other seeds."""
     shuffled: float | None
-    """Of samples again, after each dimension was shuffled by itself: what data without clusters gives."""
+    """Of two samples, after each dimension was shuffled by itself: what data without clusters gives."""
 
     def in_words(self) -> str:
         """One sentence; empty where nothing could be repeated."""
@@ -48,7 +48,7 @@ class Separation(NamedTuple):
 
 
 def separation(points_NR: np.ndarray, labels_N: np.ndarray) -> Separation:
-    """Of the points that are not noise; of more than 800, a random 800."""
+    """Of the points that are not noise; of more than 1,200, a random 1,200."""
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 
     rows = np.random.default_rng(0).permutation(np.flatnonzero(labels_N >= 0))[:MOST_POINTS]
@@ -69,17 +69,17 @@ def stability(points_NR: np.ndarray, num_experts: int, settings: ClusteringSetti
     points_NR = points_NR[np.sort(random.permutation(len(points_NR))[:MOST_POINTS])]
     shuffled_NR = random.permuted(points_NR, axis=0)
     return Stability(
-        _over_samples(points_NR, num_experts, settings, random),
+        _over_samples(points_NR, NUM_SAMPLES, num_experts, settings, random),
         _over_seeds(points_NR, num_experts, settings),
-        _over_samples(shuffled_NR, num_experts, settings, random),
+        _over_samples(shuffled_NR, NUM_SHUFFLED, num_experts, settings, random),
     )
 
 
 def _over_samples(
-    points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings, random: np.random.Generator
+    points_NR: np.ndarray, repeats: int, num_experts: int, settings: ClusteringSettings, random: np.random.Generator
 ) -> float | None:
     whole_N = _labels(points_NR, num_experts, settings)
-    samples = [random.permutation(len(points_NR))[: round(SHARE * len(points_NR))] for _ in range(NUM_REPEATS)]
+    samples = [random.permutation(len(points_NR))[: round(SHARE * len(points_NR))] for _ in range(repeats)]
     return _mean_agreement(
         [(whole_N, _labels(points_NR[rows], num_experts, settings), rows) for rows in map(np.sort, samples)]
     )
@@ -87,7 +87,7 @@ def _over_samples(
 
 def _over_seeds(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> float | None:
     whole_N, rows = _labels(points_NR, num_experts, settings), np.arange(len(points_NR))
-    others = [replace(settings, seed=settings.seed + number) for number in range(1, NUM_REPEATS + 1)]
+    others = [replace(settings, seed=settings.seed + number) for number in range(1, NUM_SEEDS + 1)]
     return _mean_agreement([(whole_N, _labels(points_NR, num_experts, other), rows) for other in others])
 
 

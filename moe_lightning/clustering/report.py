@@ -46,6 +46,8 @@ class Report:
     """Share of utterances whose likeliest expert is their hard label."""
     separation: Separation
     stability: Stability
+    training_labels_predicted: float
+    """Share of training utterances that the saved clusterer gives their own hard label."""
     associations: tuple[Association, ...]
     """The strongest first."""
     verdict: Verdict
@@ -68,6 +70,7 @@ class Report:
                 "temperature": self.temperature,
                 "agreement_with_hard_labels": self.agreement,
             },
+            "training_labels_predicted": self.training_labels_predicted,
             **self.separation._asdict(),
             "stability": self.stability._asdict(),
             "associations": [association._asdict() for association in self.associations],
@@ -108,6 +111,7 @@ def make_report(
         agreement=float(agreement),
         separation=separation(fitted.points_NR, labels_N),
         stability=stability(fitted.points_NR, fitted.clusterer.num_experts, settings),
+        training_labels_predicted=info["training_labels_predicted"],
         associations=associations,
         verdict=verdict(associations),
         notes=fitted.notes,

@@ -121,7 +121,7 @@ def _head(report: Report) -> str:
         "<h1>Are the clusters real?</h1>\n"
         f'<p class="verdict{kind}">{escape(said)}</p>\n<div class="cards">{cards}</div>\n'
         '<p class="soft">Stability is the mean adjusted Rand index of the clusters with those of four samples of 80 %'
-        " of the training utterances, or four other seeds: 1 is the same clusters, 0 is chance. Shuffled data has no"
+        " of the training utterances, or two other seeds: 1 is the same clusters, 0 is chance. Shuffled data has no"
         " clusters; what it reaches is worth nothing.</p>"
     )
 

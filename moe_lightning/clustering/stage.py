@@ -1,5 +1,6 @@
 """The stage: an embedding store in, labels, plot and clusterer out."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,12 @@ def run(settings: ClusteringSettings) -> Clusterer:
     embeddings_ND = embeddings_of(store, settings.pooling, settings.pool_stats)
     rows = _training_rows(store)
     fitted = _fit(embeddings_ND[rows], [store.ids[row] for row in rows], settings)
-    fitted.clusterer.info["store"] = store.info.__dict__ if store.info else None
+    fitted.clusterer.info["store"] = asdict(store.info) if store.info else None
     for note in fitted.notes:
         print(f"note: {note}")
     prediction = fitted.clusterer.predict(embeddings_ND)
+    agreement = float((prediction.labels_N[rows] == fitted.partition.labels_N).mean())
+    fitted.clusterer.info["training_labels_predicted"] = agreement
     files = _write(store.ids, fitted, prediction, settings)
     training_ids = [store.ids[row] for row in rows]
     utterances = _known_utterances(training_ids, settings)

@@ -107,3 +107,9 @@ def test_a_clusterer_cut_off_is_named(tmp_path):
     (tmp_path / CONFIG_FILE).write_text(json.dumps({"noise": "drop"}))
     with pytest.raises(InputError, match="lacks"):
         Clusterer.load(tmp_path)
+
+
+def test_a_cluster_that_swallows_everything_is_said(tmp_path):
+    embeddings_ND = np.concatenate([blobs(90, 1)[0], blobs(10, 1, seed=1)[0] + 5])
+    fitted = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm="kmeans", num_experts=2))
+    assert "cluster 0 holds 90% of the training utterances" in fitted.notes[-1]

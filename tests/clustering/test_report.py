@@ -79,6 +79,7 @@ def test_the_report_says_what_the_clusters_follow(run_dir):
     }
     assert report["stability"]["resamples"] > 0.9
     assert report["silhouette"] > 0.5
+    assert report["training_labels_predicted"] == 1
     assert sum(sum(row["counts"].values()) for row in report["clusters"]) == 100
     assert [one["num_experts"] for one in report["num_experts_candidates"]][:3] == [2, 3, 4]
 
