@@ -51,6 +51,7 @@ def score_systems(decoded: Sequence[Decoded], utterances: Sequence[Utterance], i
     kept = [row for row, utterance in enumerate(utterances) if normalise(utterance.text)]
     if not kept:
         raise InputError("no transcript of the test split has a word; check the texts of its manifest")
+    num_left_out = len(utterances) - len(kept)
     decoded, utterances = [decoded[row] for row in kept], [utterances[row] for row in kept]
     references = [normalise(utterance.text) for utterance in utterances]
     clusters = inputs.soft_labels.of([row.id for row in decoded]).argmax(axis=1)
@@ -66,7 +67,7 @@ def score_systems(decoded: Sequence[Decoded], utterances: Sequence[Utterance], i
         "systems": systems,
         "experts": {"usage": [round(share, 6) for share in usage]},
         "test_utterances": len(decoded),
-        "left_out_without_words": len(decoded) - len(kept),
+        "left_out_without_words": num_left_out,
         "normaliser": NORMALISER,
     }
 
