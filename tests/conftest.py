@@ -122,3 +122,12 @@ def pretrained_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: py
     fit("gating", run, tiny_whisper, "--trainer.max_epochs", "2")
     fit("experts", run, tiny_whisper, "--trainer.max_epochs", "1")
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(pretrained_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose joint stage is done as well; copy it before writing to it."""
+    run = tmp_path_factory.mktemp("finished") / "tiny"
+    shutil.copytree(pretrained_run, run)
+    fit("moe", run, tiny_whisper, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1")
+    return run

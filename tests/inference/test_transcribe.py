@@ -1,0 +1,101 @@
+"""Audio files in, one line of text each, by a run that was really trained."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from moe_lightning.corpus.audio import read_file
+from moe_lightning.inference.__main__ import main, newest_run
+from moe_lightning.inference.transcribe import cut, transcribe_files
+from moe_lightning.moe.model import MixtureASR
+from moe_lightning.run_dir import RunDir
+
+RATE = 16_000
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    return 0.1 * np.random.default_rng(seed).normal(size=round(seconds * RATE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def mixture(finished_run: Path) -> MixtureASR:
+    return MixtureASR.load(RunDir(finished_run))
+
+
+@pytest.mark.parametrize("seconds", [0.05, 29.9, 30.0, 30.05, 61.3, 100.0])
+def test_no_part_exceeds_30_seconds_and_nothing_is_lost(seconds: float) -> None:
+    waveform_L = noise(seconds)
+    parts = cut(waveform_L)
+    assert all(0 < len(part) <= 30 * RATE for part in parts)
+    assert np.array_equal(np.concatenate(parts), waveform_L)
+    assert (len(parts) == 1) == (seconds <= 30)
+
+
+def test_long_audio_is_cut_at_its_quietest_place() -> None:
+    waveform_L = noise(50)
+    silence = slice(round(27.3 * RATE), round(27.7 * RATE))
+    waveform_L[silence] = 0
+    first, second = cut(waveform_L)
+    assert silence.start <= len(first) <= silence.stop
+    assert len(second) < 30 * RATE
+
+
+def test_every_file_is_a_line_with_its_name(
+    finished_run: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tiny_corpus / f"test_{number}.wav" for number in range(3)]  # the first is stereo at 44.1 kHz
+    main([*map(str, files), "--run-dir", str(finished_run)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [str(file) for file in files]
+    assert all(line.count("\t") == 1 for line in lines)
+
+
+def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, tiny_corpus: Path) -> None:
+    file = tiny_corpus / "test_1.wav"
+    waveform_BL = torch.from_numpy(read_file(file))[None]
+    expected = mixture.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), [None])
+    (transcript,) = transcribe_files(mixture, [file])
+    assert transcript.text == expected[0]
+    assert transcript.expert in (0, 1)
+
+
+def test_a_long_file_is_transcribed_part_by_part(mixture: MixtureASR, tmp_path: Path) -> None:
+    waveform_L = noise(31)
+    soundfile.write(tmp_path / "long.wav", waveform_L, RATE, subtype="FLOAT")
+    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"])
+    parts = [torch.from_numpy(part)[None] for part in cut(waveform_L)]
+    texts = [mixture.transcribe(part_BL, torch.tensor([part_BL.shape[1]]), [None])[0] for part_BL in parts]
+    assert len(texts) == 2
+    assert transcript.text[:20] == " ".join(text for text in texts if text)[:20]
+
+
+def test_a_file_that_is_no_audio_is_named(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.wav").write_text("not audio")
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "a.wav"), "--run-dir", str(finished_run)])
+    assert ended.value.code == 2
+    assert f"error: {tmp_path / 'a.wav'} cannot be read as audio" in capsys.readouterr().err
+
+
+def test_without_a_run_the_newest_finished_one_is_taken(
+    finished_run: Path, clustered_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "lightning_logs" / "good")
+    shutil.copytree(clustered_run, tmp_path / "lightning_logs" / "later_but_not_finished")
+    monkeypatch.chdir(tmp_path)
+    assert newest_run().path == Path("lightning_logs/good")
+
+
+def test_without_any_finished_run_the_command_to_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([str(tiny_corpus / "test_0.wav")])
+    assert "run `moe-lightning pipeline` first" in capsys.readouterr().err
