@@ -1,10 +1,19 @@
-"""UMAP, seeded and quiet. Imported only where it is used: umap-learn takes seconds to import."""
+"""UMAP (McInnes, Healy and Melville, "UMAP: Uniform Manifold Approximation and Projection", 2018), seeded and quiet.
+
+umap-learn lays the points out. It compiles its neighbour search and its fuzzy graph anew in every
+process, fifteen seconds for two short computations, so these are done here. Imported only where it is
+used: umap-learn takes seconds to import.
+"""
 
 import warnings
 
 import numpy as np
+import scipy.sparse as sparse
+
+from moe_lightning.clustering.neighbours import search
 
 NUM_NEIGHBOURS = 15
+BISECTIONS = 64
 
 
 def umap_layout(rows_ND: np.ndarray, dim: int, seed: int, min_dist: float = 0.0) -> np.ndarray:
@@ -17,29 +26,55 @@ def umap_layout(rows_ND: np.ndarray, dim: int, seed: int, min_dist: float = 0.0)
     """
     if len(rows_ND) < 4:
         return np.pad(rows_ND, ((0, 0), (0, dim)))[:, :dim]
-    import umap
+    from umap.umap_ import find_ab_params, simplicial_set_embedding
 
+    a, b = find_ab_params(spread=1.0, min_dist=min_dist)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one thread because it is seeded, no search index, a graph in parts
-        layout = umap.UMAP(
+        warnings.simplefilter("ignore")  # a graph in parts
+        layout, _ = simplicial_set_embedding(
+            data=rows_ND.astype(np.float32),
+            graph=fuzzy_graph(rows_ND).tocoo(),
             n_components=dim,
-            n_neighbors=min(NUM_NEIGHBOURS, len(rows_ND) - 1),
-            min_dist=min_dist,
+            initial_alpha=1.0,
+            a=a,
+            b=b,
+            gamma=1.0,
+            negative_sample_rate=5,
+            n_epochs=500 if len(rows_ND) <= 10_000 else 200,  # umap-learn's own choice
             init="spectral" if len(rows_ND) > dim + 10 else "random",
-            random_state=seed,
-            precomputed_knn=_neighbours(rows_ND),
-            force_approximation_algorithm=True,  # or small sets are searched again
+            random_state=np.random.RandomState(seed),
+            metric="euclidean",
+            metric_kwds={},
+            densmap=False,
+            densmap_kwds={},
+            output_dens=False,
         )
-        return np.asarray(layout.fit_transform(rows_ND.astype(np.float32)), dtype=np.float64)
+    return np.asarray(layout, dtype=np.float64)
 
 
-def _neighbours(rows_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and distances of the nearest neighbours, itself first.
+def fuzzy_graph(rows_ND: np.ndarray, num_neighbours: int = NUM_NEIGHBOURS) -> sparse.csr_matrix:
+    """Symmetric strengths (N, N) between neighbours, in 0 .. 1 (section 3.1 of the paper).
 
-    By scikit-learn, because umap-learn compiles its own search anew in every process: ten seconds.
+    A row's nearest neighbour has strength 1, and farther ones fall off at a rate at which all strengths
+    sum to log2 of the number of neighbours.
     """
-    from sklearn.neighbors import NearestNeighbors
+    num_rows, num_neighbours = len(rows_ND), min(num_neighbours, len(rows_ND) - 1)
+    found = list(search(rows_ND, rows_ND, num_neighbours + 1))
+    distances_NK, rows_NK = (np.concatenate(parts)[:, 1:] for parts in zip(*found, strict=True))  # not itself
+    beyond_NK = distances_NK - distances_NK[:, :1]
+    strengths_NK = np.exp(-beyond_NK / _fall_off(beyond_NK)[:, None])
+    starts = np.arange(0, rows_NK.size + 1, num_neighbours)
+    one_way = sparse.csr_matrix((strengths_NK.ravel(), rows_NK.ravel(), starts), (num_rows, num_rows))
+    return sparse.csr_matrix(one_way + one_way.T - one_way.multiply(one_way.T))  # a or b, of independent a and b
 
-    search = NearestNeighbors(n_neighbors=min(NUM_NEIGHBOURS, len(rows_ND) - 1), algorithm="brute").fit(rows_ND)
-    distances_NK, rows_NK = search.kneighbors(rows_ND)
-    return rows_NK.astype(np.int64), distances_NK.astype(np.float32)
+
+def _fall_off(beyond_NK: np.ndarray) -> np.ndarray:
+    """Scales (N,) at which ``exp(-beyond / scale)`` sums to log2 K, by bisection."""
+    target = np.log2(beyond_NK.shape[1] + 1)
+    size = float(beyond_NK.mean()) or 1.0
+    low_N, high_N = np.full(len(beyond_NK), 1e-3 * size), np.full(len(beyond_NK), 1e3 * size)
+    for _ in range(BISECTIONS):
+        middle_N = (low_N + high_N) / 2
+        is_small_N = np.exp(-beyond_NK / middle_N[:, None]).sum(axis=1) < target
+        low_N, high_N = np.where(is_small_N, middle_N, low_N), np.where(is_small_N, high_N, middle_N)
+    return high_N
