@@ -72,7 +72,7 @@ def command_settings(arguments: Sequence[str]) -> Settings:
         if name == "config":
             from_files.update(flat_settings(read_yaml(Path(values[0]))))
         else:
-            parsed = [yaml.safe_load(value) for value in values]
+            parsed = [_parsed(value) for value in values]
             flags[name] = True if not parsed else parsed[0] if len(parsed) == 1 else parsed
     return flat_settings({**from_files, **flags})
 
@@ -206,6 +206,14 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         name, values = name.replace("-", "_").rstrip("+"), [value] if value else []
     if name:
         yield name, values
+
+
+def _parsed(value: str) -> Any:
+    """A flag's value as jsonargparse reads it; what is no YAML is the text it is, such as the path ``@home``."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
