@@ -9,7 +9,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from moe_lightning.backbone.loading import NANO_DIR
 from moe_lightning.backbone.nano import blueprint, speech
-from moe_lightning.backbone.nano.train import Plan, new_backbone, train, word_error_rate
+from moe_lightning.backbone.nano.train import Plan, main, new_backbone, train, word_error_rate
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo.grammar import random_sentence, vocabulary
 from moe_lightning.corpus.demo.populations import POPULATIONS, SPLIT_VARIANTS
@@ -92,7 +92,15 @@ def test_the_documented_command_saves_a_model_that_loads(tmp_path: Path, monkeyp
     pytest.importorskip("espeakng_loader", reason=NOT_INSTALLED)
     monkeypatch.setenv("MOE_LIGHTNING_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-m", "moe_lightning.backbone.nano.train", "--output-dir", str(tmp_path / "nano")]
-    subprocess.run([*command, "--steps", "2", "--num-utterances", "16", "--batch-size", "4"], check=True)
+    few = ["--steps", "2", "--num-utterances", "16", "--num-judged", "2", "--batch-size", "4"]
+    subprocess.run([*command, *few], check=True)
     backbone = WhisperBackbone.load(str(tmp_path / "nano"))
     text = random_sentence(random.Random(0))
     assert backbone.tokens.text(backbone.targets([text], [None]).inputs_BS[0].tolist()) == text
+
+
+def test_training_for_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("sys.argv", ["train", "--output-dir", "nowhere", "--minutes", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err == "error: --minutes must be above 0, got 0.0\n"

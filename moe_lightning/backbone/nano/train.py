@@ -25,7 +25,7 @@ from moe_lightning.backbone.nano.speech import Speech, plain_utterances, random_
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo import default_cache_dir
 from moe_lightning.corpus.demo.grammar import random_sentence
-from moe_lightning.errors import exits_cleanly
+from moe_lightning.errors import InputError, exits_cleanly
 
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz"
 """Labels 1.. of the CTC layer; 0 is its blank."""
@@ -191,11 +191,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=50, help="training ends after so long (default 50)")
     parser.add_argument("--steps", type=int, default=20_000, help="or after so many steps (default 20000)")
     parser.add_argument("--num-utterances", type=int, default=16_000, help="training utterances to synthesise")
+    parser.add_argument("--num-judged", type=int, default=100, help="utterances that judge it as it learns")
     parser.add_argument("--batch-size", type=int, default=8, help="utterances a step and process (default 8)")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--processes", type=int, default=2, help="one thread each (default 2)")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for name, value in vars(arguments).items():
+        if name not in ("output_dir", "seed") and value <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+    return arguments
 
 
 def run_process(rank: int, arguments: argparse.Namespace, cache_file: Path, rendezvous: str) -> None:
@@ -204,7 +209,7 @@ def run_process(rank: int, arguments: argparse.Namespace, cache_file: Path, rend
     if arguments.processes > 1:
         distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=arguments.processes)
     speech = speak(training_utterances(arguments.num_utterances, arguments.seed), cache_file)
-    judged = speak(plain_utterances(100, arguments.seed)) if rank == 0 else None
+    judged = speak(plain_utterances(arguments.num_judged, arguments.seed)) if rank == 0 else None
     backbone = new_backbone(arguments.seed)
     started = time.monotonic()
 
