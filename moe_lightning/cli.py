@@ -105,7 +105,10 @@ class StageCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with logs and checkpoints in the run's folders."""
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError) as error:  # devices or a strategy that there is none of
+            raise InputError(f"the Trainer refuses its settings: {error}") from error
         if trainer.logger is not None:
             trainer.loggers = [TensorBoardLogger(self.run.tensorboard_dir, name=self.stage, version="")]
         for callback in trainer.checkpoint_callbacks:

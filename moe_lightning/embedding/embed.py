@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from moe_lightning.corpus import Utterance
 from moe_lightning.embedding.data import EmbeddingDataModule
@@ -20,7 +21,8 @@ def embed(options: argparse.Namespace) -> None:
     """Embed all utterances of a run; with several ranks each does its part, and the first joins them.
 
     Raises:
-        InputError: ``flatten`` without a fixed window: utterances would differ in size.
+        InputError: ``flatten`` without a fixed window: utterances would differ in size. Devices or a
+            precision that there are none of.
     """
     if options.pooling == "flatten" and options.pad != "30s":
         raise InputError("--pooling flatten joins all frames of a fixed window; add --pad 30s, or use --pooling mean")
@@ -28,16 +30,7 @@ def embed(options: argparse.Namespace) -> None:
     run = RunDir(Path(options.run_dir))
     module = EmbeddingModule(options.whisper_model, options.pooling, options.pad)
     data = EmbeddingDataModule(options.run_dir, options.batch_size, options.num_workers)
-    trainer = Trainer(
-        accelerator=options.accelerator,
-        devices=int(options.devices) if options.devices.isdigit() else options.devices,
-        num_nodes=options.num_nodes,
-        strategy=options.strategy,
-        precision=options.precision,
-        use_distributed_sampler=False,  # the loader knows its rank
-        logger=False,
-        callbacks=[TQDMProgressBar(refresh_rate=10)],
-    )
+    trainer = _trainer(options)
     trainer.predict(module, data, return_predictions=False)
     folder = run.embedding_dir(options.whisper_model)
     _write_part(folder, trainer.global_rank, module)
@@ -45,6 +38,24 @@ def embed(options: argparse.Namespace) -> None:
     if trainer.is_global_zero:
         info = StoreInfo(options.whisper_model, options.pooling, options.pad)
         _join_parts(folder, trainer.world_size, data.splits, info)
+
+
+def _trainer(options: argparse.Namespace) -> Trainer:
+    try:
+        return Trainer(
+            accelerator=options.accelerator,
+            devices=int(options.devices) if options.devices.isdigit() else options.devices,
+            num_nodes=options.num_nodes,
+            strategy=options.strategy,
+            precision=options.precision,
+            use_distributed_sampler=False,  # the loader knows its rank
+            logger=False,
+            callbacks=[TQDMProgressBar(refresh_rate=10)],
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:  # what this machine, or Lightning, has not
+        names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+        asked = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
+        raise InputError(f"{asked}: {error}") from error
 
 
 def _write_part(folder: Path, rank: int, module: EmbeddingModule) -> None:
