@@ -34,7 +34,9 @@ def read_hugging_face(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
     try:
         import pyarrow
     except ImportError as error:
-        raise InputError(f"{root} is a Hugging Face dataset, which pyarrow reads; run `pip install pyarrow`") from error
+        raise InputError(
+            f"{root} is a Hugging Face dataset, which pyarrow reads; run `pip install 'moe_lightning[huggingface]'`"
+        ) from error
     for table in _tables(root):
         split = split_in_name(table.parent.name) or split_in_name(table.name) or "train"
         try:
