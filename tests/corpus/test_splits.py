@@ -107,3 +107,12 @@ def test_a_handful_is_of_many_speakers():
     assert Counter(one.speaker for one in sample_handful(corpus, 6, 42)) == {"ann": 3, "bob": 2, "eve": 1}
     assert sample_handful(corpus, 6, 42) == sample_handful(corpus, 6, 42)
     assert len(sample_handful(corpus, 1000, 42)) == 53
+
+
+def test_held_out_speakers_keep_the_shares_of_a_field():
+    train = utterances_of({f"a{number}": 2 for number in range(80)}, accent="us")
+    train += utterances_of({f"b{number}": 2 for number in range(20)}, accent="in")
+    splits = complete_splits({"train": train}, 42, stratify="accent")
+    for split in ("dev", "test"):
+        speakers = {(one.speaker, one.fields["accent"]) for one in splits[split]}
+        assert Counter(accent for _, accent in speakers) == {"us": 8, "in": 2}
