@@ -1,12 +1,13 @@
 """Command line of the clustering stage."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from moe_lightning.clustering.settings import ALGORITHMS, TREE_ALGORITHMS, ClusteringSettings, HdbscanOptions
-from moe_lightning.errors import CommandParser
+from moe_lightning.command_line import CommandParser
 
 _HDBSCAN_NAMES = tuple(option.name for option in fields(HdbscanOptions))
 
@@ -17,7 +18,8 @@ def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[s
     Raises:
         InputError: An unknown flag or a value out of its range.
     """
-    args = vars(build_parser().parse_args(argv))
+    args = vars(build_parser().parse(sys.argv[1:] if argv is None else argv))
+    args.pop("config")
     asked = {name: args.pop(name) for name in _HDBSCAN_NAMES}
     asked = {name: value for name, value in asked.items() if value is not None}
     args["residualise"] = tuple(args["residualise"].split(",")) if args["residualise"] else ()
@@ -32,6 +34,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="moe-lightning cluster",
         description="Cluster utterance embeddings: hard labels, soft labels, a plot, a clusterer for new audio.",
+        takes_config=True,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
     )
     _add_main_flags(parser)

@@ -6,8 +6,9 @@ from pathlib import Path
 from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.clustering.stage import embeddings_of, label_files
 from moe_lightning.clustering.summary import print_summary
+from moe_lightning.command_line import CommandParser
 from moe_lightning.embedding_store import EmbeddingStore
-from moe_lightning.errors import CommandParser, InputError
+from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
 

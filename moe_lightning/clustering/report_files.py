@@ -10,7 +10,8 @@ from moe_lightning.clustering.fit import FittedClustering
 from moe_lightning.clustering.plot import Layout, lay_out, plot_clusters, plot_column
 from moe_lightning.clustering.projector import write_projector
 from moe_lightning.clustering.report import Column, known_columns, make_report
-from moe_lightning.clustering.report_page import page, scatter_data
+from moe_lightning.clustering.report_page import page
+from moe_lightning.clustering.scatter_data import scatter_data
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance
 from moe_lightning.json_files import write_json

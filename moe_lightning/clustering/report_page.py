@@ -2,22 +2,15 @@
 
 import base64
 import json
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-import numpy as np
 
 from moe_lightning.clustering.association import Association
-from moe_lightning.clustering.plot import COLOURS, Layout
-from moe_lightning.clustering.report import Column, Report
-from moe_lightning.corpus import Utterance
+from moe_lightning.clustering.report import Report
 
 _PAGE_DIR = Path(__file__).with_name("page")
-_SHOWN_DECIMALS = 4
 
 
 def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
@@ -32,7 +25,7 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
         _scatter_section(scatter),
         _cluster_section(report),
         _association_section(report),
-        *(_field_section(association) for association in report.associations if association.values),
+        *(_field_section(one, [row.name for row in report.clusters]) for one in report.associations if one.values),
         _candidate_section(report),
         _picture_section(pictures),
         _settings_section(report),
@@ -48,54 +41,6 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
         + f'\n<div id="tip"></div>\n<script type="application/json" id="points">{data}</script>\n'
         f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
-
-
-def scatter_data(
-    layout: Layout,
-    ids: Sequence[str],
-    utterances: Sequence[Utterance] | None,
-    columns: dict[str, Column],
-    page_dir: Path,
-) -> dict[str, Any]:
-    """What the interactive scatter shows, of the points of the layout.
-
-    Args:
-        ids: Of all training utterances, as the utterances and columns.
-        columns: What points can be coloured by; numbers get a scale, texts a colour each.
-        page_dir: Where the page will lie; the audio is named from there.
-    """
-    low, high = layout.xy_N2.min(axis=0), layout.xy_N2.max(axis=0)
-    xy_N2 = (layout.xy_N2 - low) / np.where(high > low, high - low, 1)
-    shown = [utterances[row] for row in layout.rows] if utterances else []
-    return {
-        "x": xy_N2[:, 0].round(_SHOWN_DECIMALS).tolist(),
-        "y": xy_N2[:, 1].round(_SHOWN_DECIMALS).tolist(),
-        "ids": [ids[row] for row in layout.rows],
-        "texts": [utterance.text for utterance in shown] or [""] * len(layout.rows),
-        "audio": [_audio_address(utterance, page_dir) for utterance in shown] or [""] * len(layout.rows),
-        "colours": list(COLOURS),
-        "columns": {name: _column([values[row] for row in layout.rows]) for name, values in columns.items()},
-    }
-
-
-def _audio_address(utterance: Utterance, page_dir: Path) -> str:
-    path = quote(os.path.relpath(utterance.audio_file, page_dir.resolve()))
-    is_whole = utterance.audio is not None and abs(utterance.audio.seconds - utterance.duration) < 0.01
-    end = utterance.start + utterance.duration
-    return path if is_whole else f"{path}#t={utterance.start:.3f},{end:.3f}"
-
-
-def _column(values: Column) -> dict[str, Any]:
-    numbers = [float(value) for value in values if isinstance(value, int | float)]
-    if numbers and len(set(numbers)) > 8 and not any(isinstance(value, str) for value in values):
-        return {"numbers": True, "values": values, "low": min(numbers), "high": max(numbers)}
-    texts = [None if value is None else str(value) for value in values]
-    present = {text for text in texts if text is not None}
-    return {"numbers": False, "values": texts, "order": sorted(present, key=_numbers_first)}
-
-
-def _numbers_first(text: str) -> tuple[bool, float, str]:
-    return (not text.isdigit(), float(text) if text.isdigit() else 0.0, text)
 
 
 def _head(report: Report) -> str:
@@ -175,14 +120,13 @@ def _association_section(report: Report) -> str:
     )
 
 
-def _field_section(association: Association) -> str:
-    num_clusters = len(association.counts_CV)
+def _field_section(association: Association, names: Sequence[str]) -> str:
+    """Heat map of clusters by values; a row is coloured by the shares of its utterances."""
     rows = []
-    for cluster, counts in enumerate(association.counts_CV):
+    for name, counts in zip(names, association.counts_CV, strict=False):  # noise may lie outside train alone
         total = sum(counts)
         cells = [_heat_cell(count / total if total else 0.0, count) for count in counts]
-        rows.append(f"<tr><td>{cluster}</td>{''.join(cells)}<td>{total}</td></tr>")
-    assert num_clusters, "there is a cluster"
+        rows.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}<td>{total}</td></tr>")
     heads = "".join(f"<th>{escape(value)}</th>" for value in ("cluster", *association.values, "all"))
     return (
         f'<h3>{escape(association.name)}</h3>\n<div class="wide"><table class="heat"><tr>{heads}</tr>\n'
@@ -223,7 +167,10 @@ def _picture_section(pictures: Sequence[tuple[str, bytes]]) -> str:
 
 def _settings_section(report: Report) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    rows = [[escape(name), escape(str(value))] for name, value in report.settings.items()]
+    shown = {name: value for name, value in report.settings.items() if name != "hdbscan"}
+    if report.settings["algorithm"] == "hdbscan":
+        shown |= report.settings["hdbscan"]
+    rows = [[escape(name), escape(str(value))] for name, value in shown.items()]
     return (
         "<h2>How it was made</h2>\n"
         + (f"<ul>{notes}</ul>\n" if notes else "")

@@ -1,0 +1,63 @@
+"""What the interactive scatter of the report shows."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from moe_lightning.clustering.plot import COLOURS, Layout
+from moe_lightning.clustering.report import Column
+from moe_lightning.corpus import Utterance
+
+_SHOWN_DECIMALS = 4
+
+
+def scatter_data(
+    layout: Layout,
+    ids: Sequence[str],
+    utterances: Sequence[Utterance] | None,
+    columns: dict[str, Column],
+    page_dir: Path,
+) -> dict[str, Any]:
+    """What the interactive scatter shows, of the points of the layout.
+
+    Args:
+        ids: Of all training utterances, as the utterances and columns.
+        columns: What points can be coloured by; numbers get a scale, texts a colour each.
+        page_dir: Where the page will lie; the audio is named from there.
+    """
+    low, high = layout.xy_N2.min(axis=0), layout.xy_N2.max(axis=0)
+    xy_N2 = (layout.xy_N2 - low) / np.where(high > low, high - low, 1)
+    shown = [utterances[row] for row in layout.rows] if utterances else []
+    return {
+        "x": xy_N2[:, 0].round(_SHOWN_DECIMALS).tolist(),
+        "y": xy_N2[:, 1].round(_SHOWN_DECIMALS).tolist(),
+        "ids": [ids[row] for row in layout.rows],
+        "texts": [utterance.text for utterance in shown] or [""] * len(layout.rows),
+        "audio": [_audio_address(utterance, page_dir) for utterance in shown] or [""] * len(layout.rows),
+        "colours": list(COLOURS),
+        "columns": {name: _column([values[row] for row in layout.rows]) for name, values in columns.items()},
+    }
+
+
+def _audio_address(utterance: Utterance, page_dir: Path) -> str:
+    path = quote(os.path.relpath(utterance.audio_file, page_dir.resolve()))
+    is_whole = utterance.audio is not None and abs(utterance.audio.seconds - utterance.duration) < 0.01
+    end = utterance.start + utterance.duration
+    return path if is_whole else f"{path}#t={utterance.start:.3f},{end:.3f}"
+
+
+def _column(values: Column) -> dict[str, Any]:
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    if numbers and len(set(numbers)) > 8 and not any(isinstance(value, str) for value in values):
+        return {"numbers": True, "values": values, "low": min(numbers), "high": max(numbers)}
+    texts = [None if value is None else str(value) for value in values]
+    present = {text for text in texts if text is not None}
+    return {"numbers": False, "values": texts, "order": sorted(present, key=_numbers_first)}
+
+
+def _numbers_first(text: str) -> tuple[bool, float, str]:
+    return (not text.isdigit(), float(text) if text.isdigit() else 0.0, text)
