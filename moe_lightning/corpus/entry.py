@@ -1,8 +1,10 @@
 """What a reader finds, before anybody has looked at the audio."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from moe_lightning.corpus.utterance import FieldValue
 
@@ -42,6 +44,18 @@ def stand_in_speaker(audio_file: Path, root: Path) -> str:
     folder = audio_file.parent
     name = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.as_posix()
     return UNKNOWN_SPEAKER + name
+
+
+def loads_text(text: str) -> Any:
+    """JSON of which every text can be written again.
+
+    Raises:
+        ValueError: It is no JSON, or an escape such as ``\\ud83d`` is half a character.
+    """
+    value = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def field_name(name: str) -> str:

@@ -52,6 +52,7 @@ class TestTheGuidesLayout:
         [
             ("{", "cannot be read as JSON"),
             ("[]", 'a list "Files"'),
+            ('{"Etiology": "\\ud83d", "Files": []}', "cannot be read as JSON .*surrogates"),
             ('{"Files": {}}', 'a list "Files"'),
             ('{"Files": [{"Prompt": {}}]}', 'entry 1 of "Files" has no "Filename"'),
         ],
@@ -120,6 +121,7 @@ class TestJsonl:
         [
             ("{", "is not JSON"),
             ("[1]", "must be a JSON object"),
+            ('{"audio_filepath": "a.wav", "text": "\\ud83d"}', "is not JSON .*surrogates"),
             ('{"text": "x"}', 'no "audio_filepath"'),
             ('{"audio_filepath": 3, "text": "x"}', '"audio_filepath" must be a text'),
             ('{"audio_filepath": "a.wav", "text": 3}', '"text" must be a text'),

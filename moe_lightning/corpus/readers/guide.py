@@ -3,12 +3,11 @@
 The contributor's file is ``{"Etiology": str, "Files": [{"Filename": "x.wav", "Prompt": {"Transcript": str}}, ...]}``.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.corpus.entry import Entry, field_name
+from moe_lightning.corpus.entry import Entry, field_name, loads_text
 from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
 
@@ -70,7 +69,7 @@ def _read_contributor(folder: Path, split_name: str, used: set[str]) -> Iterator
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8-sig"))
+        record = loads_text(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing; a contributor's folder holds a JSON file of the same name") from None
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.corpus.entry import Entry, field_name, stand_in_speaker
+from moe_lightning.corpus.entry import Entry, field_name, loads_text, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import SPLIT_NAMES
 from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
@@ -82,7 +82,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parse(line: str, origin: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = loads_text(line)
     except ValueError as error:
         raise InputError(f"{origin} is not JSON ({error}); one object a line is expected") from error
     if not isinstance(row, dict):
