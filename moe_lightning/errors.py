@@ -1,11 +1,10 @@
 """Errors that a user can cause, and how a command ends on them."""
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NoReturn, ParamSpec
+from typing import ParamSpec
 
 P = ParamSpec("P")
 
@@ -26,22 +25,6 @@ class MissingInputError(InputError, FileNotFoundError):
 
 class StaleStageError(InputError):
     """A run folder holds a stage that was made with other settings."""
-
-
-class CommandParser(argparse.ArgumentParser):
-    """An argument parser without abbreviations, whose complaint is an `InputError`."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(allow_abbrev=False, **kwargs)
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """What holds where a command line says nothing."""
-        return {action.dest: action.default for action in self._actions if action.default != argparse.SUPPRESS}
-
-    def error(self, message: str) -> NoReturn:
-        """Called by argparse for an unknown flag or value."""
-        raise InputError(f"{message}; see `{self.prog} --help`")
 
 
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:

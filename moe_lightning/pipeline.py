@@ -85,7 +85,8 @@ def _corpus_command(options: argparse.Namespace) -> Command:
 
 
 def _embedding_command(options: argparse.Namespace) -> Command:
-    command = ["--run-dir", str(options.run_dir), *_given(options, "whisper_model", "pooling", "num_workers")]
+    command = ["--config", _short(CONFIG_DIR / "embedding.yaml"), "--run-dir", str(options.run_dir)]
+    command += _given(options, "whisper_model", "pooling", "num_workers")
     if options.pooling == "flatten":
         command += ["--pad", "30s"]  # all frames of a fixed window
     return [*command, *_given(options, "accelerator", "devices", "num_nodes", "strategy"), *_precision(options)]
@@ -96,6 +97,7 @@ def _clustering_command(options: argparse.Namespace, run: RunDir) -> Command:
     if options.mode == "quick" and options.clustering_algorithm == "hdbscan":
         options.min_clusters = min(options.min_clusters or 8, options.num_experts)
     return [
+        *("--config", _short(CONFIG_DIR / "clustering.yaml")),
         *("--embedding-dir", str(run.embedding_dir(options.whisper_model))),
         *("--output-dir", str(run.stage_dir("clustering"))),
         *("--algorithm", options.clustering_algorithm),

@@ -3,10 +3,9 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from moe_lightning.errors import CommandParser, InputError
-from moe_lightning.stage_record import read_yaml
+from moe_lightning.command_line import CommandParser, read_yaml
+from moe_lightning.errors import InputError
 
 CONFIG_DIR = Path(__file__).parents[1] / "configs"
 if not CONFIG_DIR.is_dir():
@@ -37,8 +36,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     mode = first.mode or next((str(one["mode"]) for one in reversed(settings) if "mode" in one), "full")
     overlay = [CONFIG_DIR / "quick.yaml"] if mode == "quick" else []
     layers = [*(read_yaml(file) for file in [CONFIG_DIR / "pipeline.yaml", *overlay]), *settings]
-    from_files = [argument for layer in layers for argument in _as_flags(layer)]
-    options = build_parser().parse_args([*from_files, "--mode", mode, *flags])
+    parser = build_parser()
+    from_files = [flag for layer in layers for flag in parser.as_flags(layer)]
+    options = parser.parse_args([*from_files, "--mode", mode, *flags])
     options.run_dir = options.run_dir or Path("lightning_logs") / options.mode
     options.log_file = options.log_file or options.run_dir / "training.log"
     options.set = dict(_setting(text) for text in options.set or [])
@@ -147,28 +147,6 @@ def _peek(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     first.add_argument("--mode", choices=("quick", "full"))
     first.add_argument("--config", action="append")
     return first.parse_known_args(arguments)
-
-
-def _as_flags(settings: dict[str, Any]) -> list[str]:
-    """A file's settings as the flags that a person would type."""
-    flags: list[str] = []
-    for name, value in settings.items():
-        flag = f"--{name.replace('_', '-')}"
-        if name == "set":
-            flags += [part for key, one in value.items() for part in ("--set", f"{key}={_text(one)}")]
-        elif name == "fp16" and value is False:
-            flags.append("--no-fp16")
-        elif value is True:
-            flags.append(flag)
-        elif isinstance(value, list):
-            flags += [flag, *map(str, value)]
-        elif value is not None and value is not False and name != "mode":
-            flags += [flag, str(value)]
-    return flags
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from moe_lightning import __version__
+from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
 from moe_lightning.json_files import read_json, write_json
 from moe_lightning.run_dir import RunDir, Stage
@@ -214,23 +215,6 @@ def _parsed(value: str) -> Any:
         return yaml.safe_load(value)
     except yaml.YAMLError:
         return value
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A config file.
-
-    Raises:
-        InputError: It is missing, no YAML, or no mapping.
-    """
-    try:
-        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingInputError(f"the config file {path} is missing") from None
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is no YAML ({error})") from error
-    if not isinstance(contents, dict):
-        raise InputError(f"{path} must be a mapping of settings to values")
-    return contents
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Settings:

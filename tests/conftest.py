@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tones import write_tones
 from tests.training import fit
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would reach for the hub fails at once
@@ -67,34 +68,13 @@ def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with train, dev and test manifests: 24 / 6 / 6 tones of two kinds of speakers, some stereo at 44.1 kHz."""
-    import json
+    return write_tones(tmp_path_factory.mktemp("tiny_corpus"), {"train": 24, "dev": 6, "test": 6})
 
-    import numpy as np
-    import soundfile
 
-    folder = tmp_path_factory.mktemp("tiny_corpus")
-    rng = np.random.default_rng(0)
-    for split, num_utterances in (("train", 24), ("dev", 6), ("test", 6)):
-        rows = []
-        for number in range(num_utterances):
-            kind, rate = ("low", "high")[number % 2], (16_000, 44_100)[number % 3 == 0]
-            seconds = rng.uniform(0.3, 0.9)
-            times_L = np.arange(int(seconds * rate)) / rate
-            waveform_L = 0.2 * np.sin(2 * np.pi * (180 if kind == "low" else 1400) * rng.uniform(0.9, 1.1) * times_L)
-            waveform_L += 0.02 * rng.normal(size=len(times_L))
-            samples = waveform_L if rate == 16_000 else np.stack([waveform_L, waveform_L], axis=1)
-            soundfile.write(folder / f"{split}_{number}.wav", samples, rate)
-            rows.append(
-                {
-                    "id": f"{split}_{number}",
-                    "audio_filepath": f"{split}_{number}.wav",
-                    "text": f"{kind} tone {'abcd'[number % 4]}",
-                    "speaker": f"{split}_speaker_{number % 4}",
-                    "accent": kind,
-                }
-            )
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+@pytest.fixture(scope="session")
+def big_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with enough utterances for eight experts on a tenth of them: 96 / 60 / 60."""
+    return write_tones(tmp_path_factory.mktemp("big_corpus"), {"train": 96, "dev": 60, "test": 60})
 
 
 @pytest.fixture(scope="session")

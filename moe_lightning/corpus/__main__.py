@@ -7,10 +7,11 @@ writes manifests for several runs.
 import sys
 from pathlib import Path
 
+from moe_lightning.command_line import CommandParser
 from moe_lightning.corpus.checking.command import check_command
 from moe_lightning.corpus.flags import add_corpus_flags, corpus_settings
 from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corpus
-from moe_lightning.errors import CommandParser, exits_cleanly
+from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import command_settings, is_finished, recorded_stage
 

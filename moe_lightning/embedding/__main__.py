@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from moe_lightning.command_line import CommandParser
 from moe_lightning.embedding_store import Pooling
-from moe_lightning.errors import CommandParser, exits_cleanly
+from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import command_settings, recorded_stage
 
 
 def parser() -> CommandParser:
     """The command's flags."""
-    parser = CommandParser(prog="moe-lightning embed", description=__doc__)
+    parser = CommandParser(prog="moe-lightning embed", description=__doc__, takes_config=True)
     parser.add_argument("--run-dir", default="lightning_logs/full", help="folder of the run")
     parser.add_argument("--whisper-model", default="v2", help="v2, v3, nano, a hub id or a folder")
     parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="how frames become one vector")
@@ -32,7 +33,7 @@ def parser() -> CommandParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Embed a run's utterances unless that is done."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    options = parser().parse_args(arguments)
+    options = parser().parse(arguments)
     with recorded_stage(
         RunDir(Path(options.run_dir)), "embedding", command_settings(arguments), parser().defaults
     ) as has_work:

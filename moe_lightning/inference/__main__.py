@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from moe_lightning.errors import CommandParser, InputError, MissingInputError, exits_cleanly
+from moe_lightning.command_line import CommandParser
+from moe_lightning.errors import InputError, MissingInputError, exits_cleanly
 from moe_lightning.run_dir import LOGS_DIR, RunDir
 
 

@@ -83,7 +83,7 @@ def test_the_order_and_the_size_of_a_batch_do_not_matter(experts: SpeechExperts)
 
 
 def test_the_gradients_equal_those_of_the_merged_weights(experts: SpeechExperts) -> None:
-    """d loss / d up of expert k is its gate times the gradient that a lone adapter would get."""
+    """D loss / d up of expert k is its gate times the gradient that a lone adapter would get."""
     gate_BE = torch.tensor([[0.7, 0.3, 0.0]] * 3)
     experts.zero_grad()
     experts.loss(*speech(), TEXTS, LANGUAGES, gate_BE).backward()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from moe_lightning.command_line import CommandParser
 from moe_lightning.corpus.checking.audio_checks import check_audio, measure_levels
 from moe_lightning.corpus.checking.finding import Finding
 from moe_lightning.corpus.checking.page import html_page
@@ -14,7 +15,7 @@ from moe_lightning.corpus.checking.summary import CorpusSummary, summarise
 from moe_lightning.corpus.checking.text_checks import check_texts
 from moe_lightning.corpus.probe import probe_entries
 from moe_lightning.corpus.readers import LAYOUTS, list_entries
-from moe_lightning.errors import CommandParser, InputError
+from moe_lightning.errors import InputError
 from moe_lightning.json_files import write_json
 
 

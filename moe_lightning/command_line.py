@@ -1,0 +1,82 @@
+"""Command lines of the stages that are no LightningModules: flags, and the same settings from YAML files."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from moe_lightning.errors import InputError, MissingInputError
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser without abbreviations, whose complaint is an `InputError`.
+
+    Args:
+        takes_config: Add ``--config FILE``, a YAML mapping of these flags; a flag wins over a file.
+    """
+
+    def __init__(self, *, takes_config: bool = False, **kwargs: Any):
+        super().__init__(allow_abbrev=False, **kwargs)
+        if takes_config:
+            self.add_argument("--config", action="append", metavar="FILE", help="YAML with these settings; a flag wins")
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What holds where a command line says nothing."""
+        return {action.dest: action.default for action in self._actions if action.default != argparse.SUPPRESS}
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Options of a command line, laid over those of its ``--config`` files.
+
+        Raises:
+            InputError: A flag or value is unknown, in a file or on the command line.
+        """
+        first = CommandParser(prog=self.prog, add_help=False, takes_config=True)
+        files, flags = first.parse_known_args(arguments)
+        settings = [read_yaml(Path(file)) for file in files.config or []]
+        from_files = [flag for one in settings for flag in self.as_flags(one)]
+        return self.parse_args([*from_files, *flags])
+
+    def as_flags(self, settings: Mapping[str, Any]) -> list[str]:
+        """Settings of a file as the flags that a person would type."""
+        flags: list[str] = []
+        for name, value in settings.items():
+            flag, opposite = f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"
+            if isinstance(value, Mapping):
+                flags += [part for key, one in value.items() for part in (flag, f"{key}={_text(one)}")]
+            elif value is True:
+                flags.append(flag)
+            elif value is False:
+                flags += [opposite] if opposite in self._option_string_actions else []
+            elif isinstance(value, list):
+                flags += [flag, *map(str, value)]
+            elif value is not None:
+                flags += [flag, str(value)]
+        return flags
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse for an unknown flag or value."""
+        raise InputError(f"{message}; see `{self.prog} --help`")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A config file.
+
+    Raises:
+        InputError: It is missing, no YAML, or no mapping.
+    """
+    try:
+        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingInputError(f"the config file {path} is missing") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is no YAML ({error})") from error
+    if not isinstance(contents, dict) or not all(isinstance(key, str) for key in contents):
+        raise InputError(f"{path} must be a mapping of settings to values")
+    return contents
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
