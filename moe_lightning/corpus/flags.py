@@ -10,7 +10,7 @@ def add_corpus_flags(parser: argparse.ArgumentParser) -> None:
     """Everything that `CorpusSettings` holds."""
     parser.add_argument(
         "--dataset-root", default="Data/extracted_data", metavar="PATH",
-        help=f"a corpus folder, a .jsonl manifest, a prefix of manifests, or '{DEMO}'",
+        help=f"a corpus folder, a manifest, a prefix of manifests, or '{DEMO}'; --layout lists the forms",
     )  # fmt: skip
     parser.add_argument(
         "--allow-shared-speakers",

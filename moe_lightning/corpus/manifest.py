@@ -27,12 +27,19 @@ def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
     """Write a CutSet (``.jsonl.gz`` or ``.jsonl``); a crash leaves the old file or the new one.
 
     Raises:
-        InputError: A recording whose header is not known yet cannot be read.
+        InputError: The disk is full or the folder cannot be written, or a recording whose header is not
+            known yet cannot be read.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"partial.{path.name}")
-    _write_lines(partial, (json.dumps(_cut(utterance), ensure_ascii=False) for utterance in utterances))
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_lines(partial, (json.dumps(_cut(utterance), ensure_ascii=False) for utterance in utterances))
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
+    finally:
+        if partial.is_file():
+            partial.unlink()
 
 
 def read_manifest(path: Path) -> list[Utterance]:

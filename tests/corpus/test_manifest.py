@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +103,20 @@ def test_a_write_that_fails_leaves_the_old_manifest(tmp_path, utterances):
     assert read_manifest(path) == utterances
     with gzip.open(path) as file:
         assert len(file.readlines()) == 2
+    assert not list(tmp_path.glob("partial.*"))
+
+
+def test_a_disk_that_is_full_is_named(tmp_path, utterances, monkeypatch):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    monkeypatch.setattr(Path, "with_name", lambda path, name: full)
+    with pytest.raises(InputError, match=r"m\.jsonl cannot be written \(No space left"):
+        write_manifest(utterances, tmp_path / "m.jsonl")
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_manifest(utterances, tmp_path / "file" / "m.jsonl")
 
 
 def test_importing_the_corpus_package_loads_neither_torch_nor_lhotse():
