@@ -16,7 +16,7 @@ from moe_lightning.clustering.settings import ClusteringSettings
 
 MOST_CALIBRATED = 20_000
 """Training utterances that the temperature is calibrated on."""
-SWALLOWED = 0.8
+SWALLOWED, NOISY = 0.8, 0.3
 CERTAIN = ("label", "random")
 """Algorithms whose labels are given: nothing about them is uncertain, and nothing is calibrated."""
 
@@ -71,7 +71,7 @@ def _assemble(
     centroids_ER = centroids_of(points_NR, partition.labels_N, num_experts)
     temperatures, temperature_notes = _temperatures(cosines(points_NR, centroids_ER), partition, settings)
     chosen = (choice.in_words(),) if choice else ()
-    notes = (*features.space.notes, *chosen, *partition.notes, *_swallowed(partition), *temperature_notes)
+    notes = (*features.space.notes, *chosen, *partition.notes, *_doubts(partition), *temperature_notes)
     clusterer = Clusterer(
         features.space,
         centroids_ER,
@@ -83,12 +83,15 @@ def _assemble(
     return FittedClustering(clusterer, points_NR, partition, notes, choice)
 
 
-def _swallowed(partition: Partition) -> tuple[str, ...]:
-    """A note where one cluster takes nearly everything: its expert is the dense model again."""
-    share = float((partition.labels_N == 0).mean())  # clusters are numbered by size
-    if partition.num_experts == 1 or share < SWALLOWED:
-        return ()
-    return (f"cluster 0 holds {share:.0%} of the training utterances; try another algorithm or --residualise",)
+def _doubts(partition: Partition) -> tuple[str, ...]:
+    """Notes where one cluster takes nearly everything (its expert is the dense model again), or noise does."""
+    share, noise = (float((partition.labels_N == label).mean()) for label in (0, -1))  # the largest cluster is 0
+    notes = []
+    if partition.num_experts > 1 and share >= SWALLOWED:
+        notes.append(f"cluster 0 holds {share:.0%} of the training utterances; try another algorithm or --residualise")
+    if noise >= NOISY:
+        notes.append(f"{noise:.0%} of the training utterances are noise; --algorithm spectral gives each a cluster")
+    return tuple(notes)
 
 
 def _temperatures(

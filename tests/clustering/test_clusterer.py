@@ -113,3 +113,10 @@ def test_a_cluster_that_swallows_everything_is_said(tmp_path):
     embeddings_ND = np.concatenate([blobs(90, 1)[0], blobs(10, 1, seed=1)[0] + 5])
     fitted = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm="kmeans", num_experts=2))
     assert "cluster 0 holds 90% of the training utterances" in fitted.notes[-1]
+
+
+def test_much_noise_is_said(tmp_path):
+    scattered_ND = np.random.default_rng(0).uniform(-30, 30, size=(100, 20)).astype(np.float32)
+    embeddings_ND = np.concatenate([blobs(80, 2, spread=0.1)[0], scattered_ND])
+    fitted = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm="hdbscan", num_experts=2))
+    assert "of the training utterances are noise" in fitted.notes[-1]
