@@ -92,7 +92,7 @@ def _add_soft_label_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--temperature",
         type=_temperature,
-        default=None,
+        default="auto",
         metavar="auto|T",
         help="lower is sharper; auto (default) meets --target-entropy, 1.0 is the guide's",
     )
