@@ -78,7 +78,7 @@ def shown(stage: Stage, command: Command) -> str:
 
 def _corpus_command(options: argparse.Namespace) -> Command:
     command = ["--dataset-root", str(options.dataset_root), "--run-dir", str(options.run_dir)]
-    command += _given(options, "seed", "data_percent")
+    command += _given(options, "seed", "data_percent", "layout", "stratify")
     if options.max_utterances:
         command += ["--max-utterances", *map(str, options.max_utterances)]
     return command + _switches(options, "allow_shared_speakers", "skip_bad_audio")

@@ -46,6 +46,8 @@ class MoEASRModule(LightningModule):
         routing: ``merge`` (all experts by the gate), ``top_k`` or ``hard``; the same in training and decoding.
         top_k: Experts kept by ``top_k``.
         balance_weight: Weight of the balance loss.
+        gate_lr_factor: Learning rate of the gate over that of the experts; LoRA bears rates at which a
+            trained gate would forget the clusters.
         pad: ``batch`` computes real frames only, ``30s`` the classical window.
         language: Language of utterances whose manifest names none.
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
@@ -71,6 +73,7 @@ class MoEASRModule(LightningModule):
         routing: RoutingMode = "top_k",
         top_k: int = 2,
         balance_weight: float = 0.01,
+        gate_lr_factor: float = 1.0,
         pad: Pad = "batch",
         language: str = "en",
         schedule: Schedule = "constant",
@@ -135,8 +138,15 @@ class MoEASRModule(LightningModule):
         return {"gate_BE": self.mixture.gates(batch.embeddings_BD), "hypotheses": hypotheses}
 
     def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(
+            [
+                {"params": self.mixture.experts.expert_parameters()},
+                {"params": list(self.mixture.gate.parameters())},
+            ]
+        )
+        optimizer.param_groups[1]["lr"] *= self.hparams["gate_lr_factor"]
         return scheduled(
-            self.optimizer([*self.mixture.experts.expert_parameters(), *self.mixture.gate.parameters()]),
+            optimizer,
             int(self.trainer.estimated_stepping_batches),
             self.hparams["num_warmup_steps"],
             self.hparams["schedule"],

@@ -1,0 +1,111 @@
+"""The README is true: its commands run, its flags exist, its files are there."""
+
+import importlib
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from moe_lightning.clustering.cli import build_parser as clustering_parser
+from moe_lightning.corpus.__main__ import main as corpus
+from moe_lightning.inference.__main__ import parser as transcribe_parser
+from moe_lightning.pipeline import main as pipeline
+from moe_lightning.pipeline_flags import build_parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+COMMANDS = [line.removeprefix("srun ") for line in LINES if line and not line.startswith("#")]
+
+
+def starting_with(*words: str) -> list[str]:
+    return [line for line in COMMANDS if line.removeprefix(".venv/bin/").startswith(words)]
+
+
+def arguments(line: str, skip: int) -> list[str]:
+    return shlex.split(line)[skip:]
+
+
+def test_every_command_of_the_readme_is_tested_here() -> None:
+    tested = starting_with(
+        "make ",
+        "python3 -m venv",
+        "pip install",
+        "moe-lightning pipeline",
+        "moe-lightning transcribe",
+        "moe-lightning corpus check",
+        "python -m moe_lightning.",
+        "tensorboard",
+    )
+    assert COMMANDS
+    assert tested == COMMANDS
+
+
+@pytest.mark.parametrize("line", starting_with("make "))
+def test_make_knows_the_target(line: str) -> None:
+    done = subprocess.run(["make", "-n", *arguments(line, 1)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "pip install" in done.stdout or (ROOT / ".venv" / "installed").exists()
+
+
+@pytest.mark.parametrize("line", starting_with("pip install"))
+def test_make_installs_as_the_plain_lines_do(line: str) -> None:
+    assert "'.[demo,dev]'" in line
+    assert "--editable '.[demo,dev]'" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning pipeline"))
+def test_the_pipeline_takes_the_flags(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline([*arguments(line, 2), "--dry-run"])
+    assert capsys.readouterr().out.count("python -m moe_lightning.") == 7
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning transcribe"))
+def test_transcribe_takes_the_arguments(line: str) -> None:
+    assert transcribe_parser().parse_args(arguments(line, 2)).files
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning corpus check"))
+def test_corpus_check_takes_the_arguments(line: str, tiny_corpus: Path, tmp_path: Path) -> None:
+    corpus([*arguments(line.replace("path/to/corpus", str(tiny_corpus)), 2), "--output-dir", str(tmp_path)])
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("line", starting_with("python -m moe_lightning."))
+def test_a_stages_command_takes_the_flags(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    name = shlex.split(line)[2]
+    if name.endswith("clustering"):
+        assert clustering_parser().parse(arguments(line, 3)).embedding_dir
+        return
+    module = importlib.import_module(f"{name}.__main__")
+    with pytest.raises(SystemExit) as ended:
+        module.main([*arguments(line, 3), "--print_config"])
+    assert ended.value.code == 0
+    assert "max_epochs" in capsys.readouterr().out
+
+
+def test_every_flag_of_the_pipeline_is_in_the_table() -> None:
+    table = set(re.findall(r"`(--[a-z0-9-]+)`", README.partition("<!-- flags -->")[2].partition("\n\n")[0]))
+    flags = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
+    assert flags - {"--help"} == table
+
+
+def test_the_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    assert pictures
+    assert all((ROOT / picture).exists() for picture in pictures)
+
+
+def test_every_name_of_the_file_tree_is_there() -> None:
+    tree = README.partition("## Where is what")[2].partition("```\n")[2].partition("```")[0]
+    names = re.findall(r"[\w/]+\.py|^\s*(\w+)/", tree, flags=re.MULTILINE)
+    folders = [name for name in names if name]
+    files = re.findall(r"\w+\.py\b", tree)
+    assert len(folders) > 10
+    for name in [*folders, *files]:
+        assert (ROOT / name).exists() or (ROOT / "moe_lightning" / name).exists(), name
