@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from moe_lightning.clustering.fit import fit_clusterer
-from moe_lightning.clustering.hdbscan_search import hdbscan_partition
+from moe_lightning.clustering.hdbscan_search import SAMPLE_LIMIT, hdbscan_partition
 from moe_lightning.clustering.settings import ClusteringSettings, HdbscanOptions
 from moe_lightning.clustering.spectral import spectral_partition
 from moe_lightning.embedding_store import EmbeddingStore
@@ -74,8 +74,8 @@ def spectral_beside_scikit_learn(figures: dict[str, Any], sizes: tuple[int, ...]
 
     for size in sizes:
         points_ND, groups_N = elongated_gaussians(size, distance=1.0)
-        seconds, ours_N = timed(lambda points=points_ND: spectral_partition(points, NUM_EXPERTS, SEED, 0).labels_N)
-        reference_seconds, reference_N = timed(lambda points=points_ND: scikit_learn(points))
+        seconds, ours_N = timed(run_spectral, points_ND)
+        reference_seconds, reference_N = timed(scikit_learn, points_ND)
         agreement = adjusted_rand_score(reference_N, ours_N)
         truth = adjusted_rand_score(groups_N, ours_N), adjusted_rand_score(groups_N, reference_N)
         note(figures, "spectral", size, seconds)
@@ -97,8 +97,8 @@ def spectral_of_a_store(figures: dict[str, Any], folder: Path) -> None:
     from moe_lightning.clustering.features import fit_features
 
     points_NR = fit_features(EmbeddingStore.load(folder).embeddings_ND).points_NR
-    seconds, ours_N = timed(lambda: spectral_partition(points_NR, NUM_EXPERTS, SEED, 0).labels_N)
-    reference_seconds, reference_N = timed(lambda: scikit_learn(points_NR))
+    seconds, ours_N = timed(run_spectral, points_NR)
+    reference_seconds, reference_N = timed(scikit_learn, points_NR)
     agreement = adjusted_rand_score(reference_N, ours_N)
     figures["store"] = {"utterances": len(points_NR), "agreement": agreement, "seconds": seconds}
     print(
@@ -113,10 +113,7 @@ def spectral_of_many(figures: dict[str, Any], size: int) -> None:
     from sklearn.metrics import adjusted_rand_score
 
     points_ND, groups_N = elongated_gaussians(size, distance=1.0)
-    settings = ClusteringSettings(Path(), Path(), algorithm="spectral", num_experts=NUM_EXPERTS)
-    seconds, labels_N = timed(
-        lambda: fit_clusterer(points_ND, settings).clusterer.predict(points_ND).labels_N,
-    )
+    seconds, labels_N = timed(fit_and_predict, points_ND)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     note(figures, "spectral, fit and soft labels", size, seconds)
     print(
@@ -135,8 +132,8 @@ def hdbscan_beside_its_sample(figures: dict[str, Any], size: int) -> None:
     agreement = {}
     for name, distance in DISTANCES.items():
         points_ND = elongated_gaussians(size, distance)[0]
-        seconds, exact_N = timed(lambda points=points_ND: run_hdbscan(points, size))
-        few_seconds, few_N = timed(lambda points=points_ND: run_hdbscan(points, size // 10))
+        seconds, exact_N = timed(run_hdbscan, points_ND, size)
+        few_seconds, few_N = timed(run_hdbscan, points_ND, size // 10)
         agreement[name] = adjusted_rand_score(exact_N, few_N)
         print(
             f"HDBSCAN  {size:>9,}: {seconds:7.2f} s, of a tenth {few_seconds:.2f} s, groups {name}:"
@@ -152,10 +149,20 @@ def hdbscan_beside_its_sample(figures: dict[str, Any], size: int) -> None:
 def hdbscan_of_many(figures: dict[str, Any], size: int) -> None:
     """Fit of the sample, labels and memberships of all."""
     points_ND = elongated_gaussians(size, DISTANCES["apart"])[0]
-    seconds, labels_N = timed(lambda: hdbscan_partition(points_ND, NUM_EXPERTS, SEED, HDBSCAN).labels_N)
+    seconds, labels_N = timed(run_hdbscan, points_ND, SAMPLE_LIMIT)
     note(figures, "HDBSCAN of a sample of 10,000", size, seconds)
     print(f"HDBSCAN  {size:>9,}: {seconds:7.2f} s with soft labels, {noise(labels_N):.0%} noise", flush=True)
     figures["hdbscan_100k_seconds"] = seconds
+
+
+def fit_and_predict(points_ND: np.ndarray) -> np.ndarray:
+    settings = ClusteringSettings(Path(), Path(), algorithm="spectral", num_experts=NUM_EXPERTS)
+    return fit_clusterer(points_ND, settings).clusterer.predict(points_ND).labels_N
+
+
+def run_spectral(points_ND: np.ndarray) -> np.ndarray:
+    """By landmarks, however few the points."""
+    return spectral_partition(points_ND, NUM_EXPERTS, SEED, 0).labels_N
 
 
 def run_hdbscan(points_ND: np.ndarray, sample_limit: int) -> np.ndarray:
@@ -168,9 +175,10 @@ def scikit_learn(points_ND: np.ndarray) -> np.ndarray:
     return SpectralClustering(NUM_EXPERTS, affinity="nearest_neighbors", random_state=SEED).fit_predict(points_ND)
 
 
-def timed(work: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+def timed(work: Callable[..., np.ndarray], *arguments: Any) -> tuple[float, np.ndarray]:
+    """Seconds, and the labels."""
     start = time.perf_counter()
-    labels_N = work()
+    labels_N = work(*arguments)
     return time.perf_counter() - start, labels_N
 
 
