@@ -95,14 +95,15 @@ def _embedding_command(options: argparse.Namespace) -> Command:
 def _clustering_command(options: argparse.Namespace, run: RunDir) -> Command:
     plot = "none" if options.no_plot else options.plot_method
     if options.mode == "quick" and options.clustering_algorithm == "hdbscan":
-        options.min_clusters = min(options.min_clusters or 8, options.num_experts)
+        most = options.num_experts if isinstance(options.num_experts, int) else 8
+        options.min_clusters = min(options.min_clusters or 8, most)
     return [
         *("--config", _short(CONFIG_DIR / "clustering.yaml")),
         *("--embedding-dir", str(run.embedding_dir(options.whisper_model))),
         *("--output-dir", str(run.stage_dir("clustering"))),
         *("--algorithm", options.clustering_algorithm),
         *("--pooling", "mean" if options.pooling == "mean+std" else options.pooling),
-        *_given(options, "num_experts", "reduce", "reduce_dim", "temperature", "seed"),
+        *_given(options, "num_experts", "label_field", "reduce", "reduce_dim", "temperature", "seed"),
         *("--plot", plot),
         *_given(options, *HDBSCAN_FLAGS),
         *_switches(options, *HDBSCAN_SWITCHES),

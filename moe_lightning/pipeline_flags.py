@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from moe_lightning.clustering.settings import ALGORITHMS
 from moe_lightning.command_line import CommandParser, read_yaml
 from moe_lightning.errors import InputError
 
@@ -91,8 +92,11 @@ def _add_corpus_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_clustering_flags(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--clustering-algorithm", choices=("hdbscan", "spectral"), help="default hdbscan")
-    group.add_argument("--num-experts", type=int, metavar="E", help="clusters of spectral, most of HDBSCAN; default 8")
+    group.add_argument("--clustering-algorithm", choices=ALGORITHMS, help="default hdbscan")
+    group.add_argument(
+        "--num-experts", type=_number_or_auto, metavar="E|auto", help="clusters, at most so many of HDBSCAN; default 8"
+    )
+    group.add_argument("--label-field", metavar="FIELD", help="manifest field that the algorithm label takes")
     group.add_argument(
         "--pooling", choices=("mean", "mean+std", "flatten", "none"), help="of encoder frames; default mean"
     )
@@ -149,6 +153,10 @@ def _peek(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     first.add_argument("--mode", choices=("quick", "full"))
     first.add_argument("--config", action="append")
     return first.parse_known_args(arguments)
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 def _setting(text: str) -> tuple[str, str]:
