@@ -156,7 +156,12 @@ def _peek(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _number_or_auto(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or auto, got {text!r}") from None
 
 
 def _setting(text: str) -> tuple[str, str]:
