@@ -16,14 +16,16 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from moe_lightning.checkpointing import StageCheckpoint
 from moe_lightning.errors import InputError, exits_cleanly
 from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.stage_record import command_settings, recorded_stage
 
-FROM_DATA = ("num_experts", "embedding_dim", "pooling")
+FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad")
 """What the model takes from the data, never from a second place."""
 
 
@@ -53,7 +55,7 @@ class StageParser(LightningArgumentParser):
 
 
 class StageCLI(LightningCLI):
-    """The command of one trained stage: ``fit``, ``validate``, ``test``, ``predict``.
+    """The command of one trained stage: ``fit`` and ``validate``.
 
     Args:
         stage: Its folder in the run holds checkpoints and config; TensorBoard logs go to the run's own.
@@ -76,7 +78,10 @@ class StageCLI(LightningCLI):
             parser_kwargs={"prog": f"python -m moe_lightning.{stage}"},
             save_config_callback=SaveStageConfig,
             save_config_kwargs={"save_to_log_dir": False, "stage": stage},
-            trainer_defaults={"use_distributed_sampler": False},  # the loaders know their rank
+            trainer_defaults={
+                "use_distributed_sampler": False,  # the loaders know their rank
+                "reload_dataloaders_every_n_epochs": 1,  # and that epochs may differ in length
+            },
             seed_everything_default=42,
             auto_configure_optimizers=False,
             args=None if args is None else list(args),
@@ -85,8 +90,8 @@ class StageCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--run_dir``, and take from the data what only the data knows."""
         parser.add_argument("--run_dir", type=str, default="lightning_logs/full", help="folder of the run")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "resume")
+        parser.add_lightning_class_args(StageCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(StageCheckpoint, "resume")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(_CHECKPOINT_DEFAULTS)
         parser.link_arguments("run_dir", "data.run_dir")
@@ -109,12 +114,17 @@ class StageCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError) as error:  # devices or a strategy that there is none of
             raise InputError(f"the Trainer refuses its settings: {error}") from error
-        if trainer.logger is not None:
+        if trainer.logger is not None and self._get(self.config_init, "trainer.logger") in (None, True):
             trainer.loggers = [TensorBoardLogger(self.run.tensorboard_dir, name=self.stage, version="")]
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoint_dir(self.stage).absolute())
         return trainer
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """``fit`` and ``validate``: test utterances are scored by ``moe-lightning evaluate``."""
+        return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate")}
 
     def _parse_ckpt_path(self) -> None:
         """A checkpoint's hyper-parameters never override the config; only ours and ``last`` are resumed."""
@@ -129,8 +139,10 @@ class StageCLI(LightningCLI):
 
     def _export(self, model: LightningModule) -> None:
         """Write the best epoch's weights in the form that the next stages read."""
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if best and Path(best).exists():
+        best = self._get(self.config_init, "checkpoint").best_model_path
+        if not (best and Path(best).exists()):
+            rank_zero_warn("no epoch was validated, so there is no best one: the last epoch's weights are written")
+        else:
             checkpoint = torch.load(best, map_location="cpu", weights_only=True)
             model.load_state_dict(checkpoint["state_dict"], strict=False)
         if self.trainer.is_global_zero:

@@ -1,28 +1,50 @@
-"""Learning rates of the stages that train on speech."""
+"""Optimizer and learning rates of the trained stages."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
+import torch
+from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 Schedule = Literal["constant", "linear", "cosine"]
 
 
-def schedule_factor(step: int, num_steps: int, num_warmup_steps: int, schedule: Schedule) -> float:
-    """What the peak learning rate is multiplied by at a step, 0 to 1.
+def adamw(parameters: Any) -> Optimizer:
+    """The guide's optimizer."""
+    return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.01)
 
-    It rises linearly over the warm-up, then stays, or falls to zero at ``num_steps``.
+
+def schedule_factor(step: int, share_done: float, num_warmup_steps: int, schedule: Schedule) -> float:
+    """What the peak learning rate is multiplied by, 0 to 1: a linear warm-up times the decay.
+
+    Args:
+        step: Optimizer steps done.
+        share_done: Part of the whole training that is done, 0 to 1. Unlike a number of steps it keeps its
+            meaning when a training goes on with other batch sizes or more devices.
     """
-    if step < num_warmup_steps:
-        return (step + 1) / (num_warmup_steps + 1)
+    warmup = min(1.0, (step + 1) / (num_warmup_steps + 1))
     if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps))
-    return 1.0 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        return warmup
+    return warmup * (1.0 - share_done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * share_done)))
 
 
-def scheduled(optimizer: Optimizer, num_steps: int, num_warmup_steps: int, schedule: Schedule) -> dict:
+def scheduled(optimizer: Optimizer, trainer: Trainer, num_warmup_steps: int, schedule: Schedule) -> dict[str, Any]:
     """The optimizer with its schedule, in the form that `LightningModule.configure_optimizers` returns."""
-    scheduler = LambdaLR(optimizer, lambda step: schedule_factor(step, num_steps, num_warmup_steps, schedule))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def factor(step: int) -> float:
+        return schedule_factor(step, share_done(trainer), num_warmup_steps, schedule)
+
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def share_done(trainer: Trainer) -> float:
+    """Part of a training that is done, 0 to 1, by epochs and batches, or by steps where they end it."""
+    if trainer.max_steps > 0:
+        return min(1.0, trainer.global_step / trainer.max_steps)
+    if not trainer.max_epochs or trainer.max_epochs < 0 or not 0 < trainer.num_training_batches < math.inf:
+        return 0.0
+    batches_done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    epochs_done = trainer.current_epoch + min(1.0, batches_done / trainer.num_training_batches)
+    return min(1.0, epochs_done / trainer.max_epochs)

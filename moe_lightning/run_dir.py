@@ -29,7 +29,7 @@ class RunDir:
     path: Path
 
     def stage_dir(self, stage: Stage) -> Path:
-        """Folder that a stage writes, and nobody else."""
+        """Folder of a stage's record and files; into that of ``moe`` the experts and the evaluation write too."""
         return self.path / _STAGE_DIRS[stage]
 
     def record_file(self, stage: Stage) -> Path:

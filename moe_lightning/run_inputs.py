@@ -56,3 +56,12 @@ def _only(paths: list[Path], command: str, choose_by: str) -> Path:
     if len(paths) > 1:
         raise InputError(f"the run has several: {', '.join(map(str, paths))}; choose one with {choose_by}")
     return paths[0]
+
+
+def require_trained(file: Path, stage: str) -> Path:
+    """The file, or a MissingInputError that names the command which makes it."""
+    if not file.exists():
+        raise MissingInputError(
+            f"{file} is missing; run `python -m moe_lightning.{stage} fit --config configs/{stage}.yaml` first"
+        )
+    return file

@@ -84,6 +84,11 @@ class SpeechDataModule(LightningDataModule):
         return self.inputs.store.info.pooling if self.inputs.store.info else "mean"
 
     @property
+    def embedding_pad(self) -> str:
+        """How the embeddings were padded; those of new audio must be too."""
+        return self.inputs.store.info.pad if self.inputs.store.info else "batch"
+
+    @property
     def loaders(self) -> SpeechLoaders:
         return SpeechLoaders(
             run=RunDir(Path(self.hparams["run_dir"])),
@@ -99,18 +104,15 @@ class SpeechDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the train split; goes on where a checkpoint stood."""
         assert self.trainer is not None
-        self._train_loader = self.loaders.train(self.trainer.global_rank, self.trainer.world_size)
-        if self._resumed_state:
-            self._train_loader.load_state_dict(self._resumed_state)
+        if self._train_loader is None:  # asked for before every epoch
+            self._train_loader = self.loaders.train(self.trainer.global_rank, self.trainer.world_size)
+            if self._resumed_state:
+                self._train_loader.load_state_dict(self._resumed_state)
         return self._train_loader
 
     def val_dataloader(self) -> FixedLoader:
         assert self.trainer is not None
         return self.loaders.fixed("dev", self.trainer.global_rank, self.trainer.world_size)
-
-    def test_dataloader(self) -> FixedLoader:
-        assert self.trainer is not None
-        return self.loaders.fixed("test", self.trainer.global_rank, self.trainer.world_size)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Remember what is worked on."""

@@ -6,6 +6,7 @@ line leaves open, and to ``stage.json`` when all its files are there. Knobs of s
 are recorded too, but a change of them makes nothing stale.
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from moe_lightning import __version__
 from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
 from moe_lightning.json_files import read_json, write_json
-from moe_lightning.run_dir import RunDir, Stage
+from moe_lightning.run_dir import SPLITS, RunDir, Stage
 
 Settings = dict[str, Any]
 
@@ -46,6 +47,7 @@ _KNOBS = {
     "enable_model_summary",
     "enable_progress_bar",
     "log_every_n_steps",
+    "max_seconds",
     "logger",
     "no_plot",
     "num_nodes",
@@ -113,14 +115,16 @@ def recorded_stage(
         settings: What the command line says.
         defaults: What holds where it says nothing.
     """
-    if not _is_first_process():
-        yield True
-        return
-    if is_finished(run, stage, settings):
-        print(f"{stage}: finished before with the same settings; nothing to do ({run.stage_dir(stage)})")
+    is_first = _is_first_process()
+    if is_finished(run, stage, settings):  # every rank looks, so that none waits for another in vain
+        if is_first:
+            print(f"{stage}: finished before with the same settings; nothing to do ({run.stage_dir(stage)})")
         yield False
         return
     check_inputs(run, stage)
+    if not is_first:
+        yield True
+        return
     started = time.time()
     all_defaults = flat_settings(dict(defaults or {}))
     record = {
@@ -128,7 +132,6 @@ def recorded_stage(
         "settings": settings,
         "defaults": all_defaults,
         "inputs": _input_hashes(run, stage),
-        "hash": _hash({**all_defaults, **settings}, _input_hashes(run, stage)),
         "version": __version__,
         "python": platform.python_version(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
@@ -138,17 +141,32 @@ def recorded_stage(
     try:
         yield True
     except InputError:
-        if is_new:  # refused, not begun: the next try may have other settings
+        if is_new and not any(run.checkpoint_dir(stage).glob("*.ckpt")):  # refused, not begun: others may be tried
             _partial(run, stage).unlink(missing_ok=True)
         raise
+    record["hash"] = _hash({**all_defaults, **settings}, {**_input_hashes(run, stage), **_contents(run, stage)})
     write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
     os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
 
 
 def _is_first_process() -> bool:
     """Of all ranks, one keeps the record; the launchers tell a process its rank in the environment."""
-    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or "0"
-    return rank == "0"
+    global_rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID")
+    if global_rank is not None:
+        return global_rank == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK"))
+
+
+def _contents(run: RunDir, stage: Stage) -> dict[str, str]:
+    """Digests of what a stage took from outside the run: the same command can read another corpus."""
+    if stage != "corpus":
+        return {}
+    manifests = {split: run.manifest_file(split) for split in SPLITS}
+    return {
+        split: hashlib.sha256(gzip.decompress(file.read_bytes())).hexdigest()
+        for split, file in manifests.items()
+        if file.exists()
+    }
 
 
 def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings: Settings) -> None:

@@ -64,3 +64,15 @@ class RecordBalance(Callback):
         balance = float(trainer.callback_metrics.get("train/balance", float("nan")))
         with self.file.open("a") as lines:
             lines.write(" ".join([repr(balance), *batch.ids]) + "\n")
+
+
+class RecordValidations(Callback):
+    """Appends the epoch of every validation to a file."""
+
+    def __init__(self, file: str):
+        self.file = Path(file)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            with self.file.open("a") as lines:
+                lines.write(f"{trainer.current_epoch}\n")

@@ -75,8 +75,8 @@ class WhisperBackbone(nn.Module):
         """Size of an encoder frame."""
         return int(self.model.config.d_model)
 
-    def log_mel(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> LogMel:
-        """Spectrograms of waveforms (16 kHz, zeros behind each end), padded as ``pad`` says.
+    def log_mel(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> LogMel:
+        """Spectrograms of waveforms (16 kHz, zeros behind each end), padded as ``pad`` or the model's own says.
 
         Raises:
             InputError: An utterance is longer than Whisper's 30 s.
@@ -87,7 +87,7 @@ class WhisperBackbone(nn.Module):
                 f"an utterance has {int(num_samples_B.max()) / SAMPLE_RATE:.1f} s, more than Whisper's"
                 f" {WINDOW_SECONDS} s; split the recording"
             )
-        if self.pad == "30s":
+        if (pad or self.pad) == "30s":
             waveforms_BL = F.pad(waveforms_BL, (0, longest - waveforms_BL.shape[1]))
             num_samples_B = torch.full_like(num_samples_B, longest)
         return log_mel(waveforms_BL, num_samples_B, self.model.config.num_mel_bins)
@@ -126,17 +126,16 @@ class WhisperBackbone(nn.Module):
     def greedy(self, frames: Frames, languages: Sequence[str | None], max_tokens: int = MAX_TOKENS) -> list[str]:
         """Transcripts by the likeliest next token again and again, all utterances side by side.
 
-        Stops at the end of text, at ``max_tokens``, or at 25 tokens a second of the longest
-        utterance (nobody speaks so fast; a model that has lost the thread repeats itself for ever).
+        An utterance ends at the end of text, at ``max_tokens``, or at 25 tokens a second (nobody speaks
+        so fast; a model that has lost the thread repeats itself for ever).
         """
         prompt_BS = torch.tensor([self.tokens.prompt(language) for language in languages], device=self.model.device)
-        longest = int(frames.num_frames_B.max())
-        max_tokens = min(max_tokens, MAX_TOKENS - prompt_BS.shape[1], 10 + longest // 2)
+        most_B = (10 + frames.num_frames_B // 2).clamp(max=min(max_tokens, MAX_TOKENS - prompt_BS.shape[1]))
         decoder, cache = self.model.model.decoder, None
         inputs_BS, found = prompt_BS, []
         is_open_B = torch.ones(len(languages), dtype=torch.bool, device=self.model.device)
         with self._attending(frames):
-            for step in range(max_tokens):
+            for step in range(int(most_B.max())):
                 output = decoder(
                     inputs_BS, encoder_hidden_states=frames.values_BTD, past_key_values=cache, use_cache=True
                 )
@@ -144,7 +143,7 @@ class WhisperBackbone(nn.Module):
                 logits_BV = self.model.proj_out(output.last_hidden_state[:, -1]).float()
                 token_B = torch.where(is_open_B, self._allowed(logits_BV, step).argmax(dim=1), self.tokens.end)
                 found.append(token_B)
-                is_open_B = is_open_B & (token_B != self.tokens.end)
+                is_open_B = is_open_B & (token_B != self.tokens.end) & (step + 1 < most_B)
                 if not is_open_B.any():
                     break
                 inputs_BS = token_B[:, None]

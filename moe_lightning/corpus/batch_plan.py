@@ -81,7 +81,9 @@ class BatchPlan:
         """
         assert 0 <= rank < num_ranks, f"rank {rank} of {num_ranks}"
         if len(self.durations_N) < num_ranks:
-            raise InputError(f"{len(self.durations_N)} utterances cannot be shared by {num_ranks} processes")
+            raise InputError(
+                f"{len(self.durations_N)} utterances cannot be shared by {num_ranks} processes; use fewer --devices"
+            )
         rng = np.random.default_rng([self.seed, epoch])
         batches = [batch for pool in self._pools(rng) for batch in self._cut(pool)]
         batches = sorted(_divisible(batches, num_ranks), key=self.cost)

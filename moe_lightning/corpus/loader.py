@@ -51,8 +51,10 @@ class ResumableLoader:
 
     Batches are counted as they are handed out. Each ``iter()`` goes on where training stands: at the next
     batch of a half-done epoch, or at the next epoch. Lightning's own restart relies on this: it counts
-    batches, but leaves finding them to the loader. A state from a run with another batch size or number
-    of ranks is honoured: what was trained on in the epoch is left out, the rest is planned anew.
+    batches, but leaves finding them to the loader. Epochs may differ in length, so the Trainer is to ask
+    for the length before each (``reload_dataloaders_every_n_epochs=1``). A state from a run with another
+    batch size or number of ranks is honoured: what was trained on in the epoch is left out, the rest is
+    planned anew.
     """
 
     def __init__(
@@ -74,11 +76,11 @@ class ResumableLoader:
 
     def __len__(self) -> int:
         """Batches of the epoch that the next one belongs to, those done with other settings included."""
+        self._start_next_epoch_if_done()
         return self._num_before + len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.num_done >= len(self.batches):
-            self._start_epoch(self.epoch + 1)
+        self._start_next_epoch_if_done()
         if isinstance(self.dataset, AudioDataset):
             self.dataset.epoch = self.epoch  # before workers copy it: augmentation depends on it
         left = self.batches[self.num_done :]
@@ -96,6 +98,10 @@ class ResumableLoader:
         is_same_plan = last == self._part(last["num_done"])
         self._start_epoch(state["epoch"], before if is_same_plan else [*before, last])
         self.num_done = last["num_done"] if is_same_plan else 0
+
+    def _start_next_epoch_if_done(self) -> None:
+        if self.num_done >= len(self.batches):
+            self._start_epoch(self.epoch + 1)
 
     def _part(self, num_done: int) -> PartState:
         return {"settings": self.plan.settings, "num_ranks": self.num_ranks, "num_done": num_done}

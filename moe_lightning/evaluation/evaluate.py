@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
+from moe_lightning.backbone.device import choose_device
 from moe_lightning.backbone.normaliser import NORMALISER, normalise
 from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.errors import InputError
@@ -26,7 +25,7 @@ MIN_UTTERANCES = 3
 
 def evaluate(run: RunDir, batch_size: int, num_workers: int, accelerator: str) -> None:
     """Decode the test split, write ``report/results.json`` and the hypotheses, print the table."""
-    device = _device(accelerator)
+    device = choose_device(accelerator)
     mixture = MixtureASR.load(run, device)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
     utterances = {utterance.id: utterance for utterance in read_manifest(run.manifest_file("test"))}
@@ -86,10 +85,3 @@ def _write_hypotheses(run: RunDir, decoded: Sequence[Decoded], utterances: dict[
     run.hypotheses_file.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({**row._asdict(), "reference": utterances[row.id].text}, ensure_ascii=False) for row in decoded]
     run.hypotheses_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _device(accelerator: str) -> torch.device:
-    has_gpu = torch.cuda.is_available()
-    if accelerator in ("gpu", "cuda") and not has_gpu:
-        raise InputError(f"--accelerator {accelerator}, but this machine has no CUDA GPU; use auto or cpu")
-    return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")

@@ -1,13 +1,18 @@
 """SpeechExperts: one frozen backbone, all experts, any mixture of them in one pass."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.pooling import pool
 from moe_lightning.backbone.tokens import Targets
-from moe_lightning.backbone.whisper import Frames, TokenLoss, WhisperBackbone
+from moe_lightning.backbone.whisper import Frames, Pad, TokenLoss, WhisperBackbone
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
 
@@ -67,9 +72,9 @@ class SpeechExperts(nn.Module):
             return self.backbone.greedy(frames, languages)
 
     @torch.no_grad()
-    def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str) -> Tensor:
-        """Pooled frames of the frozen base encoder, (B, D): what the gate reads."""
-        return pool(self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B)), pooling)
+    def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str, pad: Pad) -> Tensor:
+        """Pooled frames of the frozen base encoder, (B, D): what the gate reads, padded as it was for its training."""
+        return pool(self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B, pad)), pooling)
 
     def expert_state(self) -> dict[str, Tensor]:
         """The stacked deltas of all layers: ``<linear layer>.down_RD`` and ``.up_RD``."""
@@ -101,3 +106,23 @@ class SpeechExperts(nn.Module):
     def expert_parameters(self) -> list[nn.Parameter]:
         """What training moves."""
         return [parameter for layer in self.layers.values() for parameter in (layer.down_RD, layer.up_RD)]
+
+
+def save_experts(experts: SpeechExperts, file: Path) -> None:
+    """Write the stacked deltas, and the config that they were trained with."""
+    save_file(experts.expert_state(), file, metadata={"experts": json.dumps(asdict(experts.config))})
+
+
+def load_experts(experts: SpeechExperts, file: Path) -> None:
+    """Take over the deltas of `save_experts`.
+
+    Raises:
+        ValueError: They were trained with other settings: another alpha would rescale them all.
+    """
+    with safe_open(file, framework="pt") as tensors:
+        then = json.loads((tensors.metadata() or {}).get("experts", "{}"))
+    now = json.loads(json.dumps(asdict(experts.config)))
+    for name in ("num_experts", "rank", "shared_rank", "alpha", "target_modules"):
+        if name in then and then[name] != now[name]:
+            raise ValueError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
+    experts.load_expert_state(load_file(file))

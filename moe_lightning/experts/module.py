@@ -1,29 +1,26 @@
 """ExpertModule: pre-train all experts in one job, each on the utterances of its cluster."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from safetensors.torch import save_file
 from torch import Tensor
 from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad, WhisperBackbone
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.checkpointing import drop_frozen, seed_step
+from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.assignment import Assignment, assigned_gates
 from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.optimization import Schedule, scheduled
+from moe_lightning.experts.model import SpeechExperts, load_experts, save_experts
+from moe_lightning.optimization import Schedule, adamw, scheduled
 from moe_lightning.run_dir import RunDir
-
-
-def _adamw(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.01)
+from moe_lightning.run_inputs import require_trained
 
 
 class ExpertModule(LightningModule):
@@ -32,6 +29,7 @@ class ExpertModule(LightningModule):
     Args:
         num_experts: Columns of the soft labels; comes from the clustering.
         whisper_model: v2, v3, nano, a hub id or a folder.
+        run_dir: Folder of the run; `validate` takes the pre-trained experts from it.
         rank: Rank of each expert's LoRA deltas.
         alpha: Deltas are scaled by ``alpha / rank``.
         dropout: Of the deltas' input.
@@ -43,7 +41,8 @@ class ExpertModule(LightningModule):
         language: Language of utterances whose manifest names none.
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
-        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation.
+        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation; all
+            unless given. Where the WER chooses the best epoch, a part of the split chooses by chance.
         num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
         num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
     """
@@ -52,6 +51,7 @@ class ExpertModule(LightningModule):
         self,
         num_experts: int,
         whisper_model: str = "v2",
+        run_dir: str = "lightning_logs/full",
         rank: int = 16,
         alpha: float = 32.0,
         dropout: float = 0.05,
@@ -63,10 +63,10 @@ class ExpertModule(LightningModule):
         language: str = "en",
         schedule: Schedule = "constant",
         num_warmup_steps: int = 0,
-        max_decoded_batches: int = 8,
+        max_decoded_batches: int | None = None,
         num_freq_masks: int = 0,
         num_time_masks: int = 0,
-        optimizer: OptimizerCallable = _adamw,
+        optimizer: OptimizerCallable = adamw,
     ):
         super().__init__()
         self.save_hyperparameters(ignore="optimizer")
@@ -81,6 +81,12 @@ class ExpertModule(LightningModule):
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
+
+    def setup(self, stage: str) -> None:
+        """Take the pre-trained experts to be validated; a checkpoint is loaded after this."""
+        if stage != "fit":
+            file = RunDir(Path(self.hparams["run_dir"])).pretrained_experts_file
+            load_experts(self.experts, require_trained(file, "experts"))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Mean cross-entropy a token, each utterance under the mixture that its soft label assigns."""
@@ -97,7 +103,7 @@ class ExpertModule(LightningModule):
         self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
         gate_BE = self._gates(batch.soft_labels_BE)
         hypotheses: list[str] = []
-        if batch_idx < self.hparams["max_decoded_batches"]:
+        if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
             hypotheses = self.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE)
             self.wer.update(*normalised(hypotheses, batch.texts))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
@@ -106,7 +112,7 @@ class ExpertModule(LightningModule):
     def configure_optimizers(self) -> Any:
         return scheduled(
             self.optimizer(self.experts.expert_parameters()),
-            int(self.trainer.estimated_stepping_batches),
+            self.trainer,
             self.hparams["num_warmup_steps"],
             self.hparams["schedule"],
         )
@@ -117,7 +123,7 @@ class ExpertModule(LightningModule):
     def export(self, run: RunDir) -> None:
         """Write all experts for the joint stage, and each as a peft folder."""
         run.pretrained_experts_file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(self.experts.expert_state(), run.pretrained_experts_file)
+        save_experts(self.experts, run.pretrained_experts_file)
         save_adapters(self.experts, self.hparams["whisper_model"], run)
 
     def _gates(self, soft_labels_BE: Tensor) -> Tensor:

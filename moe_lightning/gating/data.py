@@ -68,6 +68,8 @@ class GatingDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the train split; goes on where a checkpoint stood."""
+        if self._train_loader is not None:  # asked for before every epoch
+            return self._train_loader
         dataset = self._split("train")
         plan = BatchPlan([1.0] * len(dataset), self.hparams["batch_size"], self.hparams["seed"])
         assert self.trainer is not None

@@ -1,5 +1,7 @@
 """GatingModule: train the gate on the soft labels of the clustering."""
 
+from pathlib import Path
+
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
@@ -8,11 +10,9 @@ from torch import Tensor
 from moe_lightning.batch import GateBatch
 from moe_lightning.gating.model import Gate, normalised_entropy, soft_label_divergence
 from moe_lightning.json_files import write_json
+from moe_lightning.optimization import adamw
 from moe_lightning.run_dir import RunDir
-
-
-def _adamw(parameters: object) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.01)  # type: ignore[arg-type]
+from moe_lightning.run_inputs import require_trained
 
 
 class GatingModule(LightningModule):
@@ -22,6 +22,7 @@ class GatingModule(LightningModule):
         num_experts: Columns of the soft labels; comes from the clustering.
         embedding_dim: Size of the embeddings; comes from their store.
         whisper_model: The model that made the embeddings, checked against the store.
+        run_dir: Folder of the run; `validate` takes the trained gate from it.
         hidden_dim: Width of the gate's hidden layer.
     """
 
@@ -30,8 +31,9 @@ class GatingModule(LightningModule):
         num_experts: int,
         embedding_dim: int,
         whisper_model: str = "v2",
+        run_dir: str = "lightning_logs/full",
         hidden_dim: int = 512,
-        optimizer: OptimizerCallable = _adamw,
+        optimizer: OptimizerCallable = adamw,
     ):
         super().__init__()
         self.save_hyperparameters(ignore="optimizer")
@@ -43,9 +45,12 @@ class GatingModule(LightningModule):
         return self.gate(embeddings_BD).softmax(dim=1)
 
     def setup(self, stage: str) -> None:
-        """Standardise by the training embeddings; a checkpoint that is resumed is loaded after this."""
+        """Standardise by the training embeddings, or take the trained gate; a checkpoint is loaded after this."""
         if stage == "fit":
             self.gate.standardise(self.trainer.datamodule.train_embeddings_ND)  # type: ignore[attr-defined]
+        else:
+            gate_file = require_trained(RunDir(Path(self.hparams["run_dir"])).gate_file, "gating")
+            self.gate.load_state_dict(torch.load(gate_file, map_location="cpu", weights_only=True))
 
     def training_step(self, batch: GateBatch, batch_idx: int) -> Tensor:
         """KL divergence from the soft labels."""

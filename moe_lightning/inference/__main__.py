@@ -15,6 +15,7 @@ def parser() -> CommandParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3")
     parser.add_argument("--run-dir", type=Path, help=f"folder of the run; default: the newest in {LOGS_DIR}")
     parser.add_argument("--language", help="language of the files, such as en; default: the run's")
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu; default auto")
     return parser
 
 
@@ -26,10 +27,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if missing:
         raise InputError(f"{missing[0]} is no file; give audio files (wav, flac, ogg, mp3)")
     run = RunDir(options.run_dir) if options.run_dir else newest_run()
+    from moe_lightning.backbone.device import choose_device
     from moe_lightning.inference.transcribe import transcribe_files  # torch: not for --help
     from moe_lightning.moe.model import MixtureASR
 
-    for transcript in transcribe_files(MixtureASR.load(run), options.files, options.language):
+    mixture = MixtureASR.load(run, choose_device(options.accelerator))
+    for transcript in transcribe_files(mixture, options.files, options.language):
         print(f"{transcript.audio_file}\t{transcript.text}", flush=True)
 
 

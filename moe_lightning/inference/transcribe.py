@@ -12,6 +12,7 @@ from moe_lightning.corpus.audio import read_file
 from moe_lightning.corpus.batches import pad_waveforms
 from moe_lightning.moe.model import MixtureASR
 
+PARTS_AT_ONCE = 8
 SEARCH_SECONDS = 5.0
 """How far back from the window's end the quietest place to cut is looked for."""
 
@@ -35,11 +36,15 @@ def transcribe_files(
     """
     for audio_file in audio_files:
         parts = [torch.from_numpy(part_L) for part_L in cut(read_file(audio_file))]
-        waveforms = pad_waveforms(parts)
-        embeddings_BD = mixture.experts.embed(*waveforms, mixture.config.pooling)
-        texts = mixture.transcribe(*waveforms, [language] * len(parts), embeddings_BD)
-        expert = int(mixture.route(embeddings_BD).experts_BK[0, 0])
-        yield Transcript(audio_file, " ".join(text for text in texts if text), expert)
+        texts: list[str] = []
+        experts: list[int] = []
+        for start in range(0, len(parts), PARTS_AT_ONCE):
+            waveforms = pad_waveforms(parts[start : start + PARTS_AT_ONCE])
+            waveforms_BL, num_samples_B = (part.to(mixture.device) for part in waveforms)
+            embeddings_BD = mixture.embed(waveforms_BL, num_samples_B)
+            texts += mixture.transcribe(waveforms_BL, num_samples_B, [language] * len(waveforms_BL), embeddings_BD)
+            experts += mixture.route(embeddings_BD).experts_BK[:, 0].tolist()
+        yield Transcript(audio_file, " ".join(text for text in texts if text), experts[0])
 
 
 def cut(waveform_L: np.ndarray) -> list[np.ndarray]:

@@ -29,6 +29,8 @@ class MixtureConfig:
     routing: RoutingMode = "top_k"
     top_k: int = 2
     pooling: Pooling = "mean"
+    embedding_pad: Pad = "batch"
+    """How the gate's embeddings were padded; ``pad`` is that of the recogniser itself."""
     pad: Pad = "batch"
     language: str = "en"
 
@@ -46,6 +48,14 @@ class MixtureASR(nn.Module):
         backbone = WhisperBackbone.load(config.whisper_model, config.pad, config.language)
         self.experts = SpeechExperts(backbone, config.experts)
         self.gate = Gate(config.embedding_dim, config.experts.num_experts, config.hidden_dim)
+
+    @property
+    def device(self) -> torch.device:
+        return self.gate.mean_D.device
+
+    def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
+        """Embeddings of new audio as the gate knows them, (B, D)."""
+        return self.experts.embed(waveforms_BL, num_samples_B, self.config.pooling, self.config.embedding_pad)
 
     def route(self, embeddings_BD: Tensor) -> Routing:
         """Experts of utterances, by their pooled embeddings."""
@@ -66,7 +76,7 @@ class MixtureASR(nn.Module):
     ) -> list[str]:
         """Greedy transcripts of 16 kHz waveforms; without embeddings they are computed first."""
         if embeddings_BD is None:
-            embeddings_BD = self.experts.embed(waveforms_BL, num_samples_B, self.config.pooling)
+            embeddings_BD = self.embed(waveforms_BL, num_samples_B)
         return self.experts.transcribe(waveforms_BL, num_samples_B, languages, self.gates(embeddings_BD))
 
     def save(self, run: RunDir) -> None:
@@ -86,10 +96,18 @@ class MixtureASR(nn.Module):
         settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
         settings["experts"]["target_modules"] = tuple(settings["experts"]["target_modules"])
         mixture = cls(MixtureConfig(**{**settings, "experts": ExpertConfig(**settings["experts"])}))
+        mixture.load_weights(run)
+        return mixture.eval().to(device)
+
+    def load_weights(self, run: RunDir) -> None:
+        """Gate and experts as `save` left them.
+
+        Raises:
+            MissingInputError: The run has no finished joint stage.
+        """
         if not run.mixture_file.exists():
             raise MissingInputError(f"{run.mixture_file} is missing; run `moe-lightning pipeline` first")
         state = load_file(run.mixture_file)
         gate = {name.removeprefix("gate."): state.pop(name) for name in list(state) if name.startswith("gate.")}
-        mixture.gate.load_state_dict(gate)
-        mixture.experts.load_expert_state(state)
-        return mixture.eval().to(device)
+        self.gate.load_state_dict(gate)
+        self.experts.load_expert_state(state)

@@ -6,30 +6,27 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.whisper import Pad
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.checkpointing import drop_frozen, seed_step
+from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.embedding_store import Pooling
-from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.errors import InputError
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.gated_lora import ExpertConfig
+from moe_lightning.experts.model import load_experts
 from moe_lightning.gating.model import normalised_entropy
 from moe_lightning.json_files import write_json
 from moe_lightning.moe.balance import balance_loss
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.moe.routing import RoutingMode
-from moe_lightning.optimization import Schedule, scheduled
+from moe_lightning.optimization import Schedule, adamw, scheduled
 from moe_lightning.run_dir import RunDir
-
-
-def _adamw(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.01)
+from moe_lightning.run_inputs import require_trained
 
 
 class MoEASRModule(LightningModule):
@@ -39,6 +36,7 @@ class MoEASRModule(LightningModule):
         num_experts: Columns of the soft labels; comes from the clustering.
         embedding_dim: Size of the embeddings; comes from their store.
         pooling: How the embeddings were pooled; comes from their store.
+        embedding_pad: How they were padded; comes from their store.
         run_dir: Where gate and experts of the stages before lie.
         whisper_model: v2, v3, nano, a hub id or a folder.
         rank: As the experts were pre-trained; so are alpha, dropout, shared_rank and target_modules.
@@ -52,7 +50,8 @@ class MoEASRModule(LightningModule):
         language: Language of utterances whose manifest names none.
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
-        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation.
+        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation; all
+            unless given. Where the WER chooses the best epoch, a part of the split chooses by chance.
         num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
         num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
     """
@@ -62,6 +61,7 @@ class MoEASRModule(LightningModule):
         num_experts: int,
         embedding_dim: int,
         pooling: Pooling = "mean",
+        embedding_pad: Pad = "batch",
         run_dir: str = "lightning_logs/full",
         whisper_model: str = "v2",
         rank: int = 16,
@@ -78,10 +78,10 @@ class MoEASRModule(LightningModule):
         language: str = "en",
         schedule: Schedule = "constant",
         num_warmup_steps: int = 0,
-        max_decoded_batches: int = 8,
+        max_decoded_batches: int | None = None,
         num_freq_masks: int = 0,
         num_time_masks: int = 0,
-        optimizer: OptimizerCallable = _adamw,
+        optimizer: OptimizerCallable = adamw,
     ):
         super().__init__()
         self.save_hyperparameters(ignore="optimizer")
@@ -90,7 +90,18 @@ class MoEASRModule(LightningModule):
         self.seed = torch.initial_seed()  # as seed_everything set it
         experts = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
         self.mixture = MixtureASR(
-            MixtureConfig(whisper_model, embedding_dim, experts, hidden_dim, routing, top_k, pooling, pad, language)
+            MixtureConfig(
+                whisper_model=whisper_model,
+                embedding_dim=embedding_dim,
+                experts=experts,
+                hidden_dim=hidden_dim,
+                routing=routing,
+                top_k=top_k,
+                pooling=pooling,
+                embedding_pad=embedding_pad,
+                pad=pad,
+                language=language,
+            )
         )
         if num_freq_masks or num_time_masks:
             self.mixture.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
@@ -98,9 +109,13 @@ class MoEASRModule(LightningModule):
         self._window: list[Tensor] = []
 
     def setup(self, stage: str) -> None:
-        """Start from the stages before; a checkpoint that is resumed is loaded after this."""
+        """Start from the stages before, or take the mixture to be validated; a checkpoint is loaded after this."""
+        run = RunDir(Path(self.hparams["run_dir"]))
         if stage == "fit":
-            load_stages_before(self.mixture, RunDir(Path(self.hparams["run_dir"])))
+            load_stages_before(self.mixture, run)
+        else:
+            require_trained(run.mixture_file, "moe")
+            self.mixture.load_weights(run)
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
@@ -131,7 +146,7 @@ class MoEASRModule(LightningModule):
         }
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
         hypotheses: list[str] = []
-        if batch_idx < self.hparams["max_decoded_batches"]:
+        if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
             hypotheses = self.mixture.transcribe(*batch[1:3], batch.languages, batch.embeddings_BD)
             self.wer.update(*normalised(hypotheses, batch.texts))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
@@ -147,7 +162,7 @@ class MoEASRModule(LightningModule):
         optimizer.param_groups[1]["lr"] *= self.hparams["gate_lr_factor"]
         return scheduled(
             optimizer,
-            int(self.trainer.estimated_stepping_batches),
+            self.trainer,
             self.hparams["num_warmup_steps"],
             self.hparams["schedule"],
         )
@@ -199,14 +214,11 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
     Raises:
         InputError: A stage has not finished, or its weights are of another size.
     """
-    for file, stage in ((run.gate_file, "gating"), (run.pretrained_experts_file, "experts")):
-        if not file.exists():
-            raise MissingInputError(
-                f"{file} is missing; run `python -m moe_lightning.{stage} fit --config configs/{stage}.yaml` first"
-            )
+    gate_file = require_trained(run.gate_file, "gating")
+    experts_file = require_trained(run.pretrained_experts_file, "experts")
     try:
-        mixture.gate.load_state_dict(torch.load(run.gate_file, map_location="cpu", weights_only=True))
-        mixture.experts.load_expert_state(load_file(run.pretrained_experts_file))
+        mixture.gate.load_state_dict(torch.load(gate_file, map_location="cpu", weights_only=True))
+        load_experts(mixture.experts, experts_file)
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"gate or experts of {run.path} do not fit the joint stage: {error}; give it the settings of theirs"

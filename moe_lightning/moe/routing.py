@@ -2,7 +2,6 @@
 
 from typing import Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor
 
 from moe_lightning.errors import InputError
@@ -43,8 +42,3 @@ def dense_gates(routing: Routing, num_experts: int) -> Tensor:
     """``gate_BE``: the weights at their experts' places, zero elsewhere."""
     gate_BE = routing.weights_BK.new_zeros(len(routing.weights_BK), num_experts)
     return gate_BE.scatter(1, routing.experts_BK, routing.weights_BK)
-
-
-def expert_counts(routing: Routing, num_experts: int) -> Tensor:
-    """Utterances whose best expert is each, (E,), float32."""
-    return torch.bincount(routing.experts_BK[:, 0], minlength=num_experts).float()

@@ -1,6 +1,7 @@
 """The joint stage: every expert trains, and a stop changes nothing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from moe_lightning.checkpointing import StageCheckpoint
+from moe_lightning.moe.__main__ import main as moe
 from moe_lightning.run_dir import RunDir
 from tests.training import Stopped, callback, fit
 
@@ -63,3 +66,65 @@ def test_a_run_stopped_and_resumed_equals_one_never_stopped(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     never_stopped = (joint_run.path / "order").read_text().splitlines()
     assert (tmp_path / "order").read_text().splitlines() == never_stopped[num_batches - 1 :]
+
+
+def test_batches_by_seconds_train_every_utterance_once_in_every_epoch(
+    pretrained_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    """Epochs then differ in length, which Lightning asks for once unless told otherwise."""
+    run = RunDir(tmp_path / "tiny")
+    shutil.copytree(pretrained_run, run.path)
+    by_seconds = ["--trainer.max_epochs", "4", "--data.batch_size", "8", "--data.max_seconds", "3"]
+    record = [
+        *callback("RecordOrder", file=tmp_path / "order"),
+        "--trainer.callbacks+=tests.training.RecordValidations",
+    ]
+    fit("moe", run.path, tiny_whisper, *by_seconds, *record, f"--trainer.callbacks.file={tmp_path / 'validations'}")
+    seen = (tmp_path / "order").read_text().split()
+    epochs = [sorted(seen[start : start + 24]) for start in range(0, len(seen), 24)]
+    assert len(epochs) == 4
+    assert all(epoch == sorted(f"train_{number}" for number in range(24)) for epoch in epochs)
+    assert (tmp_path / "validations").read_text().split() == ["0", "1", "2", "3"]
+
+
+def test_a_run_that_is_moved_keeps_its_best_epoch(joint_run: RunDir, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    state = torch.load(joint_run.checkpoint_dir("moe") / "last.ckpt", weights_only=True)["callbacks"]
+    saved = next(one for name, one in state.items() if "val/wer" in name and "best_model_path" in one)
+    checkpoint = StageCheckpoint(dirpath=moved, filename="best", monitor="val/wer")
+    checkpoint.load_state_dict(saved)
+    assert checkpoint.best_model_score == saved["best_model_score"]
+    assert Path(checkpoint.best_model_path) == moved / "best.ckpt"
+
+
+def test_a_checkpoint_holds_what_is_trained_and_nothing_of_the_backbone(joint_run: RunDir) -> None:
+    names = torch.load(joint_run.checkpoint_dir("moe") / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(name.endswith(("down_RD", "up_RD")) or name.startswith("mixture.gate.") for name in names)
+
+
+def test_experts_of_another_alpha_are_refused(pretrained_run: Path, tiny_whisper: Path, tmp_path: Path) -> None:
+    shutil.copytree(pretrained_run, tmp_path / "tiny")
+    with pytest.raises(SystemExit):
+        fit("moe", tmp_path / "tiny", tiny_whisper, "--model.alpha", "8")
+
+
+def test_validating_a_finished_run_scores_its_trained_mixture(
+    joint_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(__file__).parents[2] / "configs" / "moe.yaml"
+    command = ["validate", "--config", str(config), "--run_dir", str(joint_run.path)]
+    moe(
+        [
+            *command,
+            "--model.whisper_model",
+            str(tiny_whisper),
+            "--data.num_workers",
+            "0",
+            "--trainer.accelerator",
+            "cpu",
+        ]
+    )
+    printed = re.search(r"val/loss\W+([0-9.]+)", capsys.readouterr().out)
+    assert printed
+    best = json.loads(joint_run.best_file.read_text())["last_epoch"]["val/loss"]
+    assert abs(float(printed[1]) - best) < 0.2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from moe_lightning.moe.routing import dense_gates, expert_counts, route
+from moe_lightning.moe.routing import dense_gates, route
 
 MODES = ("merge", "top_k", "hard")
 
@@ -73,11 +73,6 @@ def test_experts_that_are_not_kept_get_exactly_nothing() -> None:
 def test_shares_are_float32_whatever_the_logits_are() -> None:
     for mode in MODES:
         assert route(logits().bfloat16(), mode, top_k=2).weights_BK.dtype == torch.float32  # type: ignore[arg-type]
-
-
-def test_counts_are_of_the_best_expert_and_name_those_without_any() -> None:
-    logits_BE = torch.tensor([[0.0, 3.0, 1.0], [0.0, 2.0, 1.0], [5.0, 0.0, 1.0]])
-    assert expert_counts(route(logits_BE, "top_k", top_k=2), 3).tolist() == [1.0, 2.0, 0.0]
 
 
 def test_one_expert_takes_everything() -> None:
