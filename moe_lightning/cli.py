@@ -23,6 +23,7 @@ from moe_lightning.checkpointing import StageCheckpoint
 from moe_lightning.errors import InputError, exits_cleanly
 from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir, Stage
+from moe_lightning.run_inputs import require_trained
 from moe_lightning.stage_record import command_settings, recorded_stage
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad")
@@ -114,7 +115,9 @@ class StageCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError) as error:  # devices or a strategy that there is none of
             raise InputError(f"the Trainer refuses its settings: {error}") from error
-        if trainer.logger is not None and self._get(self.config_init, "trainer.logger") in (None, True):
+        if self.subcommand != "fit":  # a validation by hand is no point of the training's curves
+            trainer.loggers = []
+        elif trainer.logger is not None and self._get(self.config_init, "trainer.logger") in (None, True):
             trainer.loggers = [TensorBoardLogger(self.run.tensorboard_dir, name=self.stage, version="")]
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -136,6 +139,13 @@ class StageCLI(LightningCLI):
             if has_work:
                 self.trainer.fit(model, **{**kwargs, "weights_only": True})
                 self._export(model)
+
+    def validate(self, model: LightningModule, **kwargs: Any) -> None:
+        """Score the trained weights, or those of a checkpoint: ``best``, ``last`` or a file."""
+        if kwargs.get("ckpt_path") in ("best", "last"):
+            file = self.run.checkpoint_dir(self.stage) / f"{kwargs['ckpt_path']}.ckpt"
+            kwargs["ckpt_path"] = str(require_trained(file, self.stage))
+        self.trainer.validate(model, **{**kwargs, "weights_only": True})
 
     def _export(self, model: LightningModule) -> None:
         """Write the best epoch's weights in the form that the next stages read."""

@@ -35,15 +35,20 @@ class CommandParser(argparse.ArgumentParser):
         """
         first = CommandParser(prog=self.prog, add_help=False, takes_config=True)
         files, flags = first.parse_known_args(arguments)
-        settings = [read_yaml(Path(file)) for file in files.config or []]
-        from_files = [flag for one in settings for flag in self.as_flags(one)]
+        from_files = [flag for file in files.config or [] for flag in self.as_flags(read_yaml(Path(file)), file)]
         return self.parse_args([*from_files, *flags])
 
-    def as_flags(self, settings: Mapping[str, Any]) -> list[str]:
-        """Settings of a file as the flags that a person would type."""
+    def as_flags(self, settings: Mapping[str, Any], file: str | Path) -> list[str]:
+        """Settings of a file as the flags that a person would type.
+
+        Raises:
+            InputError: The file has a setting that is none of the command's.
+        """
         flags: list[str] = []
         for name, value in settings.items():
             flag, opposite = f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"
+            if flag not in self._option_string_actions:
+                raise InputError(f"{file}: {name!r} is no setting of this command; see `{self.prog} --help`")
             if isinstance(value, Mapping):
                 flags += [part for key, one in value.items() for part in (flag, f"{key}={_text(one)}")]
             elif value is True:

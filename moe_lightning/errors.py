@@ -28,7 +28,7 @@ class StaleStageError(InputError):
 
 
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
-    """Turn an `InputError` into one line on stderr and exit code 2.
+    """Turn an `InputError`, or what the system refuses, into one line on stderr and exit code 2.
 
     ``MOE_LIGHTNING_TRACEBACK=1`` keeps the traceback, for those who hunt a fault of ours.
     """
@@ -45,5 +45,10 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:  # `... | head` closed our output: not a fault
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+        except OSError as error:  # a folder without rights, a full disk: the system's own words say it
+            if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
+                raise
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(2)
 
     return wrapper

@@ -9,6 +9,7 @@ _WARNINGS = (
     r".*in eval mode at the start of training.*",  # the frozen backbone is
     r".*there is no last checkpoint available.*",  # the first run with `--ckpt_path last`
     r".*does not have many workers.*",
+    r".*predict returned None.*",  # the embeddings are collected by the module
     r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's does
 )
 _LOG_LINES = ("\N{ELECTRIC LIGHT BULB} Tip", "TPU available", "Loading `train_dataloader`")

@@ -170,7 +170,8 @@ def _run_stages(run: RunDir, commands: dict[Stage, Command], finished: set[Stage
         started = time.monotonic()
         code = _run_process([sys.executable, "-m", f"moe_lightning.{stage}", *command], log)
         if code or not run.record_file(stage).exists():
-            _tell(f"the stage {stage} stopped (code {code}); the same command goes on from here", log)
+            way_on = "" if code == 2 else "; the same command goes on from here"
+            _tell(f"the stage {stage} stopped (code {code}){way_on}", log)
             sys.exit(code or 1)
         _tell(f"{place} {stage}: {time.monotonic() - started:.0f} s", log)
 
@@ -181,7 +182,9 @@ def _run_process(command: Command, log: IO[str]) -> int:
     Returns:
         Its exit code; 128 + n when signal n ended it or us, as a shell has it.
     """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    quiet = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    patient = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin for their turn stall a machine that others use too
+    environment = {**patient, **os.environ, **quiet}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     signals: list[int] = []
 

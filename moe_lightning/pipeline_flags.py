@@ -33,12 +33,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     first, flags = _peek(arguments)
     files = [Path(file) for file in first.config or []]
-    settings = [read_yaml(file) for file in files]
-    mode = first.mode or next((str(one["mode"]) for one in reversed(settings) if "mode" in one), "full")
-    overlay = [CONFIG_DIR / "quick.yaml"] if mode == "quick" else []
-    layers = [*(read_yaml(file) for file in [CONFIG_DIR / "pipeline.yaml", *overlay]), *settings]
+    modes = [str(one["mode"]) for one in map(read_yaml, files) if "mode" in one]
+    mode = first.mode or (modes[-1] if modes else "full")
+    shipped = [CONFIG_DIR / "pipeline.yaml", *([CONFIG_DIR / "quick.yaml"] if mode == "quick" else [])]
     parser = build_parser()
-    from_files = [flag for layer in layers for flag in parser.as_flags(layer)]
+    from_files = [flag for file in [*shipped, *files] for flag in parser.as_flags(read_yaml(file), file)]
     options = parser.parse_args([*from_files, "--mode", mode, *flags])
     options.run_dir = options.run_dir or Path("lightning_logs") / options.mode
     options.log_file = options.log_file or options.run_dir / "training.log"

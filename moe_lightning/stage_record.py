@@ -174,6 +174,9 @@ def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings
     defaults = record.get("defaults", {})
     then, now = _hashed({**defaults, **record.get("settings", {})}), _hashed({**defaults, **settings})
     changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    unknown = [name for name in changed if defaults and name not in then]
+    if unknown:
+        raise InputError(f"the stage {stage} has no setting {', '.join(unknown)}; is it misspelt?")
     if changed:
         words = ", ".join(f"{name} was {_shown(then.get(name))}, now {_shown(now.get(name))}" for name in changed)
         raise StaleStageError(f"the stage {stage} in {run.path} was made with other settings: {words}; {way_out}")

@@ -1,5 +1,6 @@
 """From the name of a speech model to the model: short names, hub ids, folders."""
 
+import logging
 from pathlib import Path
 
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperTokenizer
@@ -7,6 +8,7 @@ from transformers.utils import logging as hf_logging
 
 from moe_lightning.errors import InputError
 
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the error itself says enough
 hf_logging.disable_progress_bar()  # a bar of weights says nothing that a person waits for
 SHORT_NAMES = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
 NANO_DIR = Path(__file__).parent / "nano" / "weights"

@@ -40,6 +40,10 @@ class SpeechTokens:
         self.language = language
         self.suppressed = list(generation.suppress_tokens or [])
         self.suppressed_first = list(generation.begin_suppress_tokens or [])
+        self.check_language(language)
+
+    def check_language(self, language: str) -> None:
+        """Raise an InputError for a language that the model has no token for; an English-only model takes any."""
         if "<|transcribe|>" in self._ids and self._language_id(language) is None:
             raise InputError(f"the speech model knows no language {language!r}; give a code such as en or fr")
 

@@ -127,7 +127,10 @@ def _add_hdbscan_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _temperature(text: str) -> float | None:
-    return None if text == "auto" else float(text)
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be auto or a number, got {text!r}") from None
 
 
 def _number_or_auto(text: str) -> int | None:

@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from moe_lightning.moe.model import MixtureASR
 
     mixture = MixtureASR.load(run, choose_device(options.accelerator))
+    if options.language:
+        mixture.experts.backbone.tokens.check_language(options.language)
     for transcript in transcribe_files(mixture, options.files, options.language):
         print(f"{transcript.audio_file}\t{transcript.text}", flush=True)
 
