@@ -31,7 +31,9 @@ class RunInputs:
             InputError: A stage before has not finished, or worked with another model.
         """
         if not run.path.is_dir():
-            raise MissingInputError(f"the run folder {run.path} does not exist; check --run_dir")
+            raise MissingInputError(
+                f"the run folder {run.path} does not exist; check --run_dir, or run `moe-lightning pipeline` first"
+            )
         labels_file = (
             Path(soft_labels_file)
             if soft_labels_file
