@@ -73,7 +73,7 @@ def test_an_epoch_resumed_with_other_settings_hears_every_utterance_once(parts):
         size = num_ranks
         is_last = number == len(parts) - 1
         for one in ranks:
-            left = len(one) - sum(part["num_done"] for part in one.state_dict()["parts"])
+            left = len(one.batches) - one.num_done  # of this epoch; `len` of a finished one is the next epoch's
             if left:
                 heard += [row for batch in take(one, left if is_last else min(num_batches, left)) for row in batch]
         state = ranks[0].state_dict()
@@ -88,6 +88,16 @@ def test_an_epoch_of_other_length_counts_what_was_done_before():
     second.load_state_dict(first.state_dict())
     left = len(DURATIONS_N) - 32
     assert 4 + left / 4 <= len(second) <= 4 + left / 4 + 2
+
+
+def test_the_length_after_an_epochs_end_is_the_next_epochs():
+    """Lightning asks for it then; batches by seconds are not the same number in every epoch."""
+    one = loader(batch_size=50, max_seconds=20.0)
+    lengths = []
+    for _ in range(4):
+        lengths.append(len(one))
+        take(one, lengths[-1])
+    assert [len(loader(batch_size=50, max_seconds=20.0).plan.epoch(epoch)) for epoch in range(4)] == lengths
 
 
 def test_augmentation_follows_the_epoch_in_workers_too(tmp_path):
