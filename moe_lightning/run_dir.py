@@ -80,6 +80,16 @@ class RunDir:
     def cluster_plot_file(self, algorithm: str, method: str) -> Path:
         return self.stage_dir("clustering") / f"{algorithm}_{method}.png"
 
+    @property
+    def cluster_report_file(self) -> Path:
+        """The page on whether the clusters are real; there unless `--no-report` was given."""
+        return self.stage_dir("clustering") / "report.html"
+
+    @property
+    def cluster_report_data_file(self) -> Path:
+        """The figures of that page for programs."""
+        return self.stage_dir("clustering") / "report.json"
+
     def all_soft_labels_files(self) -> list[Path]:
         """The soft labels that this run has; none before the clustering stage."""
         return sorted(self.stage_dir("clustering").glob("*_soft.json"))

@@ -17,7 +17,7 @@ from moe_lightning.corpus import Utterance
 from moe_lightning.json_files import write_json
 from moe_lightning.run_dir import RunDir
 
-REPORT_PAGE, REPORT_FILE, PROJECTOR_DIR = "report.html", "report.json", "projector"
+PROJECTOR_DIR = "projector"
 MOST_LEGEND_ENTRIES = 32
 """A picture of more values than colours and markers tells nothing."""
 
@@ -38,11 +38,12 @@ def write_pictures(
     if settings.plot == "none" and not settings.report:
         return []
     folder = settings.output_dir
+    names = RunDir(folder.parent)
     layout = lay_out(fitted.points_NR, "pca" if settings.plot == "none" else settings.plot, settings.seed)
     title = f"{len(fitted.points_NR)} training utterances, {fitted.partition.algorithm}"
     files = []
     if settings.plot != "none":
-        plot_file = RunDir(folder.parent).cluster_plot_file(settings.algorithm, settings.plot)
+        plot_file = names.cluster_plot_file(settings.algorithm, settings.plot)
         files.append(folder / plot_file.name)
         files[-1].write_bytes(plot_clusters(layout, fitted.partition.labels_N, title))
     if settings.report:
@@ -51,10 +52,13 @@ def write_pictures(
         print(("warning: " if report.verdict.is_warning else "") + report.verdict.sentence)
         columns = own_columns(fitted) | known
         scatter = scatter_data(layout, training_ids, utterances, columns, folder)
-        (folder / REPORT_PAGE).write_text(page(report, scatter, _pictures(layout, columns)), encoding="utf-8")
-        write_json(folder / REPORT_FILE, report.as_json())
+        page_file, data_file = (
+            folder / file.name for file in (names.cluster_report_file, names.cluster_report_data_file)
+        )
+        page_file.write_text(page(report, scatter, _pictures(layout, columns)), encoding="utf-8")
+        write_json(data_file, report.as_json())
         _write_projector(folder / PROJECTOR_DIR, fitted, training_ids, columns)
-        files += [folder / REPORT_PAGE, folder / REPORT_FILE]
+        files += [page_file, data_file]
     return files
 
 

@@ -12,6 +12,7 @@ import soundfile
 from moe_lightning.clustering.__main__ import main
 from moe_lightning.clustering.plot import lay_out, plot_clusters, plot_column
 from moe_lightning.corpus import Utterance, write_manifest
+from moe_lightning.run_dir import RunDir
 
 from .conftest import SPLIT_OF, blobs, write_store
 
@@ -59,7 +60,7 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture
 def page_text(run_dir):
-    return (run_dir / "clustered" / "report.html").read_text()
+    return RunDir(run_dir).cluster_report_file.read_text()
 
 
 def scatter_of(page_text) -> dict:
@@ -67,7 +68,7 @@ def scatter_of(page_text) -> dict:
 
 
 def test_the_report_says_what_the_clusters_follow(run_dir):
-    report = json.loads((run_dir / "clustered" / "report.json").read_text())
+    report = json.loads(RunDir(run_dir).cluster_report_data_file.read_text())
     assert report["verdict"].startswith("The clusters follow accent most (adjusted mutual information 1.00)")
     assert {one["name"] for one in report["associations"]} >= {
         "accent",
