@@ -1,12 +1,13 @@
 """Whisper's log-mel spectrogram in torch: batched, on any device, over real lengths."""
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
+
+from moe_lightning.backbone.speech import Features
 
 SAMPLE_RATE = 16_000
 HOP = 160
@@ -18,16 +19,7 @@ WINDOW_SECONDS = 30
 """Length of Whisper's window; its position embeddings end there."""
 
 
-class LogMel(NamedTuple):
-    """Spectrograms of a batch; what lies behind an utterance's end is zero."""
-
-    values_BMT: Tensor
-    """Float32, about -1 to 1."""
-    num_frames_B: Tensor
-    """Real mel frames of each utterance, int64: ``ceil(samples / 160)``."""
-
-
-def log_mel(waveforms_BL: Tensor, num_samples_B: Tensor, num_mel_bins: int) -> LogMel:
+def log_mel(waveforms_BL: Tensor, num_samples_B: Tensor, num_mel_bins: int) -> Features:
     """The log-mel of each utterance, as `WhisperFeatureExtractor` computes it.
 
     The real frames equal those of the utterance padded with silence to 30 s (within 1e-4), but no
@@ -46,7 +38,7 @@ def log_mel(waveforms_BL: Tensor, num_samples_B: Tensor, num_mel_bins: int) -> L
         is_real_B1T = torch.arange(num_frames, device=log_BMT.device) < num_frames_B[:, None, None]
         loudest_B11 = log_BMT.masked_fill(~is_real_B1T, -10.0).amax(dim=(1, 2), keepdim=True)
         values_BMT = (torch.maximum(log_BMT, loudest_B11 - 8.0) + 4.0) / 4.0
-    return LogMel(values_BMT * is_real_B1T, num_frames_B)
+    return Features(values_BMT * is_real_B1T, num_frames_B)
 
 
 def _power_spectrogram(waveforms_BL: Tensor, num_frames: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.whisper import Frames
+from moe_lightning.backbone.speech import Frames
 from moe_lightning.embedding_store import Pooling
 
 

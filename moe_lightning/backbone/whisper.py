@@ -7,41 +7,30 @@ result does not depend on what else is in the batch. At 30 s every number is the
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
-from moe_lightning.backbone.loading import load_whisper
-from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS, LogMel, log_mel
+from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS, log_mel
+from moe_lightning.backbone.pretrained import load_whisper
+from moe_lightning.backbone.speech import (
+    Features,
+    Frames,
+    Hypotheses,
+    Pad,
+    SpeechBackbone,
+    TokenLoss,
+    frame_mask,
+    mean_log_probs,
+)
 from moe_lightning.backbone.tokens import IGNORED, MAX_TOKENS, SpeechTokens, Targets
 from moe_lightning.errors import InputError
 
-Pad = Literal["batch", "30s"]
 
-
-class Frames(NamedTuple):
-    """Encoder output; frames behind an utterance's end hold no meaning."""
-
-    values_BTD: Tensor
-    num_frames_B: Tensor
-    """Real frames of each utterance, int64, 50 a second: ``ceil(samples / 320)``."""
-
-    @property
-    def is_real_BT(self) -> Tensor:
-        return _mask(self.num_frames_B, self.values_BTD.shape[1])
-
-
-class TokenLoss(NamedTuple):
-    """Cross-entropy of each utterance, summed over its text tokens and the end of text; float32, nats."""
-
-    sum_B: Tensor
-    num_tokens_B: Tensor
-
-
-class WhisperBackbone(nn.Module):
+class WhisperBackbone(SpeechBackbone):
     """A Whisper model with variable-length encoder, masked cross-attention, training loss and greedy decoding.
 
     Args:
@@ -57,9 +46,7 @@ class WhisperBackbone(nn.Module):
         pad: Pad = "batch",
         language: str = "en",
     ):
-        super().__init__()
-        self.model = model
-        self.pad = pad
+        super().__init__(model, pad)
         self.tokens = SpeechTokens(tokenizer, model.generation_config, language)
         self._cross_mask_B11T: Tensor | None = None
         for layer in model.model.decoder.layers:
@@ -75,8 +62,13 @@ class WhisperBackbone(nn.Module):
         """Size of an encoder frame."""
         return int(self.model.config.d_model)
 
-    def log_mel(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> LogMel:
-        """Spectrograms of waveforms (16 kHz, zeros behind each end), padded as ``pad`` or the model's own says.
+    @property
+    def num_layers(self) -> int:
+        """Layers of the encoder."""
+        return len(self.model.model.encoder.layers)
+
+    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> Features:
+        """Spectrograms of waveforms, see `log_mel`.
 
         Raises:
             InputError: An utterance is longer than Whisper's 30 s.
@@ -92,69 +84,90 @@ class WhisperBackbone(nn.Module):
             num_samples_B = torch.full_like(num_samples_B, longest)
         return log_mel(waveforms_BL, num_samples_B, self.model.config.num_mel_bins)
 
-    def encode(self, spectrograms: LogMel, num_layers: int | None = None) -> Frames:
-        """Encoder frames of spectrograms.
-
-        Args:
-            num_layers: Stop behind so many layers (without the final layer norm); None runs all.
-        """
+    def stem(self, features: Features) -> Frames:
+        """Convolutions and positions; ``ceil(samples / 320)`` real frames, 50 a second."""
         encoder = self.model.model.encoder
-        is_real_B1T = _mask(spectrograms.num_frames_B, spectrograms.values_BMT.shape[2])[:, None]
-        hidden_BDT = F.gelu(encoder.conv1(spectrograms.values_BMT)) * is_real_B1T
+        is_real_B1T = frame_mask(features.num_frames_B, features.values_BMT.shape[2])[:, None]
+        hidden_BDT = F.gelu(encoder.conv1(features.values_BMT)) * is_real_B1T
         hidden_BTD = F.gelu(encoder.conv2(hidden_BDT)).transpose(1, 2)
-        num_frames_B = torch.div(spectrograms.num_frames_B + 1, 2, rounding_mode="floor")
         hidden_BTD = hidden_BTD + encoder.embed_positions.weight[: hidden_BTD.shape[1]]
-        hidden_BTD = F.dropout(hidden_BTD, encoder.dropout, self.training)
-        mask_B11T = _attention_mask(num_frames_B, hidden_BTD.shape[1])
-        for layer in encoder.layers[:num_layers]:
+        num_frames_B = torch.div(features.num_frames_B + 1, 2, rounding_mode="floor")
+        return Frames(F.dropout(hidden_BTD, encoder.dropout, self.training), num_frames_B)
+
+    def run_layers(self, frames: Frames, first: int = 0, last: int | None = None) -> Frames:
+        """Frames behind the encoder layers ``first`` to ``last``; with the last one, behind the layer norm."""
+        encoder, hidden_BTD = self.model.model.encoder, frames.values_BTD
+        mask_B11T = _attention_mask(frames.num_frames_B, hidden_BTD.shape[1])
+        for layer in encoder.layers[first:last]:
             hidden_BTD = layer(hidden_BTD, mask_B11T)
-        is_last = num_layers is None or num_layers >= len(encoder.layers)
-        return Frames(encoder.layer_norm(hidden_BTD) if is_last else hidden_BTD, num_frames_B)
+        return frames._replace(values_BTD=encoder.layer_norm(hidden_BTD) if last is None else hidden_BTD)
+
+    def check_language(self, language: str) -> None:
+        """Raise an InputError for a language that the model has no token for."""
+        self.tokens.check_language(language)
 
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
         """Decoder inputs and labels of transcripts, on the model's device."""
         targets = self.tokens.targets(texts, languages)
         return Targets(*(tensor.to(self.model.device) for tensor in targets))
 
-    def token_loss(self, frames: Frames, targets: Targets) -> TokenLoss:
-        """Cross-entropy of the transcripts, by utterance."""
-        logits_BSV = self._logits(frames, targets.inputs_BS).float()
-        loss_BS = F.cross_entropy(logits_BSV.transpose(1, 2), targets.labels_BS, ignore_index=IGNORED, reduction="none")
+    def token_loss(self, frames: Frames, targets: Targets, weights_BK: Tensor | None = None) -> TokenLoss:
+        """Cross-entropy of the transcripts and the end of text, by utterance."""
+        num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
+        logits_NSV = self._logits(frames, targets.inputs_BS.repeat_interleave(num_side_by_side, dim=0)).float()
+        log_probs_BSV = mean_log_probs(logits_NSV.log_softmax(dim=-1), weights_BK)
+        loss_BS = F.nll_loss(log_probs_BSV.transpose(1, 2), targets.labels_BS, ignore_index=IGNORED, reduction="none")
         return TokenLoss(loss_BS.sum(dim=1), (targets.labels_BS != IGNORED).sum(dim=1))
 
     @torch.no_grad()
-    def greedy(self, frames: Frames, languages: Sequence[str | None], max_tokens: int = MAX_TOKENS) -> list[str]:
+    def decode(
+        self,
+        frames: Frames,
+        languages: Sequence[str | None],
+        weights_BK: Tensor | None = None,
+        max_tokens: int = MAX_TOKENS,
+    ) -> Hypotheses:
         """Transcripts by the likeliest next token again and again, all utterances side by side.
 
         An utterance ends at the end of text, at ``max_tokens``, or at 25 tokens a second (nobody speaks
         so fast; a model that has lost the thread repeats itself for ever).
         """
+        num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
         prompt_BS = torch.tensor([self.tokens.prompt(language) for language in languages], device=self.model.device)
-        most_B = (10 + frames.num_frames_B // 2).clamp(max=min(max_tokens, MAX_TOKENS - prompt_BS.shape[1]))
+        most_B = 10 + frames.num_frames_B[::num_side_by_side] // 2
+        most_B = most_B.clamp(max=min(max_tokens, MAX_TOKENS - prompt_BS.shape[1]))
         decoder, cache = self.model.model.decoder, None
         inputs_BS, found = prompt_BS, []
         is_open_B = torch.ones(len(languages), dtype=torch.bool, device=self.model.device)
+        sum_B, num_tokens_B = torch.zeros(2, len(languages), device=self.model.device)
         with self._attending(frames):
             for step in range(int(most_B.max())):
                 output = decoder(
-                    inputs_BS, encoder_hidden_states=frames.values_BTD, past_key_values=cache, use_cache=True
+                    inputs_BS.repeat_interleave(num_side_by_side, dim=0),
+                    encoder_hidden_states=frames.values_BTD,
+                    past_key_values=cache,
+                    use_cache=True,
                 )
                 cache = output.past_key_values
-                logits_BV = self.model.proj_out(output.last_hidden_state[:, -1]).float()
-                token_B = torch.where(is_open_B, self._allowed(logits_BV, step).argmax(dim=1), self.tokens.end)
+                logits_N1V = self._allowed(self.model.proj_out(output.last_hidden_state[:, -1:]).float(), step)
+                log_probs_BV = mean_log_probs(logits_N1V.log_softmax(dim=-1), weights_BK)[:, 0]
+                best_B, token_B = log_probs_BV.max(dim=1)
+                sum_B, num_tokens_B = sum_B + best_B * is_open_B, num_tokens_B + is_open_B
+                token_B = torch.where(is_open_B, token_B, self.tokens.end)
                 found.append(token_B)
                 is_open_B = is_open_B & (token_B != self.tokens.end) & (step + 1 < most_B)
                 if not is_open_B.any():
                     break
                 inputs_BS = token_B[:, None]
-        return [self.tokens.text(row) for row in torch.stack(found, dim=1).tolist()]
+        texts = [self.tokens.text(row) for row in torch.stack(found, dim=1).tolist()]
+        return Hypotheses(texts, sum_B / num_tokens_B)
 
-    def _allowed(self, logits_BV: Tensor, step: int) -> Tensor:
+    def _allowed(self, logits_N1V: Tensor, step: int) -> Tensor:
         """Logits without the tokens that the model's generation settings forbid."""
         forbidden = self.tokens.suppressed + (self.tokens.suppressed_first if step == 0 else [])
         if forbidden:
-            logits_BV[:, forbidden] = -torch.inf
-        return logits_BV
+            logits_N1V[..., forbidden] = -torch.inf
+        return logits_N1V
 
     def _logits(self, frames: Frames, inputs_BS: Tensor) -> Tensor:
         with self._attending(frames):
@@ -179,12 +192,8 @@ class WhisperBackbone(nn.Module):
         return args, {**kwargs, "attention_mask": self._cross_mask_B11T}
 
 
-def _mask(lengths_B: Tensor, width: int) -> Tensor:
-    return torch.arange(width, device=lengths_B.device) < lengths_B[:, None]
-
-
 def _attention_mask(num_frames_B: Tensor, num_frames: int) -> Tensor | None:
     """True where a key may be attended to; None where all may, which keeps the fast kernels."""
     if int(num_frames_B.min()) == num_frames:
         return None
-    return _mask(num_frames_B, num_frames)[:, None, None]
+    return frame_mask(num_frames_B, num_frames)[:, None, None]

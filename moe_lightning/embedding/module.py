@@ -4,8 +4,9 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.pooling import pool
-from moe_lightning.backbone.whisper import Pad, WhisperBackbone
+from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import AudioBatch
 
 
@@ -20,14 +21,14 @@ class EmbeddingModule(LightningModule):
 
     def __init__(self, whisper_model: str, pooling: str = "mean", pad: Pad = "batch"):
         super().__init__()
-        self.backbone = WhisperBackbone.load(whisper_model, pad).eval()
+        self.backbone = load_backbone(whisper_model, pad).eval()
         self.pooling = pooling
         self.rows: list[Tensor] = []
         self.embeddings: list[Tensor] = []
 
     def predict_step(self, batch: AudioBatch, batch_idx: int) -> None:
         """Keep the embeddings on the CPU, float32."""
-        frames = self.backbone.encode(self.backbone.log_mel(*batch.waveforms))
+        frames = self.backbone.encode(self.backbone.features(*batch.waveforms))
         self.rows.append(batch.rows_B.cpu())
         self.embeddings.append(pool(frames, self.pooling).cpu())
 

@@ -12,7 +12,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
-from moe_lightning.backbone.loading import resolve_name
+from moe_lightning.backbone.pretrained import resolve_name
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.run_dir import RunDir
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.pooling import pool
+from moe_lightning.backbone.speech import Frames, Pad, SpeechBackbone, TokenLoss
 from moe_lightning.backbone.tokens import Targets
-from moe_lightning.backbone.whisper import Frames, Pad, TokenLoss, WhisperBackbone
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
 
@@ -24,7 +24,7 @@ class SpeechExperts(nn.Module):
         backbone: Frozen from here on; experts are put into its linear layers.
     """
 
-    def __init__(self, backbone: WhisperBackbone, config: ExpertConfig):
+    def __init__(self, backbone: SpeechBackbone, config: ExpertConfig):
         super().__init__()
         self.config = config
         self.backbone = backbone
@@ -34,7 +34,7 @@ class SpeechExperts(nn.Module):
 
     def encode(self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_BE: Tensor) -> Frames:
         """Encoder frames of each utterance's own mixture."""
-        spectrograms = self.backbone.log_mel(waveforms_BL, num_samples_B)
+        spectrograms = self.backbone.features(waveforms_BL, num_samples_B)
         if self.training and self.spec_augment:
             values_BMT = self.spec_augment(spectrograms.values_BMT, spectrograms.num_frames_B)
             spectrograms = spectrograms._replace(values_BMT=values_BMT)
@@ -65,16 +65,16 @@ class SpeechExperts(nn.Module):
     ) -> list[str]:
         """Greedy transcripts; without gates those of the bare backbone."""
         if gate_BE is None:
-            frames = self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B))
-            return self.backbone.greedy(frames, languages)
+            frames = self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B))
+            return self.backbone.decode(frames, languages).texts
         with self.shares.set(gate_BE):
-            frames = self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B))
-            return self.backbone.greedy(frames, languages)
+            frames = self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B))
+            return self.backbone.decode(frames, languages).texts
 
     @torch.no_grad()
     def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str, pad: Pad) -> Tensor:
         """Pooled frames of the frozen base encoder, (B, D): what the gate reads, padded as it was for its training."""
-        return pool(self.backbone.encode(self.backbone.log_mel(waveforms_BL, num_samples_B, pad)), pooling)
+        return pool(self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B, pad)), pooling)
 
     def expert_state(self) -> dict[str, Tensor]:
         """The stacked deltas of all layers: ``<linear layer>.down_RD`` and ``.up_RD``."""

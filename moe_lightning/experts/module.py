@@ -9,8 +9,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torchmetrics.text import WordErrorRate
 
+from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.normaliser import normalised
-from moe_lightning.backbone.whisper import Pad, WhisperBackbone
+from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment
@@ -74,7 +75,7 @@ class ExpertModule(LightningModule):
         self.optimizer = optimizer
         self.seed = torch.initial_seed()  # as seed_everything set it
         config = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
-        self.experts = SpeechExperts(WhisperBackbone.load(whisper_model, pad, language), config)
+        self.experts = SpeechExperts(load_backbone(whisper_model, pad, language), config)
         if num_freq_masks or num_time_masks:
             self.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
         self.wer = WordErrorRate()

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     mixture = MixtureASR.load(run, choose_device(options.accelerator))
     if options.language:
-        mixture.experts.backbone.tokens.check_language(options.language)
+        mixture.experts.backbone.check_language(options.language)
     for transcript in transcribe_files(mixture, options.files, options.language):
         print(f"{transcript.audio_file}\t{transcript.text}", flush=True)
 

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from moe_lightning.backbone.whisper import Pad, WhisperBackbone
+from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.backbone.speech import Pad
 from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
@@ -45,7 +46,7 @@ class MixtureASR(nn.Module):
     def __init__(self, config: MixtureConfig):
         super().__init__()
         self.config = config
-        backbone = WhisperBackbone.load(config.whisper_model, config.pad, config.language)
+        backbone = load_backbone(config.whisper_model, config.pad, config.language)
         self.experts = SpeechExperts(backbone, config.experts)
         self.gate = Gate(config.embedding_dim, config.experts.num_experts, config.hidden_dim)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.normaliser import normalised
-from moe_lightning.backbone.whisper import Pad
+from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment

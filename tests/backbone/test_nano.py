@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from moe_lightning.backbone.loading import NANO_DIR
+from moe_lightning.backbone.pretrained import NANO_DIR
 from moe_lightning.backbone.nano import blueprint, speech
 from moe_lightning.backbone.nano.train import Plan, main, new_backbone, train, word_error_rate
 from moe_lightning.backbone.whisper import WhisperBackbone
@@ -75,8 +75,8 @@ def test_transformers_own_generate_hears_the_same_words(processor: WhisperProces
 
     backbone = WhisperBackbone.load("nano", pad="30s").eval()
     num_samples_B = torch.tensor([len(w) for w in waveforms])
-    spectrograms = backbone.log_mel(torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), num_samples_B)
-    assert backbone.greedy(backbone.encode(spectrograms), [None] * 3, max_tokens=20) == heard
+    spectrograms = backbone.features(torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), num_samples_B)
+    assert backbone.decode(backbone.encode(spectrograms), [None] * 3, max_tokens=20).texts == heard
 
 
 def test_a_few_steps_of_training_lower_the_loss():

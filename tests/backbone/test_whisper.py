@@ -8,6 +8,7 @@ import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from moe_lightning.backbone.log_mel import log_mel
+from moe_lightning.backbone.speech import Frames
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.errors import InputError
 
@@ -43,7 +44,7 @@ def test_the_log_mel_equals_the_feature_extractors_on_real_frames(num_mel_bins: 
 def test_the_encoder_at_30_s_is_bit_identical_to_transformers(tiny_whisper: Path) -> None:
     backbone = WhisperBackbone.load(str(tiny_whisper), pad="30s").eval()
     waveforms_BL, num_samples_B = waveforms()
-    spectrograms = backbone.log_mel(waveforms_BL, num_samples_B)
+    spectrograms = backbone.features(waveforms_BL, num_samples_B)
     with torch.no_grad():
         expected_BTD = backbone.model.model.encoder(spectrograms.values_BMT).last_hidden_state
         assert torch.equal(backbone.encode(spectrograms).values_BTD, expected_BTD)
@@ -52,10 +53,10 @@ def test_the_encoder_at_30_s_is_bit_identical_to_transformers(tiny_whisper: Path
 def test_frames_do_not_depend_on_what_else_is_in_the_batch(backbone: WhisperBackbone) -> None:
     waveforms_BL, num_samples_B = waveforms()
     with torch.no_grad():
-        together = backbone.encode(backbone.log_mel(waveforms_BL, num_samples_B))
+        together = backbone.encode(backbone.features(waveforms_BL, num_samples_B))
         for row, length in enumerate(LENGTHS):
             alone = backbone.encode(
-                backbone.log_mel(waveforms_BL[row : row + 1, :length], num_samples_B[row : row + 1])
+                backbone.features(waveforms_BL[row : row + 1, :length], num_samples_B[row : row + 1])
             )
             num_frames = int(together.num_frames_B[row])
             assert num_frames == -(-length // 320) == alone.values_BTD.shape[1]
@@ -66,22 +67,22 @@ def test_loss_and_transcript_do_not_depend_on_what_else_is_in_the_batch(backbone
     waveforms_BL, num_samples_B = waveforms()
     texts, languages = ["one", "deux mots", "three short words"], ["en", "fr", None]
     with torch.no_grad():
-        frames = backbone.encode(backbone.log_mel(waveforms_BL, num_samples_B))
+        frames = backbone.encode(backbone.features(waveforms_BL, num_samples_B))
         loss = backbone.token_loss(frames, backbone.targets(texts, languages))
-        transcripts = backbone.greedy(frames, languages)
+        transcripts = backbone.decode(frames, languages).texts
         for row, length in enumerate(LENGTHS):
             alone = backbone.encode(
-                backbone.log_mel(waveforms_BL[row : row + 1, :length], num_samples_B[row : row + 1])
+                backbone.features(waveforms_BL[row : row + 1, :length], num_samples_B[row : row + 1])
             )
             alone_loss = backbone.token_loss(alone, backbone.targets([texts[row]], [languages[row]]))
             torch.testing.assert_close(loss.sum_B[row], alone_loss.sum_B[0], atol=1e-3, rtol=1e-4)
-            assert transcripts[row].startswith(backbone.greedy(alone, [languages[row]])[0][:10])
+            assert transcripts[row].startswith(backbone.decode(alone, [languages[row]]).texts[0][:10])
 
 
 def test_greedy_decoding_equals_generate_of_transformers(tiny_whisper: Path) -> None:
     backbone = WhisperBackbone.load(str(tiny_whisper), pad="30s").eval()
     waveforms_BL, num_samples_B = waveforms()
-    spectrograms = backbone.log_mel(waveforms_BL, num_samples_B)
+    spectrograms = backbone.features(waveforms_BL, num_samples_B)
     prompt = backbone.tokens.prompt("fr")
     expected_BS = WhisperForConditionalGeneration.generate(
         backbone.model,
@@ -92,7 +93,35 @@ def test_greedy_decoding_equals_generate_of_transformers(tiny_whisper: Path) -> 
         return_timestamps=False,
     )
     expected = [backbone.tokens.text(row) for row in expected_BS.tolist()]
-    assert backbone.greedy(backbone.encode(spectrograms), ["fr"] * 3, max_tokens=20) == expected
+    assert backbone.decode(backbone.encode(spectrograms), ["fr"] * 3, max_tokens=20).texts == expected
+
+
+def test_experts_side_by_side_are_averaged_by_their_probabilities(backbone: WhisperBackbone) -> None:
+    targets = backbone.targets(["one", "deux mots"], ["en", "fr"])
+    weights_BK = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    with torch.no_grad():
+        frames = backbone.encode(backbone.features(*waveforms((16_000, 16_000, 16_000, 16_000))))
+        loss = backbone.token_loss(frames, targets, weights_BK)
+        for row in range(2):
+            alone = Frames(frames.values_BTD[2 * row : 2 * row + 2], frames.num_frames_B[:2])
+            inputs_2S = targets.inputs_BS[row].expand(2, -1)
+            probs_2SV = backbone._logits(alone, inputs_2S).softmax(dim=-1)
+            mean_SV = (weights_BK[row][:, None, None] * probs_2SV).sum(dim=0)
+            labels_S = targets.labels_BS[row]
+            chosen_S = mean_SV.gather(1, labels_S.clamp(min=0)[:, None])[:, 0]
+            expected = -chosen_S.log()[labels_S >= 0].sum()
+            torch.testing.assert_close(loss.sum_B[row], expected, atol=1e-4, rtol=1e-5)
+
+
+def test_a_model_beside_itself_decodes_as_it_does_alone(backbone: WhisperBackbone) -> None:
+    with torch.no_grad():
+        frames = backbone.encode(backbone.features(*waveforms()))
+        twice = Frames(frames.values_BTD.repeat_interleave(2, dim=0), frames.num_frames_B.repeat_interleave(2))
+        alone = backbone.decode(frames, ["en"] * 3, max_tokens=20)
+        found = backbone.decode(twice, ["en"] * 3, torch.full((3, 2), 0.5), max_tokens=20)
+    assert found.texts == alone.texts
+    torch.testing.assert_close(found.scores_B, alone.scores_B)
+    assert (alone.scores_B < 0).all()
 
 
 def test_training_reads_the_prompt_that_decoding_forces_and_learns_the_end_of_text(backbone: WhisperBackbone) -> None:
@@ -113,7 +142,7 @@ def test_a_transcript_that_the_decoder_cannot_hold_is_refused(backbone: WhisperB
 
 def test_an_utterance_over_30_s_is_refused(backbone: WhisperBackbone) -> None:
     with pytest.raises(InputError, match=r"31\.0 s"):
-        backbone.log_mel(torch.zeros(1, 31 * 16_000), torch.tensor([31 * 16_000]))
+        backbone.features(torch.zeros(1, 31 * 16_000), torch.tensor([31 * 16_000]))
 
 
 def test_a_model_that_cannot_be_loaded_is_named_with_the_ways_to_name_one(tmp_path: Path) -> None:
@@ -122,5 +151,5 @@ def test_a_model_that_cannot_be_loaded_is_named_with_the_ways_to_name_one(tmp_pa
 
 
 def test_silence_gives_finite_frames(backbone: WhisperBackbone) -> None:
-    frames = backbone.encode(backbone.log_mel(torch.zeros(1, 8_000), torch.tensor([8_000])))
+    frames = backbone.encode(backbone.features(torch.zeros(1, 8_000), torch.tensor([8_000])))
     assert np.isfinite(frames.values_BTD.detach().numpy()).all()

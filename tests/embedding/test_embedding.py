@@ -32,7 +32,7 @@ def frames_alone(backbone: WhisperBackbone, utterance: Utterance) -> torch.Tenso
     """Encoder frames of an utterance that is a batch of its own, (T, D)."""
     waveform_L = torch.from_numpy(read_audio(utterance))
     with torch.no_grad():
-        frames = backbone.encode(backbone.log_mel(waveform_L[None], torch.tensor([len(waveform_L)])))
+        frames = backbone.encode(backbone.features(waveform_L[None], torch.tensor([len(waveform_L)])))
     assert frames.values_BTD.shape[1] == -(-len(waveform_L) // 320)
     return frames.values_BTD[0]
 

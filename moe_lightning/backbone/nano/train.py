@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from moe_lightning.backbone.log_mel import LogMel
 from moe_lightning.backbone.nano import blueprint
 from moe_lightning.backbone.nano.speech import Speech, plain_utterances, random_words, speak, training_utterances
+from moe_lightning.backbone.speech import Features
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo import default_cache_dir
 from moe_lightning.corpus.demo.grammar import random_sentence
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 class Batch(NamedTuple):
     """Spectrograms and transcripts."""
 
-    spectrograms: LogMel
+    spectrograms: Features
     texts: list[str]
 
 
@@ -77,7 +77,7 @@ def collate(spectrograms: list[np.ndarray], texts: list[str]) -> Batch:
     values_BMT = torch.zeros(len(texts), spectrograms[0].shape[0], int(num_frames_B.max()))
     for row, values_MT in enumerate(spectrograms):
         values_BMT[row, :, : values_MT.shape[1]] = torch.from_numpy(values_MT.astype(np.float32))
-    return Batch(LogMel(values_BMT, num_frames_B), texts)
+    return Batch(Features(values_BMT, num_frames_B), texts)
 
 
 def _augmented(values_MT: np.ndarray, rng: random.Random) -> np.ndarray:
@@ -171,7 +171,7 @@ def word_error_rate(backbone: WhisperBackbone, speech: Speech) -> float:
     heard: list[str] = []
     for start in range(0, len(spectrograms), 32):
         batch = collate(spectrograms[start : start + 32], speech.texts[start : start + 32])
-        heard += backbone.greedy(backbone.encode(batch.spectrograms), [None] * len(batch.texts))
+        heard += backbone.decode(backbone.encode(batch.spectrograms), [None] * len(batch.texts)).texts
     return float(jiwer.wer(speech.texts, heard))
 
 

@@ -1,0 +1,152 @@
+"""SpeechBackbone: what a speech model must be able to do to carry experts.
+
+Audio becomes features, features become encoder frames, layer by layer, and frames become a loss or
+text. Everything works over real lengths: an utterance's result does not depend on its batch.
+
+Several experts side by side: where ``weights_BK`` is given, frames hold B * K rows, the K experts of
+the first utterance, then those of the second. At each token (or frame of a CTC model) the probabilities
+of an utterance's K rows are averaged with these weights: a mixture of what the experts say, not of
+their parameters.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from moe_lightning.backbone.tokens import Targets
+
+Pad = Literal["batch", "30s"]
+"""``batch`` computes real frames, up to the longest utterance of a batch; ``30s`` Whisper's classical window."""
+
+
+class Features(NamedTuple):
+    """What an encoder reads; what lies behind an utterance's end is zero."""
+
+    values_BMT: Tensor
+    """Float32. A spectrogram has M mel bins; a waveform has one, and 16,000 frames a second."""
+    num_frames_B: Tensor
+    """Real frames of each utterance, int64."""
+
+
+class Frames(NamedTuple):
+    """Encoder frames; those behind an utterance's end hold no meaning."""
+
+    values_BTD: Tensor
+    num_frames_B: Tensor
+    """Real frames of each utterance, int64, about 50 a second."""
+
+    @property
+    def is_real_BT(self) -> Tensor:
+        return frame_mask(self.num_frames_B, self.values_BTD.shape[1])
+
+
+class TokenLoss(NamedTuple):
+    """Negative log-likelihood of each utterance's transcript; float32, nats."""
+
+    sum_B: Tensor
+    num_tokens_B: Tensor
+    """What it is divided by for a loss a token: text tokens, and the end of text where the model writes one."""
+
+
+class Hypotheses(NamedTuple):
+    """Transcripts of a batch, and how sure the model is of them."""
+
+    texts: list[str]
+    scores_B: Tensor
+    """Mean log-probability of the chosen tokens (frames of a CTC model), float32, at most 0."""
+
+
+class SpeechBackbone(nn.Module, ABC):
+    """A recogniser of transformers, taken apart where experts and gate need to reach in.
+
+    Args:
+        model: The transformers model; its linear layers may be replaced by gated ones.
+        pad: How features are padded.
+    """
+
+    def __init__(self, model: nn.Module, pad: Pad = "batch"):
+        super().__init__()
+        self.model: Any = model
+        self.pad = pad
+
+    @property
+    @abstractmethod
+    def embedding_dim(self) -> int:
+        """Size of an encoder frame."""
+
+    @property
+    @abstractmethod
+    def num_layers(self) -> int:
+        """Layers of the encoder."""
+
+    @abstractmethod
+    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> Features:
+        """What the encoder reads of waveforms (16 kHz, zeros behind each end).
+
+        Args:
+            pad: In place of the model's own.
+
+        Raises:
+            InputError: An utterance is longer than the model can take.
+        """
+
+    @abstractmethod
+    def stem(self, features: Features) -> Frames:
+        """What the first encoder layer reads."""
+
+    @abstractmethod
+    def run_layers(self, frames: Frames, first: int = 0, last: int | None = None) -> Frames:
+        """Frames behind the encoder layers ``first`` to ``last`` (that one not included).
+
+        Args:
+            frames: What layer ``first`` reads: of `stem`, or of `run_layers` up to ``first``.
+            last: None runs to the end; only then is the final layer norm applied.
+        """
+
+    def check_language(self, language: str) -> None:
+        """Raise an InputError for a language that the model cannot be told to write."""
+
+    @abstractmethod
+    def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
+        """Labels of transcripts, on the model's device.
+
+        Raises:
+            InputError: A transcript is longer than the model can write, or has nothing that it can write.
+        """
+
+    @abstractmethod
+    def token_loss(self, frames: Frames, targets: Targets, weights_BK: Tensor | None = None) -> TokenLoss:
+        """Negative log-likelihood of the transcripts, by utterance.
+
+        Args:
+            weights_BK: Weights of the experts whose rows ``frames`` holds side by side; rows sum to 1.
+        """
+
+    @abstractmethod
+    def decode(self, frames: Frames, languages: Sequence[str | None], weights_BK: Tensor | None = None) -> Hypotheses:
+        """Transcripts of the frames.
+
+        Args:
+            weights_BK: Weights of the experts whose rows ``frames`` holds side by side; rows sum to 1.
+        """
+
+    def encode(self, features: Features, num_layers: int | None = None) -> Frames:
+        """Encoder frames of features, behind so many layers, or behind all and the final layer norm."""
+        last = None if num_layers is None or num_layers >= self.num_layers else num_layers
+        return self.run_layers(self.stem(features), 0, last)
+
+
+def frame_mask(lengths_B: Tensor, width: int) -> Tensor:
+    """True at the real frames, (B, width)."""
+    return torch.arange(width, device=lengths_B.device) < lengths_B[:, None]
+
+
+def mean_log_probs(log_probs_NSV: Tensor, weights_BK: Tensor | None) -> Tensor:
+    """Log of the weighted mean of K experts' probabilities, (B, S, V) of (B * K, S, V); float32."""
+    if weights_BK is None:
+        return log_probs_NSV
+    log_probs_BKSV = log_probs_NSV.float().unflatten(0, weights_BK.shape)
+    return (log_probs_BKSV + weights_BK.float().clamp_min(1e-30).log()[..., None, None]).logsumexp(dim=1)
