@@ -145,10 +145,10 @@ class WhisperBackbone(SpeechBackbone):
                 output = decoder(
                     inputs_BS.repeat_interleave(num_side_by_side, dim=0),
                     encoder_hidden_states=frames.values_BTD,
-                    past_key_values=cache,
+                    cache=cache,
                     use_cache=True,
                 )
-                cache = output.past_key_values
+                cache = output.cache
                 logits_N1V = self._allowed(self.model.proj_out(output.last_hidden_state[:, -1:]).float(), step)
                 log_probs_BV = mean_log_probs(logits_N1V.log_softmax(dim=-1), weights_BK)[:, 0]
                 best_B, token_B = log_probs_BV.max(dim=1)
