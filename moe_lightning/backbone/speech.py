@@ -6,7 +6,7 @@ text. Everything works over real lengths: an utterance's result does not depend 
 Several experts side by side: where ``weights_BK`` is given, frames hold B * K rows, the K experts of
 the first utterance, then those of the second. At each token (or frame of a CTC model) the probabilities
 of an utterance's K rows are averaged with these weights: a mixture of what the experts say, not of
-their parameters.
+their parameters. Decoding can also take their weighted geometric mean, a product of experts.
 """
 
 from abc import ABC, abstractmethod
@@ -20,6 +20,10 @@ from moe_lightning.backbone.tokens import Targets
 
 Pad = Literal["batch", "30s"]
 """``batch`` computes real frames, up to the longest utterance of a batch; ``30s`` Whisper's classical window."""
+
+
+Average = Literal["arithmetic", "geometric"]
+"""Of the probabilities of experts side by side: ``sum_k w_k p_k``, or ``prod_k p_k ^ w_k`` brought to the sum 1."""
 
 
 class Features(NamedTuple):
@@ -126,11 +130,18 @@ class SpeechBackbone(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decode(self, frames: Frames, languages: Sequence[str | None], weights_BK: Tensor | None = None) -> Hypotheses:
+    def decode(
+        self,
+        frames: Frames,
+        languages: Sequence[str | None],
+        weights_BK: Tensor | None = None,
+        average: Average = "arithmetic",
+    ) -> Hypotheses:
         """Transcripts of the frames.
 
         Args:
             weights_BK: Weights of the experts whose rows ``frames`` holds side by side; rows sum to 1.
+            average: How their probabilities become one.
         """
 
     def encode(self, features: Features, num_layers: int | None = None) -> Frames:
@@ -144,9 +155,12 @@ def frame_mask(lengths_B: Tensor, width: int) -> Tensor:
     return torch.arange(width, device=lengths_B.device) < lengths_B[:, None]
 
 
-def mean_log_probs(log_probs_NSV: Tensor, weights_BK: Tensor | None) -> Tensor:
+def mean_log_probs(log_probs_NSV: Tensor, weights_BK: Tensor | None, average: Average = "arithmetic") -> Tensor:
     """Log of the weighted mean of K experts' probabilities, (B, S, V) of (B * K, S, V); float32."""
     if weights_BK is None:
         return log_probs_NSV
     log_probs_BKSV = log_probs_NSV.float().unflatten(0, weights_BK.shape)
+    if average == "geometric":
+        weights_BK11 = weights_BK.float()[..., None, None]
+        return (log_probs_BKSV.clamp_min(-1e4) * weights_BK11).sum(dim=1).log_softmax(dim=-1)  # 0 * -inf is NaN
     return (log_probs_BKSV + weights_BK.float().clamp_min(1e-30).log()[..., None, None]).logsumexp(dim=1)

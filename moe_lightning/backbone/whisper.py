@@ -17,6 +17,7 @@ from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS, log_mel
 from moe_lightning.backbone.pretrained import load_whisper
 from moe_lightning.backbone.speech import (
+    Average,
     Features,
     Frames,
     Hypotheses,
@@ -125,6 +126,7 @@ class WhisperBackbone(SpeechBackbone):
         frames: Frames,
         languages: Sequence[str | None],
         weights_BK: Tensor | None = None,
+        average: Average = "arithmetic",
         max_tokens: int = MAX_TOKENS,
     ) -> Hypotheses:
         """Transcripts by the likeliest next token again and again, all utterances side by side.
@@ -150,7 +152,7 @@ class WhisperBackbone(SpeechBackbone):
                 )
                 cache = output.cache
                 logits_N1V = self._allowed(self.model.proj_out(output.last_hidden_state[:, -1:]).float(), step)
-                log_probs_BV = mean_log_probs(logits_N1V.log_softmax(dim=-1), weights_BK)[:, 0]
+                log_probs_BV = mean_log_probs(logits_N1V.log_softmax(dim=-1), weights_BK, average)[:, 0]
                 best_B, token_B = log_probs_BV.max(dim=1)
                 sum_B, num_tokens_B = sum_B + best_B * is_open_B, num_tokens_B + is_open_B
                 token_B = torch.where(is_open_B, token_B, self.tokens.end)

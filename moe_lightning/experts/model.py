@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.pooling import pool
-from moe_lightning.backbone.speech import Frames, Pad, SpeechBackbone, TokenLoss
+from moe_lightning.backbone.speech import Average, Features, Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss
 from moe_lightning.backbone.tokens import Targets
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
@@ -32,19 +32,44 @@ class SpeechExperts(nn.Module):
         self.spec_augment: SpecAugment | None = None
         """Of spectrograms in training, where one is set."""
 
-    def encode(self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_BE: Tensor) -> Frames:
-        """Encoder frames of each utterance's own mixture."""
+    def encode(self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_NE: Tensor) -> Frames:
+        """Encoder frames of each utterance's own mixture.
+
+        Args:
+            gate_NE: One row an utterance, or K, for K mixtures of each side by side: the frames then have
+                B * K rows, an utterance's one after another.
+        """
         spectrograms = self.backbone.features(waveforms_BL, num_samples_B)
         if self.training and self.spec_augment:
             values_BMT = self.spec_augment(spectrograms.values_BMT, spectrograms.num_frames_B)
             spectrograms = spectrograms._replace(values_BMT=values_BMT)
-        with self.shares.set(gate_BE):
-            return self.backbone.encode(spectrograms)
+        with self.shares.set(gate_NE):
+            return self.backbone.encode(_repeated(spectrograms, len(gate_NE) // len(num_samples_B)))
 
-    def token_loss(self, frames: Frames, targets: Targets, gate_BE: Tensor) -> TokenLoss:
-        """Cross-entropy of the transcripts under each utterance's own mixture."""
-        with self.shares.set(gate_BE):
-            return self.backbone.token_loss(frames, targets)
+    def token_loss(
+        self, frames: Frames, targets: Targets, gate_NE: Tensor, weights_BK: Tensor | None = None
+    ) -> TokenLoss:
+        """Cross-entropy of the transcripts under each row's own mixture.
+
+        Args:
+            weights_BK: Where the rows are K mixtures of each utterance side by side, the weights that their
+                probabilities are averaged with; without them each row has a transcript of its own.
+        """
+        with self.shares.set(gate_NE):
+            return self.backbone.token_loss(frames, targets, weights_BK)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        frames: Frames,
+        languages: Sequence[str | None],
+        gate_NE: Tensor,
+        weights_BK: Tensor | None = None,
+        average: Average = "arithmetic",
+    ) -> Hypotheses:
+        """Transcripts under each row's own mixture; ``weights_BK`` as in `token_loss`."""
+        with self.shares.set(gate_NE):
+            return self.backbone.decode(frames, languages, weights_BK, average)
 
     def loss(
         self,
@@ -67,9 +92,7 @@ class SpeechExperts(nn.Module):
         if gate_BE is None:
             frames = self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B))
             return self.backbone.decode(frames, languages).texts
-        with self.shares.set(gate_BE):
-            frames = self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B))
-            return self.backbone.decode(frames, languages).texts
+        return self.decode(self.encode(waveforms_BL, num_samples_B, gate_BE), languages, gate_BE).texts
 
     @torch.no_grad()
     def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str, pad: Pad) -> Tensor:
@@ -106,6 +129,11 @@ class SpeechExperts(nn.Module):
     def expert_parameters(self) -> list[nn.Parameter]:
         """What training moves."""
         return [parameter for layer in self.layers.values() for parameter in (layer.down_RD, layer.up_RD)]
+
+
+def _repeated(features: Features, times: int) -> Features:
+    """Each utterance so many times, one after another."""
+    return features if times == 1 else Features(*(part.repeat_interleave(times, dim=0) for part in features))
 
 
 def save_experts(experts: SpeechExperts, file: Path) -> None:

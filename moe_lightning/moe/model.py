@@ -8,13 +8,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Pad
+from moe_lightning.backbone.speech import Hypotheses, Pad, TokenLoss
+from moe_lightning.batch import SpeechBatch
 from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.gating.model import Gate
 from moe_lightning.json_files import read_json, write_json
+from moe_lightning.moe.mixing import mixture_hypotheses, mixture_loss
 from moe_lightning.moe.routing import Routing, RoutingMode, dense_gates, route
 from moe_lightning.run_dir import RunDir
 
@@ -67,6 +69,10 @@ class MixtureASR(nn.Module):
         """``gate_BE`` of utterances, by their pooled embeddings."""
         return dense_gates(self.route(embeddings_BD), self.config.experts.num_experts)
 
+    def loss(self, batch: SpeechBatch, routing: Routing) -> TokenLoss:
+        """Negative log-likelihood of each utterance's transcript under its mixture."""
+        return mixture_loss(self.experts, batch, routing, self.config.routing)
+
     @torch.no_grad()
     def transcribe(
         self,
@@ -76,9 +82,21 @@ class MixtureASR(nn.Module):
         embeddings_BD: Tensor | None = None,
     ) -> list[str]:
         """Greedy transcripts of 16 kHz waveforms; without embeddings they are computed first."""
+        return self.hypotheses(waveforms_BL, num_samples_B, languages, embeddings_BD).texts
+
+    @torch.no_grad()
+    def hypotheses(
+        self,
+        waveforms_BL: Tensor,
+        num_samples_B: Tensor,
+        languages: Sequence[str | None],
+        embeddings_BD: Tensor | None = None,
+    ) -> Hypotheses:
+        """Transcripts as `transcribe` gives them, and how sure the mixture is of each."""
         if embeddings_BD is None:
             embeddings_BD = self.embed(waveforms_BL, num_samples_B)
-        return self.experts.transcribe(waveforms_BL, num_samples_B, languages, self.gates(embeddings_BD))
+        routing, mode = self.route(embeddings_BD), self.config.routing
+        return mixture_hypotheses(self.experts, waveforms_BL, num_samples_B, languages, routing, mode)
 
     def save(self, run: RunDir) -> None:
         """Write weights and config to the run."""

@@ -41,8 +41,10 @@ class MoEASRModule(LightningModule):
         whisper_model: v2, v3, nano, a hub id or a folder.
         rank: As the experts were pre-trained; so are alpha, dropout, shared_rank and target_modules.
         hidden_dim: As the gate was trained.
-        routing: ``merge`` (all experts by the gate), ``top_k`` or ``hard``; the same in training and decoding.
-        top_k: Experts kept by ``top_k``.
+        routing: ``merge`` (all experts by the gate), ``top_k`` or ``hard``, of one pass; ``posterior``,
+            ``confidence`` or ``loss``, which run the K likeliest experts side by side and cost K times as
+            much. The same in training and decoding.
+        top_k: Experts kept by all but ``merge`` and ``hard``.
         balance_weight: Weight of the balance loss.
         gate_lr_factor: Learning rate of the gate over that of the experts; LoRA bears rates at which a
             trained gate would forget the clusters.
@@ -190,13 +192,9 @@ class MoEASRModule(LightningModule):
         )
 
     def _loss(self, batch: SpeechBatch) -> Tensor:
-        return self.mixture.experts.loss(
-            batch.waveforms_BL,
-            batch.num_samples_B,
-            batch.texts,
-            batch.languages,
-            self.mixture.gates(batch.embeddings_BD),
-        )
+        """Mean cross-entropy a token over the batch, in nats."""
+        loss = self.mixture.loss(batch, self.mixture.route(batch.embeddings_BD))
+        return loss.sum_B.sum() / loss.num_tokens_B.sum()
 
     def _balance(self) -> Tensor:
         """Of all utterances since the last optimizer step: the gate is small enough to run on them again."""

@@ -6,8 +6,12 @@ from torch import Tensor
 
 from moe_lightning.errors import InputError
 
-RoutingMode = Literal["merge", "top_k", "hard"]
-"""``merge``: all experts by the gate's softmax; ``top_k``: the K likeliest, renormalised; ``hard``: the likeliest."""
+RoutingMode = Literal["merge", "top_k", "hard", "posterior", "confidence", "loss"]
+"""Of one pass, the experts' parameters merged for each utterance - ``merge``: all experts by the gate's softmax;
+``top_k``: the K likeliest, renormalised; ``hard``: the likeliest. Of the K likeliest side by side, each a recogniser
+of its own - ``posterior``, ``confidence``, ``loss``: see `mixing`."""
+
+ONE_PASS: tuple[RoutingMode, ...] = ("merge", "top_k", "hard")
 
 
 class Routing(NamedTuple):
@@ -31,7 +35,7 @@ def route(logits_BE: Tensor, mode: RoutingMode, top_k: int) -> Routing:
     if not 1 <= top_k <= num_experts:
         raise InputError(f"top_k must be in 1..{num_experts}, got {top_k}")
     probs_BE = logits_BE.float().softmax(dim=1)
-    num_kept = {"merge": num_experts, "top_k": top_k, "hard": 1}[mode]
+    num_kept = {"merge": num_experts, "hard": 1}.get(mode, top_k)
     weights_BK, experts_BK = probs_BE.topk(num_kept, dim=1)
     if mode == "hard":  # forward 1, backward the probability's gradient: the gate learns
         return Routing(1.0 + weights_BK - weights_BK.detach(), experts_BK)

@@ -1,11 +1,13 @@
 """From logits to each utterance's share of the experts."""
 
+from typing import get_args
+
 import pytest
 import torch
 
-from moe_lightning.moe.routing import dense_gates, route
+from moe_lightning.moe.routing import RoutingMode, dense_gates, route
 
-MODES = ("merge", "top_k", "hard")
+MODES: tuple[RoutingMode, ...] = get_args(RoutingMode)
 
 
 def logits(num_utterances: int = 6, num_experts: int = 5) -> torch.Tensor:

@@ -1,0 +1,129 @@
+"""Loss and text of a batch under a routing: what a mixture of experts is, the same in training and in decoding.
+
+Of one pass (``merge``, ``top_k``, ``hard``), each utterance runs one model, the gate's mean of its experts.
+The others run the K likeliest experts side by side, B * K rows, and differ in what they make of them:
+
+- ``posterior``: one recogniser whose next-token probabilities are ``sum_k w_k p_k``. Loss and text are its own.
+- ``loss``: the loss is ``sum_k w_k CE_k``, the cross-entropy of ``prod_k p_k ^ w_k`` but for the constant
+  that brings its sum to 1: a product of experts (Hinton 2002). The text is therefore taken from that product,
+  token by token: each step takes what adds least to the loss. (CTC sums over alignments in the loss and takes
+  the best one in the text, here as for a single model.)
+- ``confidence``: one expert says the whole utterance, so the loss is that of a mixture in which the expert
+  is hidden, ``-log sum_k w_k p_k(transcript)`` (Jacobs et al. 1991, equation 1.3): an utterance teaches the
+  expert that explains it best, where the weighted sum of losses would make experts alike. The text is that
+  of the expert which is surest of what it wrote, by the mean log-probability of its tokens: between experts
+  that the gate has let through, the gate's weight would drown what a token more or less of certainty says.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moe_lightning.backbone.speech import Hypotheses, TokenLoss
+from moe_lightning.batch import SpeechBatch
+from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.moe.routing import ONE_PASS, Routing, RoutingMode, dense_gates
+
+MAX_ROWS = 64
+"""Rows that `expert_losses` runs at a time unless told otherwise."""
+
+
+def gate_rows(routing: Routing, mode: RoutingMode, num_experts: int) -> Tensor:
+    """``gate_NE`` of what runs under a routing: a row an utterance, or its K experts one after another."""
+    if mode in ONE_PASS:
+        return dense_gates(routing, num_experts)
+    return F.one_hot(routing.experts_BK.flatten(), num_experts).float()
+
+
+def mixture_loss(experts: SpeechExperts, batch: SpeechBatch, routing: Routing, mode: RoutingMode) -> TokenLoss:
+    """Negative log-likelihood of each utterance's transcript under its mixture, with a gradient for its weights."""
+    gate_NE = gate_rows(routing, mode, experts.config.num_experts)
+    if mode in ("confidence", "loss"):
+        return _chosen_loss(_losses_side_by_side(experts, batch, gate_NE), routing.weights_BK, mode)
+    frames = experts.encode(batch.waveforms_BL, batch.num_samples_B, gate_NE)
+    targets = experts.backbone.targets(batch.texts, batch.languages)
+    return experts.token_loss(frames, targets, gate_NE, routing.weights_BK if mode == "posterior" else None)
+
+
+@torch.no_grad()
+def mixture_hypotheses(
+    experts: SpeechExperts,
+    waveforms_BL: Tensor,
+    num_samples_B: Tensor,
+    languages: Sequence[str | None],
+    routing: Routing,
+    mode: RoutingMode,
+) -> Hypotheses:
+    """Text of each utterance under its mixture."""
+    gate_NE = gate_rows(routing, mode, experts.config.num_experts)
+    frames = experts.encode(waveforms_BL, num_samples_B, gate_NE)
+    if mode == "posterior":
+        return experts.decode(frames, languages, gate_NE, routing.weights_BK)
+    if mode == "loss":
+        return experts.decode(frames, languages, gate_NE, routing.weights_BK, "geometric")
+    num_rows = len(gate_NE) // len(languages)  # 1 where one pass has merged them
+    return most_confident(experts.decode(frames, _repeated(languages, num_rows), gate_NE), num_rows)
+
+
+def most_confident(hypotheses: Hypotheses, num_side_by_side: int) -> Hypotheses:
+    """Of each utterance's K hypotheses, one after another, the one with the highest score; the first of equals."""
+    scores_BK = hypotheses.scores_B.unflatten(0, (-1, num_side_by_side))
+    best_B = scores_BK.argmax(dim=1)
+    texts = [hypotheses.texts[row * num_side_by_side + best] for row, best in enumerate(best_B.tolist())]
+    return Hypotheses(texts, scores_BK.gather(1, best_B[:, None])[:, 0])
+
+
+@torch.no_grad()
+def expert_losses(experts: SpeechExperts, batch: SpeechBatch, max_rows: int = MAX_ROWS) -> Tensor:
+    """``losses_BE``: what each utterance's transcript costs under every expert alone, nats a token, float32.
+
+    Without dropout and SpecAugment, whatever mode the experts are in.
+
+    Args:
+        max_rows: Utterances times experts that run side by side, at most (one expert always runs): bounds the
+            memory.
+    """
+    num_utterances, num_experts = len(batch.ids), experts.config.num_experts
+    num_at_once = max(1, max_rows // num_utterances)
+    parts = []
+    with _evaluating(experts):
+        for one_hot_CE in torch.eye(num_experts, device=batch.waveforms_BL.device).split(num_at_once):
+            losses = _losses_side_by_side(experts, batch, one_hot_CE.repeat(num_utterances, 1))
+            parts.append(losses.sum_B / losses.num_tokens_B)
+    return torch.cat(parts, dim=1)
+
+
+def _losses_side_by_side(experts: SpeechExperts, batch: SpeechBatch, gate_NE: Tensor) -> TokenLoss:
+    """Negative log-likelihood of each utterance under each of its rows, (B, K)."""
+    num_rows = len(gate_NE) // len(batch.ids)
+    frames = experts.encode(batch.waveforms_BL, batch.num_samples_B, gate_NE)
+    targets = experts.backbone.targets(_repeated(batch.texts, num_rows), _repeated(batch.languages, num_rows))
+    losses = experts.token_loss(frames, targets, gate_NE)
+    return TokenLoss(*(part.unflatten(0, (-1, num_rows)) for part in losses))
+
+
+def _chosen_loss(losses: TokenLoss, weights_BK: Tensor, mode: RoutingMode) -> TokenLoss:
+    """The losses of an utterance's K experts as the one of ``loss`` or ``confidence``."""
+    sum_BK, num_tokens_B = losses.sum_B, losses.num_tokens_B[:, 0]
+    if mode == "loss":
+        return TokenLoss((weights_BK * sum_BK).sum(dim=1), num_tokens_B)
+    return TokenLoss(-(weights_BK.clamp_min(1e-30).log() - sum_BK).logsumexp(dim=1), num_tokens_B)
+
+
+def _repeated(values: Sequence[str | None], times: int) -> list:
+    return [value for value in values for _ in range(times)]
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Within it every part of a module is in evaluation mode; after it, in the one that it was in."""
+    was_training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in was_training:
+            part.training = True
