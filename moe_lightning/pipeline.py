@@ -226,9 +226,10 @@ def _tell(text: str, log: IO[str]) -> None:
 
 
 def _print_outcome(run: RunDir) -> None:
-    systems: dict[str, Any] = read_json(run.results_file, "moe-lightning evaluate")["systems"]
-    rates = ", ".join(f"{name} {100 * values['wer']:.1f} %" for name, values in systems.items())
-    print(f"word error rate on the test split: {rates}   ({run.results_file})")
+    results: dict[str, Any] = read_json(run.results_file, "moe-lightning evaluate")
+    rates = ", ".join(f"{name} {100 * values['wer']:.1f} %" for name, values in results["systems"].items())
+    print(f"word error rate on the test split: {rates}")
+    print(f"{results['verdict']['sentence']}\nreport: {run.results_file}")
 
 
 def _given(options: argparse.Namespace, *names: str) -> Command:

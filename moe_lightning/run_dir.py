@@ -130,10 +130,46 @@ class RunDir:
         """The joint stage's best scores, and where they were reached."""
         return self.stage_dir("moe") / "best.json"
 
+    def report(self, split: str = "test") -> "ReportDir":
+        """What an evaluation writes: of the test split into ``report``, of another one below it."""
+        folder = self.stage_dir("evaluation")
+        return ReportDir(folder if split == "test" else folder / split)
+
     @property
     def results_file(self) -> Path:
-        return self.stage_dir("evaluation") / "results.json"
+        """Scores of the test split."""
+        return self.report().results_file
 
     @property
     def hypotheses_file(self) -> Path:
-        return self.stage_dir("evaluation") / "hypotheses.jsonl"
+        return self.report().hypotheses_file
+
+
+@dataclass(frozen=True)
+class ReportDir:
+    """Files of one evaluation."""
+
+    path: Path
+
+    @property
+    def results_file(self) -> Path:
+        """Every score, as JSON."""
+        return self.path / "results.json"
+
+    @property
+    def hypotheses_file(self) -> Path:
+        """Every transcript with its alignments, one utterance a line."""
+        return self.path / "hypotheses.jsonl"
+
+    @property
+    def decoding_file(self) -> Path:
+        """What the decoding cost."""
+        return self.path / "decoding.json"
+
+    @property
+    def page_file(self) -> Path:
+        return self.path / "index.html"
+
+    @property
+    def model_card_file(self) -> Path:
+        return self.path / "README.md"

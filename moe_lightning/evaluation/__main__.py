@@ -1,22 +1,37 @@
-"""`moe-lightning evaluate`: word error rates of a finished run on its test split."""
+"""`moe-lightning evaluate`: word error rates of a finished run on its test split, and the report."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from moe_lightning.command_line import CommandParser
-from moe_lightning.errors import exits_cleanly
+from moe_lightning.errors import InputError, StaleStageError, exits_cleanly
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import command_settings, recorded_stage
+from moe_lightning.stage_record import check_inputs, command_settings, recorded_stage
 
 
 def parser() -> CommandParser:
     """The command's flags."""
     parser = CommandParser(prog="moe-lightning evaluate", description=__doc__, takes_config=True)
     parser.add_argument("--run-dir", default="lightning_logs/full", help="folder of the run")
+    parser.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="what is scored; dev (for tuning) goes to report/dev"
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="utterances of a batch")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that read audio")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
+    scores = parser.add_argument_group("scores")
+    scores.add_argument(
+        "--by", nargs="+", metavar="FIELD", help="manifest fields to score by; default: those that make groups"
+    )
+    scores.add_argument(
+        "--normaliser", choices=("basic", "english"), default="basic", help="of the texts; basic is for any language"
+    )
+    scores.add_argument("--num-resamples", type=int, default=10_000, help="draws of the bootstrap; default 10000")
+    scores.add_argument("--seed", type=int, default=42, help="of the draws; default 42")
+    scores.add_argument(
+        "--rescore", action="store_true", help="score again what was decoded before, with the flags of this group"
+    )
     return parser
 
 
@@ -26,11 +41,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse(arguments)
     run = RunDir(Path(options.run_dir))
-    with recorded_stage(run, "evaluation", command_settings(arguments), parser().defaults) as has_work:
-        if has_work:
-            from moe_lightning.evaluation.evaluate import evaluate  # torch: not for --help
+    if options.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1, got {options.batch_size}")
+    from moe_lightning.evaluation.evaluate import DecodeSettings, evaluate, rescore  # seconds: not for --help
+    from moe_lightning.evaluation.systems import ScoreSettings
 
-            evaluate(run, options.batch_size, options.num_workers, options.accelerator)
+    scoring = ScoreSettings(options.num_resamples, options.seed, tuple(options.by or ()), options.normaliser)
+    decoding = DecodeSettings(options.batch_size, options.num_workers, options.accelerator)
+    if options.rescore:
+        rescore(run, options.split, scoring)
+    elif options.split == "dev":  # for tuning: as often as one likes
+        check_inputs(run, "evaluation")
+        evaluate(run, options.split, decoding, scoring)
+    else:
+        try:
+            with recorded_stage(run, "evaluation", command_settings(arguments), parser().defaults) as has_work:
+                if has_work:
+                    evaluate(run, options.split, decoding, scoring)
+        except StaleStageError as error:
+            raise StaleStageError(f"{error}; or score what was decoded before with --rescore") from error
 
 
 if __name__ == "__main__":

@@ -1,87 +1,117 @@
-"""Score a finished run on its test split and write the results."""
+"""Decode a finished run's split, score it, write the report."""
 
-import json
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from moe_lightning.backbone.device import choose_device
-from moe_lightning.backbone.normaliser import NORMALISER, normalise
+from moe_lightning.backbone.normaliser import NORMALISERS
 from moe_lightning.corpus import Utterance, read_manifest
-from moe_lightning.errors import InputError
-from moe_lightning.evaluation.decode import Decoded, decode
-from moe_lightning.evaluation.scores import score, score_groups
+from moe_lightning.evaluation.checks import check_split
+from moe_lightning.evaluation.environment import environment
+from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
+from moe_lightning.evaluation.hypotheses import Decoded
+from moe_lightning.evaluation.systems import ScoreSettings, check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
+from moe_lightning.evaluation.usage import expert_usage
+from moe_lightning.evaluation.verdict import judge
 from moe_lightning.json_files import read_json, write_json
-from moe_lightning.moe.model import MixtureASR
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
-from moe_lightning.speech_loaders import SpeechLoaders
+from moe_lightning.stage_record import check_inputs
 
-SYSTEMS = ("backbone", "mixture")
-MIN_UTTERANCES = 3
-"""A field whose values have fewer utterances on average (a sentence number, say) makes no groups."""
+HEADLINE = ("mixture", "backbone")
 
 
-def evaluate(run: RunDir, batch_size: int, num_workers: int, accelerator: str) -> None:
-    """Decode the test split, write ``report/results.json`` and the hypotheses, print the table."""
-    device = choose_device(accelerator)
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How a split is decoded; nothing of it changes a transcript."""
+
+    batch_size: int = 16
+    num_workers: int = 2
+    accelerator: str = "auto"
+
+
+def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
+    """Decode a split by backbone and mixture, score both, write and print everything."""
+    num_shared = check_split(run, split)
+    utterances = read_manifest(run.manifest_file(split))
+    group_columns(utterances, scoring.by)  # an unknown field: now, not after the decoding
+    decode_split(run, split, utterances, decoding)
+    return score_split(run, split, scoring, num_shared)
+
+
+def rescore(run: RunDir, split: str, scoring: ScoreSettings) -> dict[str, Any]:
+    """Score what was decoded before, with other settings; no model runs."""
+    check_inputs(run, "evaluation")
+    return score_split(run, split, scoring, check_split(run, split))
+
+
+def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], settings: DecodeSettings) -> None:
+    """Write the hypotheses of a split."""
+    from moe_lightning.backbone.device import choose_device
+    from moe_lightning.evaluation.decode import decode  # torch: scoring needs none
+    from moe_lightning.moe.model import MixtureASR
+    from moe_lightning.speech_loaders import SpeechLoaders
+
+    device = choose_device(settings.accelerator)
     mixture = MixtureASR.load(run, device)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
-    utterances = {utterance.id: utterance for utterance in read_manifest(run.manifest_file("test"))}
-    loader = SpeechLoaders(run, inputs, batch_size, num_workers).fixed("test")
-    decoded = sorted(decode(mixture, loader, device), key=lambda row: row.id)
-    results = score_systems(decoded, [utterances[row.id] for row in decoded], inputs)
-    _write_hypotheses(run, decoded, utterances)
-    write_json(run.results_file, results)
-    best = read_json(run.best_file, "moe-lightning pipeline")
-    summary = {name: {key: results["systems"][name][key] for key in ("wer", "cer", "words")} for name in SYSTEMS}
-    write_json(run.best_file, {**best, "test": summary})
+    loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
+    decode(mixture, loader, device).save(run.report(split), utterances, NORMALISERS["basic"])
+
+
+def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: int = 0) -> dict[str, Any]:
+    """Score the hypotheses of a split that was decoded before, and write everything made from them."""
+    report = run.report(split)
+    decoded = Decoded.load(report)
+    utterances = sorted(read_manifest(run.manifest_file(split)), key=lambda utterance: utterance.id)
+    check_same_utterances([utterance.id for utterance in utterances], decoded.systems)
+    columns = _run_columns(run, decoded)
+    results = score_systems(utterances, decoded.systems, [HEADLINE], columns, settings)
+    for name, cost in decoded.decoding.systems.items():
+        results["systems"][name] |= cost._asdict()
+    shown = _usage_columns(utterances, results["systems"][HEADLINE[0]]["groups"], columns)
+    results |= {
+        "split": split,
+        "shared_speakers": num_shared,
+        "experts": expert_usage(decoded.gates, shown),
+        "decoding": {key: value for key, value in decoded.decoding._asdict().items() if key != "systems"},
+        "environment": environment(run),
+    }
+    results["verdict"] = judge(results)._asdict()
+    write_json(report.results_file, results)
+    if split == "test":
+        _add_to_best(run, results)
     print_results(results)
-    print(f"results: {run.results_file}   hypotheses: {run.hypotheses_file}")
+    print(f"results: {report.results_file}   hypotheses: {report.hypotheses_file}")
+    return results
 
 
-def score_systems(decoded: Sequence[Decoded], utterances: Sequence[Utterance], inputs: RunInputs) -> dict[str, Any]:
-    """The contents of ``results.json``; rates are fractions.
-
-    Raises:
-        InputError: No test utterance has a word in its reference.
-    """
-    kept = [row for row, utterance in enumerate(utterances) if normalise(utterance.text)]
-    if not kept:
-        raise InputError("no transcript of the test split has a word; check the texts of its manifest")
-    num_left_out = len(utterances) - len(kept)
-    decoded, utterances = [decoded[row] for row in kept], [utterances[row] for row in kept]
-    references = [normalise(utterance.text) for utterance in utterances]
-    clusters = inputs.soft_labels.of([row.id for row in decoded]).argmax(axis=1)
-    fields = {"cluster": [str(cluster) for cluster in clusters], **manifest_fields(utterances)}
-    systems = {}
-    for name in SYSTEMS:
-        hypotheses = [normalise(getattr(row, name)) for row in decoded]
-        groups = score_groups(references, hypotheses, fields)
-        systems[name] = {**score(references, hypotheses)._asdict(), "groups": groups}
-    counts = Counter(row.expert for row in decoded)
-    usage = [counts[expert] / len(decoded) for expert in range(inputs.soft_labels.num_experts)]
+def _run_columns(run: RunDir, decoded: Decoded) -> dict[str, dict[str, str]]:
+    """Cluster and likeliest expert of each utterance."""
+    experts = decoded.experts()
+    config = read_json(run.mixture_config_file, "moe-lightning pipeline")
+    labels = RunInputs.load(run, config["whisper_model"]).soft_labels
+    ids = list(experts)
+    clusters = labels.of(ids).argmax(axis=1).tolist()
     return {
-        "systems": systems,
-        "experts": {"usage": [round(share, 6) for share in usage]},
-        "test_utterances": len(decoded),
-        "left_out_without_words": num_left_out,
-        "normaliser": NORMALISER,
+        "cluster": {id_: str(cluster) for id_, cluster in zip(ids, clusters, strict=True)},
+        "expert": {id_: str(expert) for id_, expert in experts.items()},
     }
 
 
-def manifest_fields(utterances: Sequence[Utterance]) -> dict[str, list[str]]:
-    """Speaker and extra fields with at least two values that make groups, each with the value of every utterance."""
-    names = sorted({name for utterance in utterances for name in utterance.fields})
-    fields = {name: [str(utterance.fields.get(name, "unknown")) for utterance in utterances] for name in names}
-    fields["speaker"] = [utterance.speaker for utterance in utterances]
-    return {
-        name: values for name, values in fields.items() if 2 <= len(set(values)) <= len(utterances) / MIN_UTTERANCES
-    }
+def _usage_columns(
+    utterances: Sequence[Utterance], groups: dict[str, Any], columns: dict[str, dict[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Of each field whose values fit on a page, the value of each utterance by its id."""
+    ids = [utterance.id for utterance in utterances]
+    named = group_columns(utterances, [field for field in groups if field not in columns])
+    by_id = {field: dict(zip(ids, values, strict=True)) for field, values in named.items()}
+    shown = {"cluster": columns["cluster"]} | by_id
+    return {field: values for field, values in shown.items() if len(set(values.values())) <= MOST_VALUES}
 
 
-def _write_hypotheses(run: RunDir, decoded: Sequence[Decoded], utterances: dict[str, Utterance]) -> None:
-    run.hypotheses_file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({**row._asdict(), "reference": utterances[row.id].text}, ensure_ascii=False) for row in decoded]
-    run.hypotheses_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _add_to_best(run: RunDir, results: dict[str, Any]) -> None:
+    best = read_json(run.best_file, "moe-lightning pipeline")
+    rates = {name: {key: one[key] for key in ("wer", "cer", "words")} for name, one in results["systems"].items()}
+    write_json(run.best_file, {**best, "test": rates})

@@ -3,44 +3,72 @@
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-MAX_ROWS = 16
-"""A field with more values (speakers, say) is in results.json, not in the table."""
-MAX_FIELDS = 3
-FIRST_FIELDS = ("etiology", "Etiology", "accent", "dialect", "population", "domain", "language", "gender", "age")
-"""Fields that say what a group is, most telling first; they are shown before others."""
+from moe_lightning.evaluation.fields import shown_fields
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """WER of backbone and mixture, overall and by group, and the share of utterances of each expert."""
-    backbone, mixture = results["systems"]["backbone"], results["systems"]["mixture"]
-    table = Table(title="word error rate on the test split, %")
-    for name, justify in (("group", "left"), ("words", "right"), ("backbone", "right"), ("mixture", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left")
-    table.add_column("change", justify="right")
-    table.add_row("all", str(backbone["words"]), *_rates(backbone, mixture), style="bold")
-    for field in shown_fields(backbone["groups"]):
+    """WER of a system and its baseline with 95 % intervals, overall and by group; usage; the verdict."""
+    comparison = next(iter(results["comparisons"].values()))
+    console = Console(highlight=False, width=max(Console().width, 80))
+    console.print(_table(results, comparison))
+    usage = results.get("experts", {}).get("usage", [])
+    if usage:
+        shares = "  ".join(f"{expert}: {100 * share:.0f} %" for expert, share in enumerate(usage))
+        console.print(f"utterances by expert   {shares}", soft_wrap=True)
+    verdict = results["verdict"]
+    console.print("\n" + verdict["sentence"], markup=False, soft_wrap=True, style="bold")
+    for detail in verdict["details"]:
+        console.print(detail, markup=False, soft_wrap=True)
+    if results["left_out_without_words"]:
+        console.print(
+            f"{results['left_out_without_words']} utterances without a word in their reference were left out."
+        )
+
+
+def _table(results: dict[str, Any], comparison: dict[str, Any]) -> Table:
+    system, baseline = (results["systems"][comparison[side]] for side in ("system", "baseline"))
+    over = system["interval_over"]
+    table = Table(
+        title=f"word error rate on the {results['split']} split, %",
+        caption=f"{results['utterances']} utterances of {results['speakers']} speakers; [95 % interval] and P, the"
+        f" probability that {comparison['system']} is better, by bootstrap over {over}",
+    )
+    table.add_column("group")
+    for name in ("words", comparison["baseline"], comparison["system"], "change", "P"):
+        table.add_column(name, justify="right")
+    table.add_row("all", *_cells(baseline, system, comparison), style="bold")
+    fields = [*(["cluster"] if "cluster" in baseline["groups"] else []), *shown_fields(baseline["groups"])]
+    for field in fields:
         table.add_section()
-        for value, errors in backbone["groups"][field].items():
-            other = mixture["groups"][field][value]
-            table.add_row(f"{field} {value}", str(errors["words"]), *_rates(errors, other))
-    console = Console()
-    console.print(table)
-    shares = "  ".join(f"{expert}: {100 * share:.0f} %" for expert, share in enumerate(results["experts"]["usage"]))
-    console.print(f"test utterances by expert   {shares}", highlight=False)
+        table.add_row(f"by {escape(field)}", style="italic")
+        for value, group in baseline["groups"][field].items():
+            cells = _cells(group, system["groups"][field][value], comparison["groups"][field][value])
+            table.add_row(f"  {escape(value)}", *cells)
+    return table
 
 
-def shown_fields(groups: dict[str, Any]) -> list[str]:
-    """The clusters and the three most telling fields; the rest is in results.json."""
-    short = [field for field, values in groups.items() if field != "cluster" and len(values) <= MAX_ROWS]
-    ranks = {field: rank for rank, field in enumerate(FIRST_FIELDS)}
-    short.sort(key=lambda field: (ranks.get(field, len(ranks)), len(groups[field])))
-    return ["cluster", *short[:MAX_FIELDS]]
-
-
-def _rates(backbone: dict[str, Any], mixture: dict[str, Any]) -> tuple[str, str, str]:
-    """Both rates, and the relative change of the mixture."""
-    before, after = backbone["wer"], mixture["wer"]
+def _cells(baseline: dict[str, Any], system: dict[str, Any], comparison: dict[str, Any]) -> list[str]:
+    before, after = baseline["wer"], system["wer"]
     change = f"{100 * (after - before) / before:+.0f} %" if before else "-"
-    return f"{100 * before:.1f}", f"{100 * after:.1f}", change
+    probability = comparison["probability_better"]
+    return [str(baseline["words"]), _rate(baseline), _rate(system), change, _probability(probability)]
+
+
+def _probability(probability: float | None) -> str:
+    """Never 1.00 of what is only nearly certain."""
+    if probability is None:
+        return "-"
+    if 0.995 <= probability < 1:
+        return ">.99"
+    return "<.01" if 0 < probability < 0.005 else f"{probability:.2f}"
+
+
+def _rate(group: dict[str, Any]) -> str:
+    """The rate and its interval, in percent: ``9.6 [8, 11]``."""
+    if group["interval"] is None:
+        return f"{100 * group['wer']:.1f}"
+    low, high = (100 * bound for bound in group["interval"])
+    return escape(f"{100 * group['wer']:.1f} [{low:.0f}, {high:.0f}]")

@@ -55,6 +55,58 @@ def test_the_scores_are_added_to_the_joint_stages_best_json(evaluated_run: RunDi
         assert best["test"][system]["wer"] == results["systems"][system]["wer"]
 
 
+def test_every_rate_has_its_interval_and_every_comparison_its_probability(evaluated_run: RunDir) -> None:
+    results = json.loads(evaluated_run.results_file.read_text())
+    for system in results["systems"].values():
+        assert system["interval"][0] <= system["wer"] <= system["interval"][1]
+        assert {"cluster", "expert", "accent"} <= system["groups"].keys()
+        assert system["real_time_factor"] > 0
+    backbone, mixture = (results["systems"][name]["trained_parameters"] for name in ("backbone", "mixture"))
+    assert mixture > backbone == 0
+    comparison = results["comparisons"]["mixture vs backbone"]
+    assert {"relative_improvement", "interval", "probability_better", "groups"} <= comparison.keys()
+    assert results["verdict"]["sentence"]
+    assert results["environment"]["stages"]["moe"]["settings"]["model.rank"] == 16
+    assert results["environment"]["seed"] == 42
+
+
+def test_the_alignments_spell_what_was_said_and_written(evaluated_run: RunDir) -> None:
+    for line in evaluated_run.hypotheses_file.read_text().splitlines():
+        row = json.loads(line)
+        assert sum(row["gate"]) == pytest.approx(1, abs=1e-3)
+        for system in ("backbone", "mixture"):
+            pairs = row["alignments"][system]
+            assert " ".join(said for kind, said, _ in pairs if kind != "I") == normalise(row["reference"])
+            assert " ".join(written for kind, _, written in pairs if kind != "D") == normalise(row[system])
+
+
+def test_scoring_again_decodes_nothing_and_takes_other_settings(
+    finished_run: Path, evaluated_run: RunDir, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(evaluated_run.path, tmp_path / "run")))
+    run.mixture_file.unlink()
+    main(["--run-dir", str(run.path), "--rescore", "--by", "duration slot", "--num-resamples", "200", "--seed", "1"])
+    before, after = (json.loads(one.results_file.read_text()) for one in (evaluated_run, run))
+    assert after["systems"]["mixture"]["wer"] == before["systems"]["mixture"]["wer"]
+    assert set(after["systems"]["mixture"]["groups"]) == {"cluster", "expert", "duration slot"}
+    assert after["bootstrap"]["num_resamples"] == 200
+    assert after["systems"]["mixture"]["real_time_factor"] == before["systems"]["mixture"]["real_time_factor"]
+
+
+def test_the_dev_split_is_scored_as_often_as_one_likes_beside_the_test_split(
+    evaluated_run: RunDir, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(evaluated_run.path, tmp_path / "run")))
+    before = run.results_file.read_bytes(), run.best_file.read_bytes()
+    for resamples in ("200", "300"):
+        main(["--run-dir", str(run.path), "--num-workers", "0", "--split", "dev", "--num-resamples", resamples])
+    assert (run.results_file.read_bytes(), run.best_file.read_bytes()) == before
+    results = json.loads(run.report("dev").results_file.read_text())
+    assert (results["split"], results["bootstrap"]["num_resamples"]) == ("dev", 300)
+    rows = [json.loads(line) for line in run.report("dev").hypotheses_file.read_text().splitlines()]
+    assert {row["id"] for row in rows} == {one.id for one in read_manifest(run.manifest_file("dev"))}
+
+
 def test_a_second_evaluation_has_nothing_to_do(evaluated_run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     before = evaluated_run.results_file.stat().st_mtime_ns
     main(["--run-dir", str(evaluated_run.path), "--num-workers", "0", "--accelerator", "cpu", "--batch-size", "3"])

@@ -1,0 +1,95 @@
+"""Confidence intervals of error rates, and the probability that one system beats another.
+
+M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
+ICASSP 2004: the test set is drawn again and again, with replacement, and scored each time (section 2);
+two systems are scored on the same draws, and the share of draws in which the one makes fewer errors is
+the probability of improvement (section 3). What is drawn are speakers, since the utterances of a
+speaker are not independent of each other; or, for comparison, utterances.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+CONFIDENCE = 0.95
+_MOST_DRAWN_AT_ONCE = 4_000_000
+"""Numbers in memory at a time."""
+
+Interval = tuple[float, float]
+
+
+class Resampled(NamedTuple):
+    """The error rate of a system, on the test set as it is and as it is drawn again."""
+
+    rate: float
+    rates_R: np.ndarray
+    """Of each of R draws."""
+
+
+class Comparison(NamedTuple):
+    """A system against a baseline, on the same draws."""
+
+    relative_improvement: float | None
+    """``(baseline - system) / baseline``; None where the baseline makes no error."""
+    interval: Interval | None
+    """Of the relative improvement."""
+    difference: float
+    """``system - baseline``: negative where the system is better."""
+    difference_interval: Interval
+    probability_better: float
+    """Share of draws in which the system makes fewer errors; a draw with as many counts half."""
+
+
+def resample(
+    errors_NS: np.ndarray, lengths_N: np.ndarray, units: Sequence[str], num_resamples: int, seed: int
+) -> np.ndarray:
+    """Error rates of S systems on R drawn test sets, (R, S); the same draws for all systems.
+
+    The order of the utterances does not matter: units are drawn in the order of their names.
+
+    Args:
+        errors_NS: Errors of each system in each utterance.
+        lengths_N: Words of each reference; every unit needs at least one.
+        units: What is drawn as a whole: the speaker of each utterance, or its id.
+    """
+    names, unit_N = np.unique(np.asarray(units), return_inverse=True)
+    num_units = len(names)
+    sums_MX = np.zeros((num_units, errors_NS.shape[1] + 1))
+    np.add.at(sums_MX, unit_N, np.column_stack([errors_NS, lengths_N]))
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MOST_DRAWN_AT_ONCE // num_units)
+    drawn = []
+    for start in range(0, num_resamples, at_once):
+        num_drawn = min(at_once, num_resamples - start)
+        drawn_RM = rng.integers(num_units, size=(num_drawn, num_units))
+        offsets_R1 = num_units * np.arange(num_drawn)[:, None]
+        counts = np.bincount((drawn_RM + offsets_R1).ravel(), minlength=num_drawn * num_units)
+        drawn.append(counts.reshape(num_drawn, num_units) @ sums_MX)
+    sums_RX = np.concatenate(drawn)
+    return sums_RX[:, :-1] / sums_RX[:, -1:]
+
+
+def interval(values_R: np.ndarray) -> Interval:
+    """The middle 95 % of drawn values."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(values_R, [tail, 100 - tail])
+    return round(float(low), 6), round(float(high), 6)
+
+
+def compare(system: Resampled, baseline: Resampled) -> Comparison:
+    """A system against a baseline whose draws are the same (see `resample`)."""
+    differences_R = system.rates_R - baseline.rates_R
+    is_better_R = np.where(differences_R == 0, 0.5, differences_R < 0)
+    improvement, improvements = None, None
+    if baseline.rate > 0:
+        improvement = round((baseline.rate - system.rate) / baseline.rate, 6)
+        has_errors_R = baseline.rates_R > 0
+        improvements = interval(-differences_R[has_errors_R] / baseline.rates_R[has_errors_R])
+    return Comparison(
+        relative_improvement=improvement,
+        interval=improvements,
+        difference=round(system.rate - baseline.rate, 6),
+        difference_interval=interval(differences_R),
+        probability_better=round(float(is_better_R.mean()), 6),
+    )

@@ -1,0 +1,37 @@
+"""What must hold before a split is scored."""
+
+from moe_lightning.corpus import read_manifest
+from moe_lightning.corpus.splits import refuse_shared_speakers
+from moe_lightning.errors import InputError
+from moe_lightning.json_files import read_json
+from moe_lightning.run_dir import RunDir
+
+
+def check_split(run: RunDir, split: str) -> int:
+    """Refuse a split whose speakers were heard in training, unless the corpus was made with that accepted.
+
+    Returns:
+        How many speakers are shared: 0 where nothing is accepted.
+
+    Raises:
+        InputError: Speakers are shared, or the split is empty.
+    """
+    train, held_out = read_manifest(run.manifest_file("train")), read_manifest(run.manifest_file(split))
+    if not held_out:
+        raise InputError(f"the {split} split of {run.path} has no utterance; make one with `moe-lightning corpus`")
+    shared = {utterance.speaker for utterance in train} & {utterance.speaker for utterance in held_out}
+    if _accepts_shared_speakers(run):
+        return len(shared)
+    try:
+        refuse_shared_speakers({"train": train, split: held_out})
+    except InputError as error:
+        raise InputError(
+            f"{error}; a test on known voices says too much: split by speaker with `moe-lightning corpus`, or accept"
+            " it with `moe-lightning pipeline --allow-shared-speakers`, in another --run-dir"
+        ) from error
+    return 0
+
+
+def _accepts_shared_speakers(run: RunDir) -> bool:
+    record = read_json(run.record_file("corpus"), "moe-lightning corpus")
+    return bool(record.get("settings", {}).get("allow_shared_speakers"))

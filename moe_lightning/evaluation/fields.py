@@ -1,0 +1,76 @@
+"""The groups that utterances are scored in: manifest fields, speakers, lengths."""
+
+from collections.abc import Mapping, Sequence
+
+from moe_lightning.corpus import Utterance
+from moe_lightning.errors import InputError
+
+MIN_UTTERANCES = 3
+"""A field whose values have fewer utterances on average (a sentence number, say) makes no groups."""
+DURATION = "duration slot"
+DURATION_SLOTS = ((2.0, "under 2 s"), (5.0, "2 to 5 s"), (10.0, "5 to 10 s"), (20.0, "10 to 20 s"))
+"""Upper bound in seconds, and what the slot is called; the rest is the last slot."""
+LAST_SLOT = "20 s and more"
+OWN_FIELDS = ("cluster", "expert", DURATION)
+"""Groups that no manifest names."""
+UNKNOWN = "unknown"
+TELLING_FIELDS = ("etiology", "accent", "dialect", "population", "domain", "language", "gender", "age")
+"""Fields that say what a group is, most telling first; they are shown before others."""
+MOST_VALUES = 16
+"""A field with more values (speakers, say) is in results.json, not in tables and figures."""
+MOST_FIELDS = 3
+
+Columns = dict[str, list[str]]
+"""Value of each utterance, by the name of the field."""
+
+
+def group_columns(utterances: Sequence[Utterance], by: Sequence[str] = ()) -> Columns:
+    """The fields that utterances are scored by, each with the value of every utterance.
+
+    Args:
+        by: Fields to take, whatever their values; none takes each that makes groups of at least two
+            values and enough utterances.
+
+    Raises:
+        InputError: A field of ``by`` is in no utterance.
+    """
+    columns = _all_columns(utterances)
+    unknown = [name for name in by if name not in columns]
+    if unknown:
+        raise InputError(
+            f"--by {unknown[0]}: no utterance has such a field; there are {', '.join(sorted(columns))}"
+            " (`moe-lightning corpus check` lists a corpus's fields and their values)"
+        )
+    if by:
+        return {name: columns[name] for name in by}
+    most = len(utterances) / MIN_UTTERANCES
+    return {name: values for name, values in columns.items() if 2 <= len(set(values)) <= most}
+
+
+def duration_slot(seconds: float) -> str:
+    """The slot of an utterance's length.
+
+    >>> duration_slot(3.5)
+    '2 to 5 s'
+    """
+    return next((name for bound, name in DURATION_SLOTS if seconds < bound), LAST_SLOT)
+
+
+def shown_fields(groups: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The most telling fields that a page has room for, speakers where there is no other; results.json has all."""
+    short = [name for name, values in groups.items() if name not in OWN_FIELDS and len(values) <= MOST_VALUES]
+    ranks = {name: rank for rank, name in enumerate(TELLING_FIELDS)}
+    short.sort(key=lambda name: (ranks.get(name.lower(), len(ranks)), len(groups[name])))
+    return [name for name in short if name != "speaker"][:MOST_FIELDS] or short
+
+
+def _all_columns(utterances: Sequence[Utterance]) -> Columns:
+    names = sorted({name for utterance in utterances for name in utterance.fields})
+    columns = {name: [_text(utterance.fields.get(name)) for utterance in utterances] for name in names}
+    columns["speaker"] = [utterance.speaker for utterance in utterances]
+    columns[DURATION] = [duration_slot(utterance.duration) for utterance in utterances]
+    return columns
+
+
+def _text(value: object) -> str:
+    return UNKNOWN if value is None or value == "" else str(value)

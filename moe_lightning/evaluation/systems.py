@@ -1,0 +1,230 @@
+"""Score any systems on the same utterances: rates with intervals, groups, comparisons.
+
+A system is a name and its hypotheses by utterance id; what made them does not matter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from moe_lightning.backbone.normaliser import NORMALISERS
+from moe_lightning.corpus import Utterance
+from moe_lightning.errors import InputError
+from moe_lightning.evaluation.bootstrap import compare
+from moe_lightning.evaluation.fields import DURATION, DURATION_SLOTS, LAST_SLOT, group_columns
+from moe_lightning.evaluation.scores import Draws, References, SystemCounts, draw, error_rate, rates
+
+Hypotheses: TypeAlias = Mapping[str, str]
+"""Text by utterance id."""
+Results: TypeAlias = dict[str, Any]
+
+MOST_DIFFERING = 20
+MIN_WORDS = 30
+"""A group of fewer words is no worst group: its rate is chance."""
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How hypotheses are scored.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    num_resamples: int = 10_000
+    seed: int = 42
+    by: tuple[str, ...] = ()
+    """Manifest fields to score by; none chooses those that make groups."""
+    normaliser: str = "basic"
+
+    def __post_init__(self) -> None:
+        if self.num_resamples < 100:
+            raise InputError(f"--num-resamples must be at least 100, got {self.num_resamples}")
+        if self.seed < 0:
+            raise InputError(f"--seed must be 0 or more, got {self.seed}")
+        if self.normaliser not in NORMALISERS:
+            raise InputError(f"--normaliser must be one of {', '.join(NORMALISERS)}, got {self.normaliser!r}")
+
+
+def score_systems(
+    utterances: Sequence[Utterance],
+    systems: Mapping[str, Hypotheses],
+    comparisons: Sequence[tuple[str, str]] = (),
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+    settings: ScoreSettings | None = None,
+) -> Results:
+    """Score systems on the same utterances.
+
+    Args:
+        utterances: With their reference transcripts; those without a word are left out.
+        systems: Text of every utterance, by the name of the system.
+        comparisons: Pairs of system and baseline; the first is the headline.
+        columns: Groups besides those of the manifest: the value of every utterance by its id.
+
+    Returns:
+        ``systems``, ``comparisons`` and how they were scored, as `results.json` has it; rates are fractions.
+
+    Raises:
+        InputError: The systems are not of the same utterances, or no reference has a word.
+    """
+    settings = settings or ScoreSettings()
+    check_same_utterances([utterance.id for utterance in utterances], systems)
+    normaliser = NORMALISERS[settings.normaliser]
+    references = References.of(utterances, normaliser)
+    kept = set(references.ids)
+    own = {name: [values[id_] for id_ in references.ids] for name, values in (columns or {}).items()}
+    groups = own | group_columns([utterance for utterance in utterances if utterance.id in kept], settings.by)
+    counts = {name: SystemCounts.of(references, hypotheses) for name, hypotheses in systems.items()}
+    board = _Board(references, counts, settings)
+    return {
+        "systems": {name: board.system(name, groups) for name in systems},
+        "comparisons": {
+            f"{system} vs {baseline}": board.comparison(system, baseline, groups) for system, baseline in comparisons
+        },
+        "utterances": len(references.ids),
+        "speakers": len(set(references.speakers)),
+        "left_out_without_words": len(utterances) - len(references.ids),
+        "normaliser": normaliser.name,
+        "bootstrap": {"num_resamples": settings.num_resamples, "seed": settings.seed, "confidence": 0.95},
+    }
+
+
+def check_same_utterances(ids: Sequence[str], systems: Mapping[str, Hypotheses]) -> None:
+    """Raise an InputError when a system lacks an utterance or has one too many."""
+    expected = set(ids)
+    for name, hypotheses in systems.items():
+        odd = sorted(expected ^ hypotheses.keys())
+        if odd:
+            has = "has" if odd[0] in hypotheses else "lacks"
+            raise InputError(
+                f"systems can only be compared on the same utterances: {name} differs in {len(odd)} of"
+                f" {len(expected)} ({has} {odd[0]!r}); decode it again on this split with `moe-lightning evaluate`"
+            )
+
+
+class _Board:
+    """All systems side by side; the draws of a group are made once."""
+
+    def __init__(self, references: References, counts: Mapping[str, SystemCounts], settings: ScoreSettings):
+        self.references = references
+        self.counts = counts
+        self.place = {name: number for number, name in enumerate(counts)}
+        self.settings = settings
+        self.all_rows = np.arange(len(references.ids))
+        self.draws: dict[tuple[str, str, str], Draws] = {}
+
+    def system(self, name: str, groups: Mapping[str, Sequence[str]]) -> Results:
+        """Scores of one system, overall and by group."""
+        counts, draws = self.counts[name], self._drawn("", "", self.all_rows)
+        by_group = {field: self._groups(name, field, values) for field, values in groups.items()}
+        return {
+            **rates(counts, self.all_rows),
+            "interval": draws.interval(self.place[name]),
+            "interval_over": draws.over,
+            "interval_over_utterances": self._by_utterance().interval(self.place[name]),
+            "raw": {"wer": error_rate(counts.raw_words, self.all_rows),
+                    "cer": error_rate(counts.raw_characters, self.all_rows)},
+            "groups": by_group,
+            "worst_group": {field: _worst(values) for field, values in by_group.items() if values},
+            "spread": {field: _spread(values) for field, values in by_group.items() if values},
+        }  # fmt: skip
+
+    def comparison(self, system: str, baseline: str, groups: Mapping[str, Sequence[str]]) -> Results:
+        """One system against another, overall and by group."""
+        overall = self._compared("", "", self.all_rows, system, baseline)
+        by_utterance = self._against(self._by_utterance(), self.all_rows, system, baseline)
+        by_group = {
+            field: {
+                value: self._compared(field, value, rows, system, baseline)
+                for value, rows in rows_by_value(field, values).items()
+            }
+            for field, values in groups.items()
+        }
+        return {
+            "system": system,
+            "baseline": baseline,
+            **overall,
+            "over_utterances": {key: by_utterance.get(key) for key in ("interval", "probability_better")},
+            "groups": by_group,
+            **self._most_differing(system, baseline),
+        }
+
+    def _groups(self, name: str, field: str, values: Sequence[str]) -> Results:
+        groups = {}
+        for value, rows in rows_by_value(field, values).items():
+            draws = self._drawn(field, value, rows)
+            groups[value] = {
+                **rates(self.counts[name], rows),
+                "utterances": len(rows),
+                "speakers": len({self.references.speakers[row] for row in rows}),
+                "interval": draws.interval(self.place[name]),
+                "interval_over": draws.over,
+            }
+        return groups
+
+    def _compared(self, field: str, value: str, rows: np.ndarray, system: str, baseline: str) -> Results:
+        return self._against(self._drawn(field, value, rows), rows, system, baseline)
+
+    def _against(self, draws: Draws, rows: np.ndarray, system: str, baseline: str) -> Results:
+        if draws.rates_RS is None:
+            return {"over": draws.over, "probability_better": None}
+        sides = [
+            draws.resampled(self.place[name], error_rate(self.counts[name].words, rows)) for name in (system, baseline)
+        ]
+        return {**compare(*sides)._asdict(), "over": draws.over}
+
+    def _drawn(self, field: str, value: str, rows: np.ndarray, over: str = "speakers") -> Draws:
+        key = (field, value, over)
+        if key not in self.draws:
+            settings = self.settings
+            systems = list(self.counts.values())
+            self.draws[key] = draw(systems, self.references, rows, settings.num_resamples, settings.seed, over)
+        return self.draws[key]
+
+    def _by_utterance(self) -> Draws:
+        return self._drawn("", "", self.all_rows, "utterances")
+
+    def _most_differing(self, system: str, baseline: str) -> Results:
+        """Ids of the utterances in which the system makes far fewer errors, and far more, the farthest first."""
+        change_N = self.counts[system].words.errors_N - self.counts[baseline].words.errors_N
+        ordered = sorted(zip(change_N.tolist(), self.references.ids, strict=True))
+        return {
+            "most_improved": [id_ for change, id_ in ordered[:MOST_DIFFERING] if change < 0],
+            "most_worsened": [id_ for change, id_ in sorted(ordered, key=_worse_first)[:MOST_DIFFERING] if change > 0],
+        }
+
+
+def rows_by_value(field: str, values: Sequence[str]) -> dict[str, np.ndarray]:
+    """Rows of each value, the largest group first; slots of duration and clusters in their order."""
+    rows_of: dict[str, list[int]] = {}
+    for row, value in enumerate(values):
+        rows_of.setdefault(value, []).append(row)
+    if field == DURATION:
+        slots = [*(name for _, name in DURATION_SLOTS), LAST_SLOT]
+        ordered = [slot for slot in slots if slot in rows_of]
+    elif all(value.isdigit() for value in rows_of):
+        ordered = sorted(rows_of, key=int)
+    else:
+        ordered = sorted(rows_of, key=lambda value: (-len(rows_of[value]), value))
+    return {value: np.array(rows_of[value]) for value in ordered}
+
+
+def _worse_first(item: tuple[int, str]) -> tuple[int, str]:
+    return -item[0], item[1]
+
+
+def _large(groups: Results) -> Results:
+    return {value: group for value, group in groups.items() if group["words"] >= MIN_WORDS} or groups
+
+
+def _worst(groups: Results) -> Results:
+    value = max(_large(groups), key=lambda value: groups[value]["wer"])
+    return {"value": value, "wer": groups[value]["wer"]}
+
+
+def _spread(groups: Results) -> float:
+    """Highest rate of a group minus the lowest."""
+    wers = [group["wer"] for group in _large(groups).values()]
+    return round(max(wers) - min(wers), 6)
