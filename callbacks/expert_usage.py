@@ -7,12 +7,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from moe_lightning.gating.model import normalised_entropy
+
 
 class ExpertUsage(Callback):
     """Logs the share of utterances (by their likeliest expert) and of gate weight of each expert.
 
-    Reads ``gate_BE`` of what `validation_step` returns. An expert whose share of weight falls under
-    ``dead_below`` is warned about by name.
+    ``expert_usage/entropy`` is that of the shares of weight over the greatest possible one: 1 where all experts
+    are used alike, 0 where one takes all. Reads ``gate_BE`` of what `validation_step` returns. An expert whose
+    share of weight falls under ``dead_below`` is warned about by name.
 
     Args:
         dead_below: Share of gate weight, 0 to 1.
@@ -44,6 +47,7 @@ class ExpertUsage(Callback):
         for name, shares in zip(("utterances", "weight"), shares_2E, strict=True):
             for expert, share in enumerate(shares):
                 _log(trainer, f"share_of_{name}/expert_{expert}", share)
+        _log(trainer, "expert_usage/entropy", normalised_entropy(sums_2E[1:] / sums_2E[1].sum()).item())
         dead = [expert for expert, share in enumerate(shares_2E[1]) if share < self.dead_below]
         if dead:
             rank_zero_warn(f"experts {dead} get less than {self.dead_below:.1%} of the gate's weight on the dev split")

@@ -22,6 +22,7 @@ from moe_lightning.experts.model import load_experts
 from moe_lightning.gating.model import normalised_entropy
 from moe_lightning.json_files import write_json
 from moe_lightning.moe.balance import balance_loss
+from moe_lightning.moe.mixing import expert_losses
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.moe.routing import RoutingMode
 from moe_lightning.optimization import Schedule, adamw, scheduled
@@ -153,6 +154,10 @@ class MoEASRModule(LightningModule):
             self.wer.update(*normalised(hypotheses, batch.texts))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
         return {"gate_BE": self.mixture.gates(batch.embeddings_BD), "hypotheses": hypotheses}
+
+    def expert_losses(self, batch: SpeechBatch) -> Tensor:
+        """``losses_BE`` of every expert alone, nats a token; for the callbacks."""
+        return expert_losses(self.mixture.experts, batch)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(
