@@ -1,14 +1,14 @@
 """The report as one HTML file that needs nothing beside it but, to play, the audio."""
 
-import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from moe_lightning.clustering.association import Association
 from moe_lightning.clustering.report import Report
+from moe_lightning.html_page import bar_cell, cards, document, heat_map, picture, table, verdict
 
 _PAGE_DIR = Path(__file__).with_name("page")
 
@@ -30,21 +30,17 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
         _picture_section(pictures),
         _settings_section(report),
     ]
-    style, script = ((_PAGE_DIR / name).read_text(encoding="utf-8") for name in ("style.css", "scatter.js"))
+    style, script = ((_PAGE_DIR / name).read_text(encoding="utf-8") for name in ("scatter.css", "scatter.js"))
     # a "</script>" in a transcript would end the element: no "<" is left in the data
     data = json.dumps(scatter, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Clusters: {escape(report.verdict.sentence[:80])}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(section for section in sections if section)
-        + f'\n<div id="tip"></div>\n<script type="application/json" id="points">{data}</script>\n'
-        f"<script>\n{script}</script>\n</body>\n</html>\n"
+    end = (
+        f'<div id="tip"></div>\n<script type="application/json" id="points">{data}</script>\n'
+        f"<script>\n{script}</script>\n"
     )
+    return document(f"Clusters: {report.verdict.sentence[:80]}", sections, style, end)
 
 
 def _head(report: Report) -> str:
-    kind = " warning" if report.verdict.is_warning else ""
     figures = [
         (str(report.num_utterances), "utterances"),
         (str(sum(row.name != "noise" for row in report.clusters)), f"clusters by {report.algorithm}"),
@@ -58,13 +54,10 @@ def _head(report: Report) -> str:
         (_number(report.separation.silhouette), "silhouette, -1 to 1"),
         (_number(report.separation.davies_bouldin), "Davies-Bouldin, lower is better"),
     ]
-    cards = "".join(
-        f'<div class="card"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in figures
-    )
     said = f"{report.verdict.sentence} {report.stability.in_words()}"
     return (
         "<h1>Are the clusters real?</h1>\n"
-        f'<p class="verdict{kind}">{escape(said)}</p>\n<div class="cards">{cards}</div>\n'
+        f"{verdict(said, report.verdict.is_warning)}\n{cards(figures)}\n"
         '<p class="soft">Stability is the mean adjusted Rand index of the clusters with those of four samples of 80 %'
         " of the training utterances, or two other seeds: 1 is the same clusters, 0 is chance. Shuffled data has no"
         " clusters; what it reaches is worth nothing.</p>"
@@ -89,13 +82,13 @@ def _cluster_section(report: Report) -> str:
     rows = [
         [
             escape(row.name),
-            _bar(sum(row.counts.values()) / most),
+            bar_cell(sum(row.counts.values()) / most),
             *(str(row.counts[split]) for split in splits),
             _number(row.max_probability),
         ]
         for row in report.clusters
     ]
-    return "<h2>Clusters</h2>\n" + _table(["cluster", "utterances", *splits, "mean largest probability"], rows)
+    return "<h2>Clusters</h2>\n" + table(["cluster", "utterances", *splits, "mean largest probability"], rows)
 
 
 def _association_section(report: Report) -> str:
@@ -104,7 +97,7 @@ def _association_section(report: Report) -> str:
     rows = [
         [
             escape(one.name) + (' <span class="soft">measured</span>' if one.is_nuisance else ""),
-            _bar(max(one.ami, 0), one.is_nuisance),
+            bar_cell(max(one.ami, 0), "nuisance" if one.is_nuisance else ""),
             f"{one.ami:.2f}",
             f"{one.purity:.2f}",
             f"{one.chance_purity:.2f}",
@@ -116,30 +109,14 @@ def _association_section(report: Report) -> str:
     return (
         "<h2>What the clusters follow</h2>\n"
         "<p>Adjusted mutual information is 0 by chance and 1 for the same partition. Orange variables are properties of"
-        " the recording; clusters should not follow them.</p>\n" + _table(heads, rows)
+        " the recording; clusters should not follow them.</p>\n" + table(heads, rows)
     )
 
 
 def _field_section(association: Association, names: Sequence[str]) -> str:
     """Heat map of clusters by values; a row is coloured by the shares of its utterances."""
-    rows = []
-    for name, counts in zip(names, association.counts_CV, strict=False):  # noise may lie outside train alone
-        total = sum(counts)
-        cells = [_heat_cell(count / total if total else 0.0, count) for count in counts]
-        rows.append(f"<tr><td>{escape(name)}</td>{''.join(cells)}<td>{total}</td></tr>")
-    heads = "".join(f"<th>{escape(value)}</th>" for value in ("cluster", *association.values, "all"))
-    return (
-        f'<h3>{escape(association.name)}</h3>\n<div class="wide"><table class="heat"><tr>{heads}</tr>\n'
-        + "\n".join(rows)
-        + "</table></div>"
-    )
-
-
-def _heat_cell(share: float, count: int) -> str:
-    """White to blue; the number is the count."""
-    red, green, blue = (round(255 + share * (end - 255)) for end in (0, 114, 178))
-    ink = "#fff" if share > 0.55 else "#1b1f24"
-    return f'<td style="background:rgb({red},{green},{blue});color:{ink}" title="{share:.0%}">{count or ""}</td>'
+    rows = zip(names, association.counts_CV, strict=False)  # noise may lie outside train alone
+    return f"<h3>{escape(association.name)}</h3>\n" + heat_map("cluster", association.values, rows)
 
 
 def _candidate_section(report: Report) -> str:
@@ -148,20 +125,17 @@ def _candidate_section(report: Report) -> str:
     chosen = sum(row.name != "noise" for row in report.clusters)
     most = max(max(one["eigengap"] for one in report.candidates), 1e-9)
     rows = [
-        [str(one["num_experts"]), _bar(one["eigengap"] / most), f"{one['eigengap']:.4f}", f"{one['stability']:.2f}"]
+        [str(one["num_experts"]), bar_cell(one["eigengap"] / most), f"{one['eigengap']:.4f}", f"{one['stability']:.2f}"]
         for one in report.candidates
     ]
     marked = [one["num_experts"] == chosen for one in report.candidates]
-    return "<h2>Why so many experts</h2>\n" + _table(["experts", "", "eigengap", "stability"], rows, marked)
+    return "<h2>Why so many experts</h2>\n" + table(["experts", "", "eigengap", "stability"], rows, marked)
 
 
 def _picture_section(pictures: Sequence[tuple[str, bytes]]) -> str:
     if not pictures:
         return ""
-    images = "".join(
-        f'<img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
-        for title, png in pictures
-    )
+    images = "".join(picture(title, png) for title, png in pictures)
     return f'<h2>Pictures</h2>\n<div class="pictures">{images}</div>'
 
 
@@ -174,26 +148,8 @@ def _settings_section(report: Report) -> str:
     return (
         "<h2>How it was made</h2>\n"
         + (f"<ul>{notes}</ul>\n" if notes else "")
-        + _table(["setting", "value"], rows, text_columns=True)
+        + table(["setting", "value"], rows, text_columns=True)
     )
-
-
-def _table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence[bool] = (), text_columns: bool = False
-) -> str:
-    """Cells are HTML already; one that is a bar brings its own ``<td>``."""
-    kind = ' class="text"' if text_columns else ""
-    body = []
-    for number, row in enumerate(rows):
-        cells = "".join(cell if cell.startswith("<td") else f"<td{kind}>{cell}</td>" for cell in row)
-        body.append(f'<tr class="chosen">{cells}</tr>' if marked and marked[number] else f"<tr>{cells}</tr>")
-    head = "".join(f"<th{kind}>{escape(name)}</th>" for name in heads)
-    return f'<div class="wide"><table><tr>{head}</tr>\n' + "\n".join(body) + "</table></div>"
-
-
-def _bar(share: float, is_nuisance: bool = False) -> str:
-    kind = ' class="nuisance"' if is_nuisance else ""
-    return f'<td class="bar"><div{kind} style="width:{100 * share:.1f}%"></div></td>'
 
 
 def _number(value: float | None) -> str:

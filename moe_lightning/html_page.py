@@ -1,0 +1,87 @@
+"""Parts of the HTML pages that stages write: one file each, nothing loaded from elsewhere.
+
+Arguments named ``*_html`` and the cells of a table are markup already; every other text is escaped here.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+_STYLE_FILE = Path(__file__).with_name("page") / "style.css"
+
+
+def document(title: str, sections_html: Iterable[str], style: str = "", end_html: str = "") -> str:
+    """A whole page; empty sections are left out.
+
+    Args:
+        style: CSS of this page alone, behind the shared one.
+        end_html: What stands last in the body, such as scripts.
+    """
+    shared = _STYLE_FILE.read_text(encoding="utf-8")
+    body = "\n".join(section for section in sections_html if section)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{shared}{style}</style>\n</head>\n<body>\n{body}\n"
+        f"{end_html}</body>\n</html>\n"
+    )
+
+
+def verdict(sentence: str, is_warning: bool) -> str:
+    """The answer, in a box."""
+    return f'<p class="verdict{" warning" if is_warning else ""}">{escape(sentence)}</p>'
+
+
+def cards(figures: Iterable[tuple[str, str]]) -> str:
+    """Figures, each with its name below."""
+    cells = (f'<div class="card"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in figures)
+    return f'<div class="cards">{"".join(cells)}</div>'
+
+
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence[bool] = (), text_columns: bool = False
+) -> str:
+    """A table that scrolls where the page is narrow.
+
+    Args:
+        rows: Cells are HTML; one that begins with ``<td`` brings its own element.
+        marked: Rows that stand out.
+        text_columns: Align all columns left.
+    """
+    kind = ' class="text"' if text_columns else ""
+    body = []
+    for number, row in enumerate(rows):
+        cells = "".join(cell if cell.startswith("<td") else f"<td{kind}>{cell}</td>" for cell in row)
+        body.append(f'<tr class="chosen">{cells}</tr>' if marked and marked[number] else f"<tr>{cells}</tr>")
+    head = "".join(f"<th{kind}>{escape(name)}</th>" for name in heads)
+    return f'<div class="wide"><table><tr>{head}</tr>\n' + "\n".join(body) + "</table></div>"
+
+
+def bar_cell(share: float, kind: str = "") -> str:
+    """A table's cell with a bar of so much of its width."""
+    name = f' class="{escape(kind)}"' if kind else ""
+    return f'<td class="bar"><div{name} style="width:{100 * share:.1f}%"></div></td>'
+
+
+def heat_map(corner: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[int]]]) -> str:
+    """Counts of rows by columns; a cell's colour is its share of the row, and the row's sum stands last."""
+    body = []
+    for name, counts in rows:
+        total = sum(counts)
+        cells = "".join(_heat_cell(count / total if total else 0.0, count) for count in counts)
+        body.append(f"<tr><td>{escape(name)}</td>{cells}<td>{total}</td></tr>")
+    heads = "".join(f"<th>{escape(value)}</th>" for value in (corner, *columns, "all"))
+    return f'<div class="wide"><table class="heat"><tr>{heads}</tr>\n' + "\n".join(body) + "</table></div>"
+
+
+def picture(alt: str, png: bytes) -> str:
+    """A picture inside the page."""
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _heat_cell(share: float, count: int) -> str:
+    """Paper to blue; the number is the count."""
+    ink = "#fff" if share > 0.55 else "var(--ink)"
+    shade = f"color-mix(in srgb, var(--blue) {100 * share:.0f}%, var(--paper))"
+    return f'<td style="background:{shade};color:{ink}" title="{share:.0%}">{count or ""}</td>'
