@@ -10,7 +10,8 @@ their parameters. Decoding can also take their weighted geometric mean, a produc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -112,6 +113,13 @@ class SpeechBackbone(nn.Module, ABC):
 
     def check_language(self, language: str) -> None:
         """Raise an InputError for a language that the model cannot be told to write."""
+
+    def held(self) -> Callable[[], AbstractContextManager[None]]:
+        """Makes a context in which the model is in the midst of the pass that it is in now.
+
+        A layer that is run again for its gradient, after the pass, needs the masks of that pass.
+        """
+        return nullcontext
 
     @abstractmethod
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:

@@ -5,8 +5,9 @@ the encoder gave. Here both take a mask, so that a batch costs its real frames, 
 result does not depend on what else is in the batch. At 30 s every number is the one of transformers.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,6 +104,10 @@ class WhisperBackbone(SpeechBackbone):
             hidden_BTD = layer(hidden_BTD, mask_B11T)
         return frames._replace(values_BTD=encoder.layer_norm(hidden_BTD) if last is None else hidden_BTD)
 
+    def held(self) -> Callable[[], AbstractContextManager[None]]:
+        """Makes a context with the cross-attention's mask of now."""
+        return partial(self._holding, self._cross_mask_B11T)
+
     def check_language(self, language: str) -> None:
         """Raise an InputError for a language that the model has no token for."""
         self.tokens.check_language(language)
@@ -181,11 +186,16 @@ class WhisperBackbone(SpeechBackbone):
     @contextmanager
     def _attending(self, frames: Frames) -> Iterator[None]:
         """Within it, the decoder's cross-attention sees real frames only."""
-        self._cross_mask_B11T = _attention_mask(frames.num_frames_B, frames.values_BTD.shape[1])
+        with self._holding(_attention_mask(frames.num_frames_B, frames.values_BTD.shape[1])):
+            yield
+
+    @contextmanager
+    def _holding(self, cross_mask_B11T: Tensor | None) -> Iterator[None]:
+        before, self._cross_mask_B11T = self._cross_mask_B11T, cross_mask_B11T
         try:
             yield
         finally:
-            self._cross_mask_B11T = None
+            self._cross_mask_B11T = before
 
     def _mask_cross_attention(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

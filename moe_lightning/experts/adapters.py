@@ -4,6 +4,7 @@ An adapter is one expert and the shared expert, joined: ranks add up, and the su
 the one delta of the joined matrices.
 """
 
+import math
 from pathlib import Path
 from typing import cast
 
@@ -27,11 +28,13 @@ def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder
     """Write one expert, with the shared one, as a peft adapter folder."""
     config = experts.config
     rank = config.rank + config.shared_rank
+    over = math.sqrt(rank) if config.rslora else rank  # peft divides by it, and the rank has grown
     LoraConfig(
         r=rank,
-        lora_alpha=cast(int, config.scale * rank),  # peft scales by alpha / r, and r has grown
+        lora_alpha=cast(int, config.scale * over),
+        use_rslora=config.rslora,
         lora_dropout=config.dropout,
-        target_modules=list(config.target_modules),
+        target_modules=_targets(experts),
         bias="none",
         base_model_name_or_path=resolve_name(whisper_model),
         inference_mode=True,
@@ -48,6 +51,20 @@ def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder
 
 
 def _rows(stacked_RD: Tensor, experts: SpeechExperts, expert: int) -> Tensor:
-    """An expert's rows of a stacked matrix, and the shared expert's behind them."""
+    """An expert's rows of a stacked matrix (zeros for the no-op expert), the shared expert's behind them."""
     config = experts.config
-    return torch.cat([stacked_RD[config.rows_of(expert)], stacked_RD[config.shared_rows]]).detach().cpu()
+    own_RD = stacked_RD[config.rows_of(expert)]
+    if not len(own_RD):
+        own_RD = stacked_RD.new_zeros(config.rank, stacked_RD.shape[1])
+    return torch.cat([own_RD, stacked_RD[config.shared_rows]]).detach().cpu()
+
+
+def _targets(experts: SpeechExperts) -> list[str]:
+    """Last parts of names where these say it all, as in most adapters; else the names of all layers."""
+    short = {name.rpartition(".")[2] for name in experts.layers}
+    named = {
+        name.removesuffix(".base")
+        for name, module in experts.backbone.model.named_modules()
+        if not list(module.children()) and name.removesuffix(".base").rpartition(".")[2] in short
+    }
+    return sorted(short) if named == set(experts.layers) else list(experts.layers)

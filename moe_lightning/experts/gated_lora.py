@@ -6,91 +6,28 @@
 utterance's gate over its experts' ranks. The gated sum of low-rank deltas *is* the merge of the
 experts' parameters, so every utterance runs its own merged model, in two small products for the whole
 batch. A one-hot gate runs one expert. LoRA: Hu et al. 2021, arXiv:2106.09685.
+
+Where an utterance keeps few of many experts, their rows are gathered for each utterance first: the cost
+then is that of the experts kept, however many there are.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moe_lightning.errors import InputError
+from moe_lightning.experts.expert_config import ExpertConfig
+from moe_lightning.experts.shares import Mix, Shares
+from moe_lightning.experts.targets import find_targets
+from moe_lightning.experts.wavlm_attention import call_projections
 
+__all__ = ["ExpertConfig", "GatedLoRALinear", "Shares", "install_experts"]
 
-@dataclass(frozen=True)
-class ExpertConfig:
-    """Size and place of the experts.
-
-    Raises:
-        InputError: A number is out of its range.
-    """
-
-    num_experts: int
-    rank: int = 16
-    """Rank of each expert's deltas."""
-    alpha: float = 32.0
-    """Deltas are scaled by ``alpha / rank``."""
-    dropout: float = 0.05
-    """Of the deltas' input, in training."""
-    shared_rank: int = 0
-    """Rank of one more expert whose gate is always 1; 0 leaves it out."""
-    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
-    """Last part of the names of the linear layers that get experts, in encoder and decoder."""
-
-    def __post_init__(self) -> None:
-        if self.num_experts < 1 or self.rank < 1 or self.shared_rank < 0:
-            raise InputError(
-                "num_experts and rank must be at least 1 and shared_rank at least 0, got"
-                f" {self.num_experts}, {self.rank} and {self.shared_rank}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
-
-    @property
-    def total_rank(self) -> int:
-        """Rows of the stacked deltas: the experts one after another, the shared expert last."""
-        return self.num_experts * self.rank + self.shared_rank
-
-    def rows_of(self, expert: int) -> slice:
-        return slice(expert * self.rank, (expert + 1) * self.rank)
-
-    @property
-    def shared_rows(self) -> slice:
-        return slice(self.num_experts * self.rank, self.total_rank)
-
-
-class Shares:
-    """Each utterance's share of every stacked rank; one object that all layers of a model look at.
-
-    Outside of `set`, the layers are the frozen backbone alone.
-    """
-
-    def __init__(self, config: ExpertConfig):
-        self.config = config
-        self.now_BR: Tensor | None = None
-
-    @contextmanager
-    def set(self, gate_BE: Tensor) -> Iterator[None]:
-        """Within it, every layer mixes its experts by these gates (the shared expert counts in full)."""
-        self.now_BR = self.expand(gate_BE)
-        try:
-            yield
-        finally:
-            self.now_BR = None
-
-    def expand(self, gate_BE: Tensor) -> Tensor:
-        """``scale * gate`` repeated over the experts' ranks, and the scale for the shared rows."""
-        ranks_BR = gate_BE.repeat_interleave(self.config.rank, dim=1)
-        if self.config.shared_rank:
-            ranks_BR = torch.cat([ranks_BR, ranks_BR.new_ones(len(gate_BE), self.config.shared_rank)], dim=1)
-        return ranks_BR * self.config.scale
+GATHER_FRAMES = 16
+"""Gathering an expert's rows for an utterance costs about what this many frames of it cost."""
 
 
 class GatedLoRALinear(nn.Module):
@@ -99,44 +36,84 @@ class GatedLoRALinear(nn.Module):
     def __init__(self, base: nn.Linear, config: ExpertConfig, shares: Shares):
         super().__init__()
         self.base = base
-        self.dropout = config.dropout
+        self.config = config
         self.shares = shares
         self.down_RD = nn.Parameter(torch.empty(config.total_rank, base.in_features))
         self.up_RD = nn.Parameter(torch.zeros(config.total_rank, base.out_features))
         nn.init.kaiming_uniform_(self.down_RD, a=math.sqrt(5))  # peft's start: the deltas are zero
 
+    @property
+    def in_features(self) -> int:
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        return self.base.out_features
+
+    @property
+    def weight(self) -> NoReturn:
+        """A model that reads the weight past `forward` would run without its experts.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            "the model reads the weight of a linear layer that has experts, and would leave them out; choose other"
+            " target_modules"
+        )
+
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Also takes (B, D); the first axis is the utterance that the gates belong to."""
         y_BTD = self.base(x_BTD)
-        shares_BR = self.shares.now_BR
-        if shares_BR is None:
+        mix = self.shares.now
+        if mix is None:
             return y_BTD
-        hidden_BTR = F.linear(F.dropout(x_BTD, self.dropout, self.training), self.down_RD)
-        shares_BR = shares_BR.to(hidden_BTR.dtype)
-        hidden_BTR = hidden_BTR * (shares_BR if x_BTD.ndim == 2 else shares_BR[:, None])
+        if x_BTD.ndim == 2:
+            return self._add_deltas(y_BTD[:, None], x_BTD[:, None], mix)[:, 0]
+        return self._add_deltas(y_BTD, x_BTD, mix)
+
+    def _add_deltas(self, y_BTD: Tensor, x_BTD: Tensor, mix: Mix) -> Tensor:
+        """``y`` and the mixed deltas' output of ``x``."""
+        assert x_BTD.shape[0] == mix.ranks_BR.shape[0], f"{x_BTD.shape[0]} rows, {mix.ranks_BR.shape[0]} gates"
+        x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
+        if mix.kept_BK is not None and mix.kept_ranks_BR is not None:
+            num_frames, num_kept = x_BTD.shape[1], mix.kept_BK.shape[1]
+            if num_kept * (num_frames + GATHER_FRAMES) < self.config.num_adapted * num_frames:
+                return self._add_kept(y_BTD, x_BTD, mix.kept_BK, mix.kept_ranks_BR)
+        hidden_BTR = F.linear(x_BTD, self.down_RD)
+        hidden_BTR = hidden_BTR * mix.ranks_BR.to(hidden_BTR.dtype)[:, None]
         return y_BTD + hidden_BTR @ self.up_RD.to(hidden_BTR.dtype)
+
+    def _add_kept(self, y_BTD: Tensor, x_BTD: Tensor, kept_BK: Tensor, ranks_BR: Tensor) -> Tensor:
+        hidden_BTR = torch.bmm(x_BTD, self._rows(self.down_RD, kept_BK).mT)
+        hidden_BTR = hidden_BTR * ranks_BR.to(hidden_BTR.dtype)[:, None]
+        return torch.baddbmm(y_BTD, hidden_BTR, self._rows(self.up_RD, kept_BK).to(hidden_BTR.dtype))
+
+    def _rows(self, stacked_RD: Tensor, kept_BK: Tensor) -> Tensor:
+        """Rows of each utterance's experts, the shared expert's behind them."""
+        shared = self.config.shared_rows
+        own_EM = stacked_RD[: shared.start].view(self.config.num_adapted, -1)
+        kept_BRD = F.embedding(kept_BK, own_EM).view(len(kept_BK), -1, stacked_RD.shape[1])
+        if not self.config.shared_rank:
+            return kept_BRD
+        return torch.cat([kept_BRD, stacked_RD[shared].expand(len(kept_BK), -1, -1)], dim=1)
 
 
 def install_experts(model: nn.Module, config: ExpertConfig) -> tuple[dict[str, GatedLoRALinear], Shares]:
-    """Put experts beside every linear layer whose name ends in a target module, and freeze the rest.
+    """Put experts beside every linear layer that is a target, and freeze the rest.
 
     Returns:
         The new layers by the name of the linear layer that each stands for.
 
     Raises:
-        InputError: No linear layer has such a name.
+        InputError: The model has no such linear layer, or not so many encoder layers.
     """
     model.requires_grad_(False)
     shares = Shares(config)
-    targets = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in config.target_modules
-    }
-    if not targets:
-        raise InputError(f"the model has no linear layer named {' or '.join(config.target_modules)}")
+    targets = find_targets(model, config.target_modules, config.adapt_from_layer)
     layers = {name: GatedLoRALinear(linear, config, shares) for name, linear in targets.items()}
     for name, layer in layers.items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
+        call_projections(model.get_submodule(parent))
     return layers, shares

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -11,10 +12,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.pooling import pool
-from moe_lightning.backbone.speech import Average, Features, Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss
+from moe_lightning.backbone.speech import Average, Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss
 from moe_lightning.backbone.tokens import Targets
 from moe_lightning.corpus.spec_augment import SpecAugment
+from moe_lightning.errors import InputError
 from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
+from moe_lightning.experts.layer_wrapping import checkpoint_layers, compile_layers
+
+_SETTINGS = (
+    *("num_experts", "rank", "shared_rank", "alpha", "target_modules"),
+    *("adapt_from_layer", "rslora", "noop_expert"),
+)
+"""What experts can be used with only as they were trained; dropout may change."""
 
 
 class SpeechExperts(nn.Module):
@@ -32,6 +41,18 @@ class SpeechExperts(nn.Module):
         self.spec_augment: SpecAugment | None = None
         """Of spectrograms in training, where one is set."""
 
+    def speed_up(self, compile: bool = False, gradient_checkpointing: bool = False) -> None:
+        """Trade time and memory; losses and gradients stay what they are.
+
+        Args:
+            compile: Compile the encoder's and decoder's layers, when each is first run.
+            gradient_checkpointing: Keep a layer's input only, and run the layer again for its gradient.
+        """
+        if compile:
+            compile_layers(self.backbone.model)
+        if gradient_checkpointing:
+            checkpoint_layers(self.backbone, self.shares)
+
     def encode(self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_NE: Tensor) -> Frames:
         """Encoder frames of each utterance's own mixture.
 
@@ -39,12 +60,24 @@ class SpeechExperts(nn.Module):
             gate_NE: One row an utterance, or K, for K mixtures of each side by side: the frames then have
                 B * K rows, an utterance's one after another.
         """
-        spectrograms = self.backbone.features(waveforms_BL, num_samples_B)
+        return self.adapt(self.base_frames(waveforms_BL, num_samples_B), gate_NE)
+
+    def base_frames(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Frames:
+        """What the first encoder layer with experts reads: of the frozen base alone, whatever the gates."""
+        features = self.backbone.features(waveforms_BL, num_samples_B)
         if self.training and self.spec_augment:
-            values_BMT = self.spec_augment(spectrograms.values_BMT, spectrograms.num_frames_B)
-            spectrograms = spectrograms._replace(values_BMT=values_BMT)
+            values_BMT = self.spec_augment(features.values_BMT, features.num_frames_B)
+            features = features._replace(values_BMT=values_BMT)
+        return self.backbone.run_layers(self.backbone.stem(features), 0, self.config.adapt_from_layer)
+
+    def adapt(self, frames: Frames, gate_NE: Tensor) -> Frames:
+        """Encoder frames of each utterance's own mixture, from those of `base_frames`."""
+        num_side_by_side, left = divmod(len(gate_NE), len(frames.num_frames_B))
+        assert not left, f"{len(gate_NE)} gates for {len(frames.num_frames_B)} utterances"
+        if num_side_by_side > 1:
+            frames = Frames(*(tensor.repeat_interleave(num_side_by_side, dim=0) for tensor in frames))
         with self.shares.set(gate_NE):
-            return self.backbone.encode(_repeated(spectrograms, len(gate_NE) // len(num_samples_B)))
+            return self.backbone.run_layers(frames, self.config.adapt_from_layer)
 
     def token_loss(
         self, frames: Frames, targets: Targets, gate_NE: Tensor, weights_BK: Tensor | None = None
@@ -111,18 +144,22 @@ class SpeechExperts(nn.Module):
         """Take over the deltas of `expert_state`.
 
         Raises:
-            ValueError: They are of another backbone, other target modules or another size.
+            InputError: They are of another backbone, other target modules or another size.
         """
         expected = self.expert_state()
         if state.keys() != expected.keys():
             odd = sorted(state.keys() ^ expected.keys())[0]
-            raise ValueError(f"the experts are of another backbone or have other target modules: {odd}")
+            raise InputError(
+                f"the experts are of another backbone or have other target modules: {odd} is in one of the two only;"
+                " ask for the speech model and target_modules that they were trained with"
+            )
         for key, tensor in state.items():
             if tensor.shape != expected[key].shape:
-                raise ValueError(
+                raise InputError(
                     f"{key} has the shape {tuple(tensor.shape)}, these experts need {tuple(expected[key].shape)}:"
-                    " rank, shared_rank or num_experts differ"
+                    " rank, shared_rank or num_experts differ, or the backbone is of another size"
                 )
+        for key, tensor in state.items():
             name, _, kind = key.rpartition(".")
             getattr(self.layers[name], kind).data.copy_(tensor)
 
@@ -130,10 +167,13 @@ class SpeechExperts(nn.Module):
         """What training moves."""
         return [parameter for layer in self.layers.values() for parameter in (layer.down_RD, layer.up_RD)]
 
-
-def _repeated(features: Features, times: int) -> Features:
-    """Each utterance so many times, one after another."""
-    return features if times == 1 else Features(*(part.repeat_interleave(times, dim=0) for part in features))
+    def parameter_group(self) -> dict[str, Any]:
+        """What training moves, and whose rows are whose: for `ExpertAdamW`; other optimizers do not look at that."""
+        return {
+            "params": self.expert_parameters(),
+            "rank": self.config.rank,
+            "shared_rank": self.config.shared_rank,
+        }
 
 
 def save_experts(experts: SpeechExperts, file: Path) -> None:
@@ -145,12 +185,12 @@ def load_experts(experts: SpeechExperts, file: Path) -> None:
     """Take over the deltas of `save_experts`.
 
     Raises:
-        ValueError: They were trained with other settings: another alpha would rescale them all.
+        InputError: They were trained with other settings: another alpha would rescale them all.
     """
     with safe_open(file, framework="pt") as tensors:
         then = json.loads((tensors.metadata() or {}).get("experts", "{}"))
     now = json.loads(json.dumps(asdict(experts.config)))
-    for name in ("num_experts", "rank", "shared_rank", "alpha", "target_modules"):
+    for name in _SETTINGS:
         if name in then and then[name] != now[name]:
-            raise ValueError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
+            raise InputError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
     experts.load_expert_state(load_file(file))

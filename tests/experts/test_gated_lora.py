@@ -25,10 +25,15 @@ def speech() -> tuple[Tensor, Tensor]:
 
 def trained_experts(folder: Path, shared_rank: int) -> SpeechExperts:
     """Experts whose deltas are not zero, as after training."""
-    config = ExpertConfig(NUM_EXPERTS, rank=4, alpha=6.0, dropout=0.0, shared_rank=shared_rank)
+    return with_deltas(folder, ExpertConfig(NUM_EXPERTS, rank=4, alpha=6.0, dropout=0.0, shared_rank=shared_rank))
+
+
+def with_deltas(folder: Path, config: ExpertConfig) -> SpeechExperts:
+    """Experts of any size whose deltas are not zero."""
     experts = SpeechExperts(WhisperBackbone.load(str(folder)), config).eval()
     generator = torch.Generator().manual_seed(1)
     for layer in experts.layers.values():
+        layer.down_RD.data.normal_(0, 0.1, generator=generator)
         layer.up_RD.data.normal_(0, 0.3, generator=generator)
     return experts
 

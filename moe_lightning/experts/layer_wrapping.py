@@ -1,0 +1,64 @@
+"""Layers that are compiled, or run again for their gradient, with the gates that they saw."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from moe_lightning.backbone.speech import SpeechBackbone
+from moe_lightning.experts.shares import Shares
+
+_LAYER = re.compile(r"(?:^|\.)(?:encoder|decoder)\.layers\.\d+$")
+
+
+def compile_layers(model: nn.Module, backend: str = "inductor") -> None:
+    """Compile each layer of encoder and decoder, for training; decoding, whose shapes grow token by token, is not.
+
+    The gates are an input of the compiled layer like its frames, since they change with every batch.
+    """
+    for layer in _layers(model):
+        layer.forward = _compiled(layer.forward, backend)
+
+
+def _compiled(forward: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    fast = torch.compile(forward, backend=backend, dynamic=True)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return fast(*args, **kwargs) if torch.is_grad_enabled() else forward(*args, **kwargs)
+
+    return run
+
+
+def checkpoint_layers(backbone: SpeechBackbone, shares: Shares) -> None:
+    """Keep only the input of each layer in training, and run it again in the backward pass.
+
+    That is after the pass, when gates and masks are gone: each layer remembers those that it saw. Chen et
+    al. 2016, arXiv:1604.06174.
+    """
+    for layer in _layers(backbone.model):
+        layer.forward = _checkpointed(layer, layer.forward, backbone, shares)
+
+
+def _checkpointed(
+    layer: nn.Module, forward: Callable[..., Any], backbone: SpeechBackbone, shares: Shares
+) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not layer.training or not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        mix, held = shares.now, backbone.held()
+
+        def as_now(*args: Any, **kwargs: Any) -> Any:
+            with shares.hold(mix), held():
+                return forward(*args, **kwargs)
+
+        return checkpoint(as_now, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """Transformer layers of encoder and decoder."""
+    return (module for name, module in model.named_modules() if _LAYER.search(name))

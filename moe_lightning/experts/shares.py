@@ -1,0 +1,72 @@
+"""Which experts each utterance of a pass runs, and how much of each; all layers read it here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from moe_lightning.experts.expert_config import ExpertConfig
+
+
+class Mix(NamedTuple):
+    """The gates of a batch, as the layers want them."""
+
+    ranks_BR: Tensor
+    """``scale * gate`` for each row of the stacked deltas; ``scale`` for the shared rows."""
+    kept_BK: Tensor | None
+    """Experts with a gate other than 0, as many for each utterance; None where those are nearly all."""
+    kept_ranks_BR: Tensor | None
+    """``ranks_BR`` of the kept experts' rows and the shared rows."""
+
+
+class Shares:
+    """One object that all layers of a model look at.
+
+    Outside of `set`, the layers are the frozen backbone alone.
+    """
+
+    def __init__(self, config: ExpertConfig):
+        self.config = config
+        self.now: Mix | None = None
+
+    @contextmanager
+    def set(self, gate_BE: Tensor) -> Iterator[None]:
+        """Within it, every layer mixes its experts by these gates (the shared expert counts in full)."""
+        with self.hold(self.mix(gate_BE)):
+            yield
+
+    @contextmanager
+    def hold(self, mix: Mix | None) -> Iterator[None]:
+        """Within it, the layers see this mix: a layer that is run again for its gradient needs the one it saw."""
+        before, self.now = self.now, mix
+        try:
+            yield
+        finally:
+            self.now = before
+
+    def mix(self, gate_BE: Tensor) -> Mix:
+        """The gates as the layers want them.
+
+        An expert whose gate is exactly 0 is not computed where others are few, so its gate has no gradient then.
+        """
+        config = self.config
+        assert gate_BE.shape[1] == config.num_experts, f"{gate_BE.shape[1]} gates for {config.num_experts} experts"
+        adapted_BE = gate_BE[:, : config.num_adapted]
+        ranks_BR = self._over_ranks(adapted_BE)
+        num_kept = int((adapted_BE.detach() != 0).sum(dim=1).max()) if len(gate_BE) else 0
+        if not 0 < 2 * num_kept <= config.num_adapted:
+            return Mix(ranks_BR, None, None)
+        kept_BK = adapted_BE.detach().abs().topk(num_kept, dim=1).indices
+        return Mix(ranks_BR, kept_BK, self._over_ranks(adapted_BE.gather(1, kept_BK)))
+
+    def expand(self, gate_BE: Tensor) -> Tensor:
+        """``scale * gate`` repeated over the experts' ranks, and the scale for the shared rows."""
+        return self._over_ranks(gate_BE[:, : self.config.num_adapted])
+
+    def _over_ranks(self, gate_BK: Tensor) -> Tensor:
+        ranks_BR = gate_BK.repeat_interleave(self.config.rank, dim=1)
+        if self.config.shared_rank:
+            ranks_BR = torch.cat([ranks_BR, ranks_BR.new_ones(len(gate_BK), self.config.shared_rank)], dim=1)
+        return ranks_BR * self.config.scale
