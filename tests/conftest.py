@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ctc_models import write_ctc
 from tests.tones import write_tones
 from tests.training import fit
 
@@ -63,6 +64,12 @@ def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a wav2vec 2.0 model of random weights with a CTC head; `write_ctc` has the other kinds."""
+    return write_ctc(tmp_path_factory.mktemp("tiny_ctc"))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,28 @@
 """From the name of a speech model to the model: short names, hub ids, folders."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers import (
+    AutoConfig,
+    GenerationConfig,
+    HubertForCTC,
+    HubertModel,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertForCTC,
+    Wav2Vec2BertModel,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Model,
+    WavLMForCTC,
+    WavLMModel,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+)
 from transformers.utils import logging as hf_logging
 
 from moe_lightning.errors import InputError
@@ -12,6 +31,24 @@ logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the
 hf_logging.disable_progress_bar()  # a bar of weights says nothing that a person waits for
 SHORT_NAMES = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
 NANO_DIR = Path(__file__).parent / "nano" / "weights"
+CTC_CLASSES: dict[str, tuple[Any, Any]] = {
+    "wav2vec2": (Wav2Vec2ForCTC, Wav2Vec2Model),
+    "hubert": (HubertForCTC, HubertModel),
+    "wavlm": (WavLMForCTC, WavLMModel),
+    "wav2vec2-bert": (Wav2Vec2BertForCTC, Wav2Vec2BertModel),
+}
+"""With and without the CTC head, by the config's ``model_type``."""
+
+
+class CTCParts(NamedTuple):
+    """What a CTC model's folder holds."""
+
+    model: Any
+    """In float32."""
+    extractor: Any
+    """How a waveform becomes features."""
+    tokenizer: Wav2Vec2CTCTokenizer | None
+    """None where the model has no CTC head."""
 
 
 def resolve_name(whisper_model: str) -> str:
@@ -21,6 +58,16 @@ def resolve_name(whisper_model: str) -> str:
     return SHORT_NAMES.get(whisper_model, whisper_model)
 
 
+def model_type(whisper_model: str) -> str:
+    """The kind of a speech model, as its config names it: whisper, wav2vec2, hubert, wavlm, wav2vec2-bert, or another.
+
+    Raises:
+        InputError: There is no such folder, or the hub has none of that name or is out of reach.
+    """
+    with _naming(whisper_model):
+        return str(AutoConfig.from_pretrained(resolve_name(whisper_model)).model_type)
+
+
 def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
     """A Whisper model in float32, and its tokenizer.
 
@@ -28,18 +75,45 @@ def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, W
         InputError: The folder is no Whisper model, or the hub has none of that name or is out of reach.
     """
     name = resolve_name(whisper_model)
-    try:
+    with _naming(whisper_model):
         model = WhisperForConditionalGeneration.from_pretrained(
             name, dtype="float32", attn_implementation="sdpa", use_safetensors=True
         )
         tokenizer = WhisperTokenizer.from_pretrained(name)
         model.generation_config = GenerationConfig.from_pretrained(name)
+    return model, tokenizer
+
+
+def load_ctc(whisper_model: str) -> CTCParts:
+    """A wav2vec 2.0, HuBERT, WavLM or w2v-BERT model; with its head and tokenizer where it was saved for CTC.
+
+    Raises:
+        InputError: The folder lacks a part, or the hub has none of that name or is out of reach.
+    """
+    name = resolve_name(whisper_model)
+    with _naming(whisper_model):
+        config = AutoConfig.from_pretrained(name)
+        has_head = any(architecture.endswith("ForCTC") for architecture in config.architectures or ())
+        model_class = CTC_CLASSES[config.model_type][0 if has_head else 1]
+        attention = "eager" if config.model_type == "wavlm" else "sdpa"  # transformers has no other for WavLM
+        model = model_class.from_pretrained(name, dtype="float32", attn_implementation=attention, use_safetensors=True)
+        is_bert = config.model_type == "wav2vec2-bert"
+        extractor_class = SeamlessM4TFeatureExtractor if is_bert else Wav2Vec2FeatureExtractor
+        extractor = extractor_class.from_pretrained(name)
+        return CTCParts(model, extractor, Wav2Vec2CTCTokenizer.from_pretrained(name) if has_head else None)
+
+
+@contextmanager
+def _naming(whisper_model: str) -> Iterator[None]:
+    """Within it, what transformers says of a model that it cannot load becomes one line."""
+    try:
+        yield
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"cannot load the speech model {whisper_model!r}: it must be v2, v3, nano, the id of a Whisper model"
-            f" that this machine can reach on the hub, or a folder saved by save_pretrained ({_first_line(error)})"
+            f"cannot load the speech model {whisper_model!r}: it must be v2, v3, nano, the id of a Whisper model (or a"
+            " wav2vec 2.0, HuBERT, WavLM or w2v-BERT one) that this machine can reach on the hub, or a folder saved by"
+            f" save_pretrained ({_first_line(error)})"
         ) from error
-    return model, tokenizer
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,153 @@
+"""CTCBackbone: an encoder whose frames each say a token or the blank, and the loss and the text of that.
+
+CTC: Graves et al. 2006, Connectionist Temporal Classification. The encoders are in `wav2vec2` and
+`w2v_bert`. One whose folder has no CTC head (as `Wav2Vec2Model` is saved) embeds and does not recognise.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moe_lightning.backbone.ctc_decoding import labelling
+from moe_lightning.backbone.ctc_tokens import CTCTokens
+from moe_lightning.backbone.pretrained import CTCParts, load_ctc
+from moe_lightning.backbone.speech import Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss, mean_log_probs
+from moe_lightning.backbone.tokens import IGNORED, Targets
+from moe_lightning.errors import InputError
+
+SAMPLE_RATE = 16_000
+
+
+class CTCBackbone(SpeechBackbone):
+    """What all CTC models share: labels, loss, decoding.
+
+    A language cannot be asked for: the model writes what its head was trained on.
+
+    Args:
+        parts: Model, feature extractor, and tokenizer where there is a CTC head.
+        num_beams: Hypotheses that decoding keeps; 1 takes the likeliest path.
+
+    Raises:
+        InputError: ``pad`` is Whisper's window, or the parts do not fit each other.
+    """
+
+    def __init__(self, parts: CTCParts, pad: Pad = "batch", num_beams: int = 1):
+        check_pad(pad)
+        if num_beams < 1:
+            raise InputError(f"num_beams must be at least 1, got {num_beams}")
+        if parts.extractor.sampling_rate != SAMPLE_RATE:
+            raise InputError(f"the speech model takes {parts.extractor.sampling_rate} Hz, not {SAMPLE_RATE}")
+        super().__init__(parts.model, pad)
+        self.extractor = parts.extractor
+        self.num_beams = num_beams
+        self.tokens = CTCTokens(parts.tokenizer, parts.model.config.vocab_size) if parts.tokenizer else None
+        self.num_impossible = 0
+        """Utterances that `token_loss` has left out because their frames cannot hold their labels."""
+
+    @classmethod
+    def load(cls, whisper_model: str, pad: Pad = "batch") -> "CTCBackbone":
+        """Load by name: a hub id or a folder."""
+        check_pad(pad)
+        return cls(load_ctc(whisper_model), pad)
+
+    @property
+    def encoder(self) -> Any:
+        """The transformers model below the CTC head."""
+        return self.model.base_model
+
+    @property
+    def adapter(self) -> nn.Module | None:
+        """Layers that shorten the frames behind the encoder (``add_adapter``), if there are any."""
+        return getattr(self.encoder, "adapter", None)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of a frame behind the last layer, and behind the adapter where there is one."""
+        config = self.model.config
+        return int(config.hidden_size if self.adapter is None else config.output_hidden_size)
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the encoder."""
+        return len(self.encoder.encoder.layers)
+
+    def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
+        """Labels of transcripts, on the model's device."""
+        labels_BS = self._writer().targets(texts).labels_BS.to(self.model.device)
+        return Targets(labels_BS, labels_BS)
+
+    def token_loss(self, frames: Frames, targets: Targets, weights_BK: Tensor | None = None) -> TokenLoss:
+        """CTC loss of the transcripts, by utterance; ``num_tokens_B`` are the labels.
+
+        An utterance whose frames cannot hold its labels (a label a frame, and a blank between two
+        equal ones) has a loss of 0 and trains nothing; `num_impossible` counts it.
+        """
+        self._writer()
+        log_probs_BTV, num_frames_B = self.frame_log_probs(frames, weights_BK)
+        labels_BS, is_label_BS = targets.labels_BS.clamp(min=0), targets.labels_BS != IGNORED
+        num_labels_B = is_label_BS.sum(dim=1)
+        is_twice_BS = (labels_BS[:, 1:] == labels_BS[:, :-1]) & is_label_BS[:, 1:]
+        self._count_impossible(num_frames_B < num_labels_B + is_twice_BS.sum(dim=1))
+        loss_B = F.ctc_loss(
+            log_probs_BTV.transpose(0, 1),
+            labels_BS,
+            num_frames_B,
+            num_labels_B,
+            blank=self._writer().blank,
+            reduction="none",
+            zero_infinity=True,
+        )
+        return TokenLoss(loss_B, num_labels_B)
+
+    def decode(
+        self,
+        frames: Frames,
+        languages: Sequence[str | None],
+        weights_BK: Tensor | None = None,
+        num_beams: int | None = None,
+    ) -> Hypotheses:
+        """Transcripts by the likeliest path, or by beam search.
+
+        Args:
+            num_beams: In place of the backbone's own.
+        """
+        writer, num_beams = self._writer(), num_beams or self.num_beams
+        log_probs_BTV, num_frames_B = self.frame_log_probs(frames, weights_BK)
+        rows = zip(log_probs_BTV.detach().cpu(), num_frames_B.tolist(), strict=True)
+        found = [labelling(log_probs_TV[:num_frames], writer.blank, num_beams) for log_probs_TV, num_frames in rows]
+        scores_B = log_probs_BTV.new_tensor([each.log_prob for each in found]) / num_frames_B
+        return Hypotheses([writer.text(each.labels) for each in found], scores_B)
+
+    def frame_log_probs(self, frames: Frames, weights_BK: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the tokens at each frame, ``(B, T, V)``, float32, and each utterance's real frames."""
+        logits_NTV = self.model.lm_head(self.model.dropout(frames.values_BTD)).float()
+        num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
+        return mean_log_probs(logits_NTV.log_softmax(dim=-1), weights_BK), frames.num_frames_B[::num_side_by_side]
+
+    def _writer(self) -> CTCTokens:
+        """The tokens, of a model that can write.
+
+        Raises:
+            InputError: It is an encoder alone.
+        """
+        if self.tokens is None:
+            raise InputError(
+                f"the speech model {self.model.config.name_or_path!r} is an encoder without a CTC head: it can embed,"
+                " not recognise; take a model that was fine-tuned for recognition (its config says ...ForCTC)"
+            )
+        return self.tokens
+
+    def _count_impossible(self, is_impossible_B: Tensor) -> None:
+        count = int(is_impossible_B.sum())
+        if count and not self.num_impossible:
+            warnings.warn("an utterance has fewer frames than its transcript has labels: it is left out", stacklevel=3)
+        self.num_impossible += count
+
+
+def check_pad(pad: Pad) -> None:
+    """Raise an InputError for Whisper's window, which no other model has."""
+    if pad != "batch":
+        raise InputError(f"pad {pad} is the window of Whisper; a CTC model takes pad batch, and any length")
