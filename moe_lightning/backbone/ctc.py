@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from moe_lightning.backbone.ctc_decoding import labelling
 from moe_lightning.backbone.ctc_tokens import CTCTokens
 from moe_lightning.backbone.pretrained import CTCParts, load_ctc
-from moe_lightning.backbone.speech import Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss, mean_log_probs
+from moe_lightning.backbone.speech import Average, Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss, mean_log_probs
 from moe_lightning.backbone.tokens import IGNORED, Targets
 from moe_lightning.errors import InputError
 
@@ -107,25 +107,31 @@ class CTCBackbone(SpeechBackbone):
         frames: Frames,
         languages: Sequence[str | None],
         weights_BK: Tensor | None = None,
+        average: Average = "arithmetic",
         num_beams: int | None = None,
     ) -> Hypotheses:
         """Transcripts by the likeliest path, or by beam search.
 
         Args:
+            weights_BK: Weights of the experts whose rows ``frames`` holds side by side; rows sum to 1.
+            average: How their probabilities at each frame become one.
             num_beams: In place of the backbone's own.
         """
         writer, num_beams = self._writer(), num_beams or self.num_beams
-        log_probs_BTV, num_frames_B = self.frame_log_probs(frames, weights_BK)
+        log_probs_BTV, num_frames_B = self.frame_log_probs(frames, weights_BK, average)
         rows = zip(log_probs_BTV.detach().cpu(), num_frames_B.tolist(), strict=True)
         found = [labelling(log_probs_TV[:num_frames], writer.blank, num_beams) for log_probs_TV, num_frames in rows]
         scores_B = log_probs_BTV.new_tensor([each.log_prob for each in found]) / num_frames_B
         return Hypotheses([writer.text(each.labels) for each in found], scores_B)
 
-    def frame_log_probs(self, frames: Frames, weights_BK: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def frame_log_probs(
+        self, frames: Frames, weights_BK: Tensor | None = None, average: Average = "arithmetic"
+    ) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the tokens at each frame, ``(B, T, V)``, float32, and each utterance's real frames."""
         logits_NTV = self.model.lm_head(self.model.dropout(frames.values_BTD)).float()
         num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
-        return mean_log_probs(logits_NTV.log_softmax(dim=-1), weights_BK), frames.num_frames_B[::num_side_by_side]
+        log_probs_BTV = mean_log_probs(logits_NTV.log_softmax(dim=-1), weights_BK, average)
+        return log_probs_BTV, frames.num_frames_B[::num_side_by_side]
 
     def _writer(self) -> CTCTokens:
         """The tokens, of a model that can write.
