@@ -6,7 +6,6 @@ time of the first convolution (the base models), and by HuBERT's batch norm befo
 does not. No layer is dropped in training (``layerdrop``): the experts in it would have no gradient.
 """
 
-from types import MethodType
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from moe_lightning.backbone.ctc import CTCBackbone, check_pad
 from moe_lightning.backbone.pretrained import CTCParts
 from moe_lightning.backbone.speech import Features, Frames, Pad, frame_mask
+from moe_lightning.backbone.wavlm_attention import call_projections
 
 
 class Wav2Vec2Backbone(CTCBackbone):
@@ -84,7 +84,7 @@ class WavLMBackbone(Wav2Vec2Backbone):
     def __init__(self, parts: CTCParts, pad: Pad = "batch", num_beams: int = 1):
         super().__init__(parts, pad, num_beams)
         for layer in self.encoder.encoder.layers:
-            layer.attention.torch_multi_head_self_attention = MethodType(_attend, layer.attention)
+            call_projections(layer.attention)
 
     def _layers(self, frames: Frames, first: int, last: int | None) -> Tensor:
         hidden_BTD = frames.values_BTD
@@ -153,24 +153,3 @@ def _shorten(adapter: Any, frames: Frames) -> Frames:
 def _is_full(frames: Frames) -> bool:
     """Nothing is padded; no mask keeps the fast kernels."""
     return int(frames.num_frames_B.min()) == frames.values_BTD.shape[1]
-
-
-def _attend(
-    attention: Any, hidden_BTD: Tensor, mask_BT: Tensor | None, bias_NTT: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """WavLM's attention with its gated bias (B * heads, T, T), by the projections as modules.
-
-    transformers reads their weights instead, past whatever has taken a projection's place: an expert there
-    would be without effect.
-    """
-    heads = (*hidden_BTD.shape[:2], attention.num_heads, attention.head_dim)
-    query, key, value = (
-        project(hidden_BTD).view(heads).transpose(1, 2)
-        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
-    bias_BHTT = bias_NTT.unflatten(0, (len(hidden_BTD), attention.num_heads)).to(query.dtype)
-    if mask_BT is not None:
-        bias_BHTT = bias_BHTT.masked_fill(~mask_BT[:, None, None], torch.finfo(query.dtype).min)
-    dropout = attention.dropout if attention.training else 0.0
-    mixed_BHTD = F.scaled_dot_product_attention(query, key, value, attn_mask=bias_BHTT, dropout_p=dropout)
-    return attention.out_proj(mixed_BHTD.transpose(1, 2).flatten(2)), None

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moe_lightning.backbone.wavlm_attention import call_projections
 from moe_lightning.errors import InputError
 from moe_lightning.experts.expert_config import ExpertConfig
 from moe_lightning.experts.shares import Mix, Shares
 from moe_lightning.experts.targets import find_targets
-from moe_lightning.experts.wavlm_attention import call_projections
 
 __all__ = ["ExpertConfig", "GatedLoRALinear", "Shares", "install_experts"]
 
