@@ -8,10 +8,20 @@ from moe_lightning.corpus.batches import PaddedWaveforms
 
 
 class AudioBatch(NamedTuple):
-    """Waveforms of a batch and their rows in the corpus."""
+    """Waveforms of a batch and the utterances that they are of."""
 
-    rows_B: Tensor
+    ids: list[str]
     waveforms: PaddedWaveforms
+
+
+class EmbeddedBatch(NamedTuple):
+    """What an encoder makes of a batch."""
+
+    embeddings_BD: Tensor
+    """Pooled, float32."""
+    frames_BTD: Tensor
+    num_frames_B: Tensor
+    """Real frames of each utterance, int64."""
 
 
 class SpeechBatch(NamedTuple):

@@ -26,7 +26,7 @@ from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.stage_record import command_settings, recorded_stage
 
-FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad")
+FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer")
 """What the model takes from the data, never from a second place."""
 
 

@@ -1,41 +1,31 @@
-"""Pooled utterance embeddings on disk: numpy shards and the guide's mapping.json.
+"""Utterance embeddings on disk: numpy shards and the guide's mapping.json.
 
 The folder holds ``embeddings_00000.npy`` ... (float32, one row an utterance), ``mapping.json`` with an
-entry for each utterance, and ``store.json`` with what the embeddings were made of. ``mapping.json`` is
-written last: a store without it is not there.
+entry for each utterance, and ``store.json`` with what the embeddings were made of; a store of frames holds
+``frames_00000.npy`` ... as well. ``mapping.json`` is written last: a store without it is not there.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json, write_json
+from moe_lightning.json_files import read_json, write_json_list
+from moe_lightning.store_info import Kind, Pooling, StoreInfo
+from moe_lightning.store_shards import ShardIndex, read_array, shard_name, write_shard
 
-Pooling = Literal["mean", "mean+std", "flatten", "none"]
-"""Ways to make one vector of an utterance's frames."""
+__all__ = ["EmbeddingStore", "Kind", "Pooling", "StoreEntry", "StoreInfo", "shard_name", "shard_of"]
 
 _MADE_BY = "moe-lightning embed"
+MAPPING_FILE = "mapping.json"
 ROWS_PER_SHARD = 65_536
+"""Of a store that is saved at once."""
 
 
-@dataclass(frozen=True)
-class StoreInfo:
-    """What the embeddings were made of; later stages refuse another."""
-
-    whisper_model: str
-    """As given to the command: v2, v3, nano, a hub id, a folder."""
-    pooling: Pooling
-    """How one vector was made of an utterance's frames."""
-    pad: str
-    """``batch`` or ``30s``."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoreEntry:
     """One utterance of ``mapping.json``."""
 
@@ -50,6 +40,15 @@ class StoreEntry:
     """Row of the shard."""
     split: str
     """train, dev or test."""
+    frames_path: str | None = None
+    """The shard of its frames, relative to the store; None where frames are not kept."""
+    first_frame: int | None = None
+    """Row of that shard."""
+    num_frames: int | None = None
+
+    def as_json(self) -> dict[str, str | int]:
+        """What ``mapping.json`` says of it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,8 @@ class EmbeddingStore:
     embeddings_ND: np.ndarray
     info: StoreInfo | None
     """None for a folder that was not made by this project."""
+    folder: Path | None = field(default=None, compare=False)
+    """Where the frames lie; None for a store that was not loaded."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -69,9 +70,18 @@ class EmbeddingStore:
     def splits_N(self) -> np.ndarray:
         return np.array([entry.split for entry in self.entries])
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether `frames_of` can be asked for every utterance."""
+        return self.folder is not None and all(entry.frames_path is not None for entry in self.entries)
+
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {entry.id: row for row, entry in enumerate(self.entries)}
+
+    @cached_property
+    def _frame_shards(self) -> dict[str, np.ndarray]:
+        return {}
 
     def of(self, ids: Sequence[str]) -> np.ndarray:
         """Embeddings of the given utterances, in their order, (len(ids), D).
@@ -87,6 +97,26 @@ class EmbeddingStore:
             )
         return self.embeddings_ND[[self._rows[id_] for id_ in ids]]
 
+    def frames_of(self, id_: str) -> np.ndarray:
+        """Encoder frames of an utterance, (T, D), read from the disk where they are looked at.
+
+        Raises:
+            InputError: The store has none of it, or its shard is missing or cut off.
+        """
+        entry = self.entries[self._rows[id_]] if id_ in self._rows else None
+        if entry is None or entry.frames_path is None or self.folder is None:
+            raise InputError(f"there are no frames of {id_!r}; run `{_MADE_BY} --store frames` in another --run-dir")
+        if entry.frames_path not in self._frame_shards:
+            self._frame_shards[entry.frames_path] = read_array(self.folder / entry.frames_path, in_memory=False)
+        shard_TD = self._frame_shards[entry.frames_path]
+        first, end = entry.first_frame or 0, (entry.first_frame or 0) + (entry.num_frames or 0)
+        if end > len(shard_TD):
+            raise InputError(
+                f"{self.folder / entry.frames_path} has {len(shard_TD)} frames, the mapping wants {first} to {end} for"
+                f" {id_!r}; run `{_MADE_BY}` again"
+            )
+        return shard_TD[first:end]
+
     @classmethod
     def load(cls, folder: Path) -> "EmbeddingStore":
         """Read a store; an entry without ``split`` counts as train.
@@ -95,55 +125,60 @@ class EmbeddingStore:
             MissingInputError: There is no ``mapping.json``.
             InputError: The mapping is malformed, a shard is missing or cut off, or a value is not finite.
         """
-        entries = _read_entries(folder / "mapping.json")
-        shards = {name: _read_shard(folder / name) for name in dict.fromkeys(entry.embedding_path for entry in entries)}
-        for entry in entries:
-            num_rows = len(shards[entry.embedding_path])
-            if not 0 <= entry.row < num_rows:
-                raise InputError(
-                    f"{folder / entry.embedding_path} has {num_rows} rows, the mapping wants row {entry.row} for"
-                    f" {entry.id!r}; run `{_MADE_BY}` again"
-                )
-        rows = [shards[entry.embedding_path][entry.row] for entry in entries]
-        if len({row.shape for row in rows}) != 1:
-            raise InputError(f"{folder}: embeddings differ in size; pool them with --pooling mean when they are made")
-        info_file = folder / "store.json"
-        info = StoreInfo(**read_json(info_file, _MADE_BY)) if info_file.exists() else None
-        return cls(tuple(entries), np.stack(rows).astype(np.float32), info)
+        entries = _read_entries(folder / MAPPING_FILE)
+        return cls(tuple(entries), _read_rows(folder, entries), StoreInfo.read(folder), folder)
 
     def save(self, folder: Path) -> None:
         """Write shards, ``store.json`` and, last, ``mapping.json``."""
         folder.mkdir(parents=True, exist_ok=True)
+        precision = self.info.precision if self.info else ""
         for number, start in enumerate(range(0, len(self.entries), ROWS_PER_SHARD)):
-            _write_shard(folder / shard_name(number), self.embeddings_ND[start : start + ROWS_PER_SHARD])
+            part = slice(start, start + ROWS_PER_SHARD)
+            write_shard(folder, ShardIndex(number, list(self.ids[part]), precision), self.embeddings_ND[part])
         if self.info:
-            write_json(folder / "store.json", asdict(self.info))
-        write_json(folder / "mapping.json", [asdict(entry) for entry in self.entries])
+            self.info.write(folder)
+        write_mapping(folder, self.entries)
 
 
-def shard_name(number: int) -> str:
-    return f"embeddings_{number:05d}.npy"
+def write_mapping(folder: Path, entries: Sequence[StoreEntry]) -> None:
+    """Write ``mapping.json``: the store is there from now on."""
+    write_json_list(folder / MAPPING_FILE, (entry.as_json() for entry in entries))
 
 
 def shard_of(row: int) -> tuple[str, int]:
-    """Shard of a row of the whole store, and the row of the shard."""
+    """Shard of a row of a store that is saved at once, and the row of the shard."""
     return shard_name(row // ROWS_PER_SHARD), row % ROWS_PER_SHARD
 
 
-def _write_shard(path: Path, rows_ND: np.ndarray) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.save(file, rows_ND)
-    partial.replace(path)
+def _read_rows(folder: Path, entries: Sequence[StoreEntry]) -> np.ndarray:
+    """The vectors of the entries, float32; of a folder with an array of frames an utterance, those, (N, T, D)."""
+    places: dict[str, list[int]] = {}
+    for place, entry in enumerate(entries):
+        places.setdefault(entry.embedding_path, []).append(place)
+    embeddings: np.ndarray | None = None
+    for name, places_n in places.items():
+        shard = _read_shard(folder / name)
+        _check_rows(folder / name, len(shard), [entries[place] for place in places_n])
+        if embeddings is None:
+            embeddings = np.empty((len(entries), *shard.shape[1:]), dtype=np.float32)
+        if shard.shape[1:] != embeddings.shape[1:]:
+            raise InputError(f"{folder}: embeddings differ in size; pool them with --pooling mean when they are made")
+        embeddings[places_n] = shard[[entries[place].row for place in places_n]]
+    assert embeddings is not None
+    return embeddings
+
+
+def _check_rows(path: Path, num_rows: int, entries: Sequence[StoreEntry]) -> None:
+    for entry in entries:
+        if not 0 <= entry.row < num_rows:
+            raise InputError(
+                f"{path} has {num_rows} rows, the mapping wants row {entry.row} for {entry.id!r};"
+                f" run `{_MADE_BY}` again"
+            )
 
 
 def _read_shard(path: Path) -> np.ndarray:
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing, though the mapping names it; run `{_MADE_BY}` again") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as an array ({error}); run `{_MADE_BY}` again") from error
+    rows = read_array(path)
     if not np.isfinite(rows).all():
         raise InputError(f"{path} holds values that are not finite; run `{_MADE_BY}` again")
     return rows

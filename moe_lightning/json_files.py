@@ -1,6 +1,7 @@
 """JSON that is there whole or not at all."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,16 @@ def read_json(path: Path, made_by: str) -> Any:
 
 def write_json(path: Path, contents: Any) -> None:
     """Write a JSON file so that a crash leaves the old one or the new one, never half of it."""
+    _replace(path, json.dumps(contents, indent=1, ensure_ascii=False))
+
+
+def write_json_list(path: Path, rows: Iterable[Any]) -> None:
+    """The same of a list, one element a line: a million of them are written in seconds."""
+    _replace(path, "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]")
+
+
+def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(contents, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)

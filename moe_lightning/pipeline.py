@@ -86,7 +86,7 @@ def _corpus_command(options: argparse.Namespace) -> Command:
 
 def _embedding_command(options: argparse.Namespace) -> Command:
     command = ["--config", _short(CONFIG_DIR / "embedding.yaml"), "--run-dir", str(options.run_dir)]
-    command += _given(options, "whisper_model", "pooling", "num_workers")
+    command += _given(options, "whisper_model", "embedding_layer", "pooling", "num_workers")
     if options.pooling == "flatten":
         command += ["--pad", "30s"]  # all frames of a fixed window
     return [*command, *_given(options, "accelerator", "devices", "num_nodes", "strategy"), *_precision(options)]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.backbone.names import model_revision
+from moe_lightning.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import SoftLabels
@@ -40,18 +41,37 @@ class RunInputs:
             else _only(run.all_soft_labels_files(), "cluster", "--data.soft_labels_file")
         )
         store = EmbeddingStore.load(_only(run.embedding_dirs(), "embed", "another --run_dir"))
-        check_model(store, whisper_model)
+        check_model(store.info, whisper_model)
         return cls(SoftLabels.load(labels_file), store)
 
 
-def check_model(store: EmbeddingStore, whisper_model: str) -> None:
-    """Raise an InputError when the embeddings are of another model than the one asked for."""
-    if store.info and store.info.whisper_model != whisper_model:
+def check_model(info: StoreInfo | None, whisper_model: str) -> None:
+    """Raise an InputError when embeddings are of another model than the one asked for, by its name or its weights.
+
+    A folder that was moved is the same model. Nothing is known of a store that was not made by this project.
+    """
+    if not info:
+        return
+    revision = model_revision(whisper_model) if info.revision else None
+    if revision and revision == info.revision:
+        return
+    if info.whisper_model != whisper_model:
         raise InputError(
-            f"the embeddings are of the model {store.info.whisper_model!r}, the model asked for is {whisper_model!r};"
+            f"the embeddings are of the model {info.whisper_model!r}, the model asked for is {whisper_model!r};"
             f" run `moe-lightning embed --whisper-model {whisper_model}` in another --run-dir, or ask for"
-            f" {store.info.whisper_model!r}"
+            f" {info.whisper_model!r}"
         )
+    if revision:
+        raise InputError(
+            f"the embeddings are of other weights of {whisper_model!r}: their revision is {info.revision}, today's is"
+            f" {revision}; run `moe-lightning embed` in another --run-dir, or restore the model"
+        )
+
+
+def check_run_model(run: RunDir, whisper_model: str) -> None:
+    """The same of a run's store, without reading its embeddings; a run without one passes."""
+    for folder in run.embedding_dirs():
+        check_model(StoreInfo.read(folder), whisper_model)
 
 
 def _only(paths: list[Path], command: str, choose_by: str) -> Path:

@@ -89,6 +89,11 @@ class SpeechDataModule(LightningDataModule):
         return self.inputs.store.info.pad if self.inputs.store.info else "batch"
 
     @property
+    def embedding_layer(self) -> str:
+        """Encoder layers of the embeddings; those of new audio must be of the same."""
+        return self.inputs.store.info.embedding_layer if self.inputs.store.info else "last"
+
+    @property
     def loaders(self) -> SpeechLoaders:
         return SpeechLoaders(
             run=RunDir(Path(self.hparams["run_dir"])),

@@ -13,7 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ _KNOBS = {
     "precision",
     "profiler",
     "resume",
+    "shard_size",
     "strategy",
     "weights_only",
 }
@@ -141,12 +142,24 @@ def recorded_stage(
     try:
         yield True
     except InputError:
-        if is_new and not any(run.checkpoint_dir(stage).glob("*.ckpt")):  # refused, not begun: others may be tried
+        if is_new and not _has_work(run, stage):  # refused, not begun: others may be tried
             _partial(run, stage).unlink(missing_ok=True)
         raise
     record["hash"] = _hash({**all_defaults, **settings}, {**_input_hashes(run, stage), **_contents(run, stage)})
     write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
     os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
+
+
+def _has_work(run: RunDir, stage: Stage) -> bool:
+    """Whether a stage that was stopped left something to go on from."""
+    shards = run.stage_dir(stage).glob("*/*.npy") if stage == "embedding" else ()
+    return any(run.checkpoint_dir(stage).glob("*.ckpt")) or any(shards)
+
+
+def reopen_stage(run: RunDir, stage: Stage) -> None:
+    """Let a finished stage go on, with the settings that it has."""
+    with suppress(FileNotFoundError):  # another rank was faster
+        os.replace(run.record_file(stage), _partial(run, stage))
 
 
 def _is_first_process() -> bool:

@@ -37,7 +37,12 @@ def test_the_mapping_has_the_guides_fields(tmp_path: Path) -> None:
     store().save(tmp_path)
     rows = json.loads((tmp_path / "mapping.json").read_text())
     assert set(rows[0]) >= GUIDES_FIELDS
-    assert {file.name for file in tmp_path.iterdir()} == {"mapping.json", "store.json", "embeddings_00000.npy"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "mapping.json",
+        "store.json",
+        "embeddings_00000.npy",
+        "embeddings_00000.json",
+    }
 
 
 def test_a_large_store_is_cut_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

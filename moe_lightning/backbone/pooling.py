@@ -1,12 +1,58 @@
-"""From encoder frames to one vector an utterance."""
+"""From encoder layers to one vector an utterance."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.speech import Frames
+from moe_lightning.backbone.speech import Features, Frames, SpeechBackbone
 from moe_lightning.embedding_store import Pooling
+from moe_lightning.errors import InputError
+
+LAST = "last"
+
+
+def parse_layers(text: str, num_layers: int) -> tuple[int, ...]:
+    """Numbers of encoder layers in rising order, of a text such as ``6``, ``last`` or ``6,12,last``.
+
+    Layer n is what n layers make of the stem, 0 the stem itself; ``last`` is the highest, behind the final
+    layer norm.
+
+    Raises:
+        InputError: There is no such layer, or one is named twice.
+    """
+    words = [word.strip() for word in text.split(",")]
+    layers = [num_layers if word == LAST else int(word) if word.isdecimal() else -1 for word in words]
+    for word, layer in zip(words, layers, strict=True):
+        if not 0 <= layer <= num_layers:
+            raise InputError(
+                f"--embedding-layer {text}: {word!r} is no layer of this encoder; give 0 to {num_layers}, {LAST}, or"
+                f" several joined by commas"
+            )
+    if len(set(layers)) < len(layers):
+        raise InputError(f"--embedding-layer {text} names a layer twice; {LAST} is layer {num_layers}")
+    return tuple(sorted(layers))
+
+
+def layers_text(layers: Sequence[int], num_layers: int) -> str:
+    """The one way to write down layers, which `parse_layers` reads."""
+    return ",".join(LAST if layer == num_layers else str(layer) for layer in layers)
+
+
+def layer_frames(backbone: SpeechBackbone, features: Features, layers: Sequence[int]) -> Frames:
+    """Frames of several encoder layers joined along D, in one pass, which ends at the highest of them.
+
+    Args:
+        layers: As `parse_layers` gives them.
+    """
+    frames, done, found = backbone.stem(features), 0, []
+    for layer in layers:
+        if layer > done:
+            frames = backbone.run_layers(frames, done, None if layer == backbone.num_layers else layer)
+            done = layer
+        found.append(frames.values_BTD)
+    return frames._replace(values_BTD=found[0] if len(found) == 1 else torch.cat(found, dim=-1))
 
 
 def pool(frames: Frames, pooling: str) -> Tensor:

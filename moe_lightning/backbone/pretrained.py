@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import (
@@ -25,12 +24,11 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from moe_lightning.backbone.names import resolve_name
 from moe_lightning.errors import InputError
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the error itself says enough
 hf_logging.disable_progress_bar()  # a bar of weights says nothing that a person waits for
-SHORT_NAMES = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
-NANO_DIR = Path(__file__).parent / "nano" / "weights"
 CTC_CLASSES: dict[str, tuple[Any, Any]] = {
     "wav2vec2": (Wav2Vec2ForCTC, Wav2Vec2Model),
     "hubert": (HubertForCTC, HubertModel),
@@ -49,13 +47,6 @@ class CTCParts(NamedTuple):
     """How a waveform becomes features."""
     tokenizer: Wav2Vec2CTCTokenizer | None
     """None where the model has no CTC head."""
-
-
-def resolve_name(whisper_model: str) -> str:
-    """The hub id or the folder that a name stands for: v2, v3, nano, a hub id, a folder."""
-    if whisper_model == "nano":
-        return str(NANO_DIR)
-    return SHORT_NAMES.get(whisper_model, whisper_model)
 
 
 def model_type(whisper_model: str) -> str:

@@ -7,7 +7,7 @@ from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.clustering.stage import embeddings_of, label_files
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.command_line import CommandParser
-from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
@@ -49,7 +49,5 @@ def _check_same_kind(clusterer: Clusterer, store: EmbeddingStore, folder: Path) 
     expected = clusterer.info.get("store")
     if not expected or not store.info:
         return
-    for name, value in expected.items():
-        if getattr(store.info, name, None) != value:
-            found = getattr(store.info, name, None)
-            raise InputError(f"{folder} has the {name} {found!r}, the clustering was made on {value!r}; embed it alike")
+    for name, found, value in store.info.differences(StoreInfo.of(expected)):
+        raise InputError(f"{folder} has the {name} {found!r}, the clustering was made on {value!r}; embed it alike")

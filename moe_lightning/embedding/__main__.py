@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 from moe_lightning.command_line import CommandParser
-from moe_lightning.embedding_store import Pooling
+from moe_lightning.embedding_store import Kind, Pooling
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import command_settings, recorded_stage
+from moe_lightning.stage_record import command_settings, recorded_stage, reopen_stage
+from moe_lightning.store_shards import damaged_shards
 
 
 def parser() -> CommandParser:
@@ -19,7 +20,12 @@ def parser() -> CommandParser:
     parser.add_argument("--whisper-model", default="v2", help="v2, v3, nano, a hub id or a folder")
     parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="how frames become one vector")
     parser.add_argument("--pad", choices=("batch", "30s"), default="batch", help="real frames, or the 30 s window")
-    parser.add_argument("--batch-size", type=int, default=16, help="utterances of a batch")
+    parser.add_argument("--embedding-layer", default="last", metavar="L[,L...]", help="encoder layers, joined")
+    parser.add_argument("--store", choices=get_args(Kind), default="pooled", help="frames: keep the frames as well")
+    parser.add_argument("--frames-dtype", choices=("float16", "float32"), default="float16", help="of stored frames")
+    parser.add_argument("--shard-size", type=int, default=4096, help="utterances of a file, at most")
+    parser.add_argument("--batch-size", type=int, default=64, help="utterances of a batch, at most")
+    parser.add_argument("--max-seconds", type=float, default=120.0, help="of audio in a batch, at most")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that read audio")
     parser.add_argument("--accelerator", default="auto", help="of the Lightning Trainer, like the four below")
     parser.add_argument("--devices", default="auto")
@@ -34,9 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Embed a run's utterances unless that is done."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse(arguments)
-    with recorded_stage(
-        RunDir(Path(options.run_dir)), "embedding", command_settings(arguments), parser().defaults
-    ) as has_work:
+    run = RunDir(Path(options.run_dir))
+    if run.record_file("embedding").exists() and damaged_shards(run.embedding_dir(options.whisper_model)):
+        reopen_stage(run, "embedding")
+    with recorded_stage(run, "embedding", command_settings(arguments), parser().defaults) as has_work:
         if has_work:
             from moe_lightning.embedding.embed import embed  # torch: not for --help
 

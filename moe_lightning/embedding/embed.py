@@ -1,46 +1,90 @@
 """Run the encoder over a corpus and write the store."""
 
 import argparse
+import sys
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from moe_lightning.corpus import Utterance
+from moe_lightning.backbone.names import model_revision
+from moe_lightning.corpus.batches import explain_out_of_memory
 from moe_lightning.embedding.data import EmbeddingDataModule
 from moe_lightning.embedding.module import EmbeddingModule
-from moe_lightning.embedding_store import EmbeddingStore, StoreEntry, StoreInfo, shard_of
+from moe_lightning.embedding.restart import finish_store, prepare_folder
+from moe_lightning.embedding.writer import ShardSettings, StoreWriter
+from moe_lightning.embedding_store import StoreInfo
 from moe_lightning.errors import InputError
+from moe_lightning.folder_lock import locked
 from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir
 
 
 def embed(options: argparse.Namespace) -> None:
-    """Embed all utterances of a run; with several ranks each does its part, and the first joins them.
+    """Embed the utterances of a run that have no embedding yet; with several ranks each does its part.
 
     Raises:
-        InputError: ``flatten`` without a fixed window: utterances would differ in size. Devices or a
-            precision that there are none of.
+        InputError: ``flatten`` without a fixed window: utterances would differ in size. Devices, a precision or
+            a layer that there are none of. The folder holds other embeddings, or another run writes to it.
+        OSError: The disk is full; what was finished stays.
     """
+    _check(options)
+    hush()
+    module = EmbeddingModule(options.whisper_model, options.pooling, options.pad, options.embedding_layer)
+    folder = RunDir(Path(options.run_dir)).embedding_dir(options.whisper_model)
+    info = _info(options, module)
+    data = EmbeddingDataModule(
+        options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers
+    )
+    writer = StoreWriter(folder, ShardSettings(info.precision, info.frames_dtype, options.shard_size))
+    trainer = _trainer(options, writer)
+    if not trainer.is_global_zero:
+        _predict(trainer, module, data)
+        return
+    with locked(folder) as writer.lock:
+        prepare_folder(folder, info)
+        _predict(trainer, module, data)
+        finish_store(folder, data.splits, info)
+
+
+def _predict(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> None:
+    try:
+        trainer.predict(module, data, return_predictions=False)
+    except (RuntimeError, MemoryError) as error:
+        if module.batch:
+            message = explain_out_of_memory(error, module.batch.ids, module.batch.waveforms.num_samples_B)
+            if message:
+                print(f"error: {message}", file=sys.stderr)
+        raise
+    trainer.strategy.barrier("shards")
+
+
+def _check(options: argparse.Namespace) -> None:
     if options.pooling == "flatten" and options.pad != "30s":
         raise InputError("--pooling flatten joins all frames of a fixed window; add --pad 30s, or use --pooling mean")
-    hush()
-    run = RunDir(Path(options.run_dir))
-    module = EmbeddingModule(options.whisper_model, options.pooling, options.pad)
-    data = EmbeddingDataModule(options.run_dir, options.batch_size, options.num_workers)
-    trainer = _trainer(options)
-    trainer.predict(module, data, return_predictions=False)
-    folder = run.embedding_dir(options.whisper_model)
-    _write_part(folder, trainer.global_rank, module)
-    trainer.strategy.barrier("parts")
-    if trainer.is_global_zero:
-        info = StoreInfo(options.whisper_model, options.pooling, options.pad)
-        _join_parts(folder, trainer.world_size, data.splits, info)
+    if options.precision.endswith("-true") and not options.precision.startswith("32"):
+        raise InputError(
+            f"--precision {options.precision} would also round the audio; use bf16-mixed, 16-mixed or 32-true"
+        )
+    if options.shard_size < 1:
+        raise InputError(f"--shard-size must be at least 1, got {options.shard_size}")
 
 
-def _trainer(options: argparse.Namespace) -> Trainer:
+def _info(options: argparse.Namespace, module: EmbeddingModule) -> StoreInfo:
+    return StoreInfo(
+        whisper_model=options.whisper_model,
+        pooling=options.pooling,
+        pad=options.pad,
+        embedding_layer=module.embedding_layer,
+        revision=model_revision(options.whisper_model),
+        precision=options.precision,
+        kind=options.store,
+        frames_dtype=options.frames_dtype if options.store == "frames" else None,
+    )
+
+
+def _trainer(options: argparse.Namespace, writer: StoreWriter) -> Trainer:
     try:
         return Trainer(
             accelerator=options.accelerator,
@@ -50,44 +94,9 @@ def _trainer(options: argparse.Namespace) -> Trainer:
             precision=options.precision,
             use_distributed_sampler=False,  # the loader knows its rank
             logger=False,
-            callbacks=[TQDMProgressBar(refresh_rate=10)],
+            callbacks=[TQDMProgressBar(refresh_rate=10), writer],
         )
     except (TypeError, ValueError, MisconfigurationException) as error:  # what this machine, or Lightning, has not
         names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
         asked = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
         raise InputError(f"{asked}: {error}") from error
-
-
-def _write_part(folder: Path, rank: int, module: EmbeddingModule) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rows_n, embeddings_nD = module.collected()
-    np.savez(_part_file(folder, rank), rows=rows_n.numpy(), embeddings=embeddings_nD.numpy())
-
-
-def _join_parts(folder: Path, num_ranks: int, splits: list[tuple[str, Utterance]], info: StoreInfo) -> None:
-    parts = [np.load(_part_file(folder, rank)) for rank in range(num_ranks)]
-    rows_N = np.concatenate([part["rows"] for part in parts])
-    embeddings_ND = np.concatenate([part["embeddings"] for part in parts])[np.argsort(rows_N)]
-    assert len(embeddings_ND) == len(splits), "the ranks must have embedded every utterance once"
-    entries = tuple(_entry(row, split, utterance) for row, (split, utterance) in enumerate(splits))
-    EmbeddingStore(entries, embeddings_ND, info).save(folder)
-    for rank in range(num_ranks):
-        _part_file(folder, rank).unlink()
-    print(f"embedding: {len(entries)} utterances x {embeddings_ND.shape[1]} in {folder}")
-
-
-def _entry(row: int, split: str, utterance: Utterance) -> StoreEntry:
-    shard, shard_row = shard_of(row)
-    return StoreEntry(
-        id=utterance.id,
-        contributor_id=utterance.speaker,
-        wav_filename=utterance.audio_file.name,
-        wav_path=str(utterance.audio_file),
-        embedding_path=shard,
-        row=shard_row,
-        split=split,
-    )
-
-
-def _part_file(folder: Path, rank: int) -> Path:
-    return folder / f"part_{rank}.npz"

@@ -1,37 +1,41 @@
 """EmbeddingModule: pooled encoder frames by `Trainer.predict`."""
 
-import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
 
 from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.pooling import pool
+from moe_lightning.backbone.pooling import LAST, layer_frames, layers_text, parse_layers, pool
 from moe_lightning.backbone.speech import Pad
-from moe_lightning.batch import AudioBatch
+from moe_lightning.batch import AudioBatch, EmbeddedBatch
 
 
 class EmbeddingModule(LightningModule):
-    """The frozen backbone; collects the embeddings of the utterances that its rank is given.
+    """The frozen backbone.
 
     Args:
         whisper_model: v2, v3, nano, a hub id or a folder.
         pooling: ``mean``, ``mean+std``, ``flatten`` or ``none``, see `pool`.
         pad: ``batch`` computes real frames only, ``30s`` the classical window.
+        embedding_layer: Encoder layers to join, see `parse_layers`.
+
+    Raises:
+        InputError: There is no such model, or no such layer.
     """
 
-    def __init__(self, whisper_model: str, pooling: str = "mean", pad: Pad = "batch"):
+    def __init__(self, whisper_model: str, pooling: str = "mean", pad: Pad = "batch", embedding_layer: str = LAST):
         super().__init__()
         self.backbone = load_backbone(whisper_model, pad).eval()
+        self.layers = parse_layers(embedding_layer, self.backbone.num_layers)
         self.pooling = pooling
-        self.rows: list[Tensor] = []
-        self.embeddings: list[Tensor] = []
+        self.batch: AudioBatch | None = None
+        """What is worked on, for the message when memory runs out."""
 
-    def predict_step(self, batch: AudioBatch, batch_idx: int) -> None:
-        """Keep the embeddings on the CPU, float32."""
-        frames = self.backbone.encode(self.backbone.features(*batch.waveforms))
-        self.rows.append(batch.rows_B.cpu())
-        self.embeddings.append(pool(frames, self.pooling).cpu())
+    @property
+    def embedding_layer(self) -> str:
+        """The layers in their one notation."""
+        return layers_text(self.layers, self.backbone.num_layers)
 
-    def collected(self) -> tuple[Tensor, Tensor]:
-        """Rows (n,) and embeddings (n, D) of this rank, in the order they were computed."""
-        return torch.cat(self.rows), torch.cat(self.embeddings)
+    def predict_step(self, batch: AudioBatch, batch_idx: int) -> EmbeddedBatch:
+        """Embeddings of a batch, float32, and the frames that they were pooled of."""
+        self.batch = batch
+        frames = layer_frames(self.backbone, self.backbone.features(*batch.waveforms), self.layers)
+        return EmbeddedBatch(pool(frames, self.pooling), *frames)

@@ -13,7 +13,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
-from moe_lightning.backbone.pretrained import resolve_name
+from moe_lightning.backbone.names import resolve_name
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.run_dir import RunDir
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from moe_lightning.backbone.pooling import pool
+from moe_lightning.backbone.pooling import LAST, layer_frames, parse_layers, pool
 from moe_lightning.backbone.speech import Average, Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss
 from moe_lightning.backbone.tokens import Targets
 from moe_lightning.corpus.spec_augment import SpecAugment
@@ -128,9 +128,13 @@ class SpeechExperts(nn.Module):
         return self.decode(self.encode(waveforms_BL, num_samples_B, gate_BE), languages, gate_BE).texts
 
     @torch.no_grad()
-    def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str, pad: Pad) -> Tensor:
-        """Pooled frames of the frozen base encoder, (B, D): what the gate reads, padded as it was for its training."""
-        return pool(self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B, pad)), pooling)
+    def embed(
+        self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str, pad: Pad, embedding_layer: str = LAST
+    ) -> Tensor:
+        """Pooled frames of the frozen base encoder, (B, D): what the gate reads, made as they were for its training."""
+        layers = parse_layers(embedding_layer, self.backbone.num_layers)
+        features = self.backbone.features(waveforms_BL, num_samples_B, pad)
+        return pool(layer_frames(self.backbone, features, layers), pooling)
 
     def expert_state(self) -> dict[str, Tensor]:
         """The stacked deltas of all layers: ``<linear layer>.down_RD`` and ``.up_RD``."""

@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from moe_lightning.backbone.device import choose_device
     from moe_lightning.inference.transcribe import transcribe_files  # torch: not for --help
     from moe_lightning.moe.model import MixtureASR
+    from moe_lightning.run_inputs import check_run_model
 
     mixture = MixtureASR.load(run, choose_device(options.accelerator))
+    check_run_model(run, mixture.config.whisper_model)
     if options.language:
         mixture.experts.backbone.check_language(options.language)
     for transcript in transcribe_files(mixture, options.files, options.language):

@@ -34,6 +34,8 @@ class MixtureConfig:
     pooling: Pooling = "mean"
     embedding_pad: Pad = "batch"
     """How the gate's embeddings were padded; ``pad`` is that of the recogniser itself."""
+    embedding_layer: str = "last"
+    """Encoder layers that they are of, joined: ``last``, ``6``, ``6,12,last``."""
     pad: Pad = "batch"
     language: str = "en"
 
@@ -58,7 +60,8 @@ class MixtureASR(nn.Module):
 
     def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
         """Embeddings of new audio as the gate knows them, (B, D)."""
-        return self.experts.embed(waveforms_BL, num_samples_B, self.config.pooling, self.config.embedding_pad)
+        kind = (self.config.pooling, self.config.embedding_pad, self.config.embedding_layer)
+        return self.experts.embed(waveforms_BL, num_samples_B, *kind)
 
     def route(self, embeddings_BD: Tensor) -> Routing:
         """Experts of utterances, by their pooled embeddings."""

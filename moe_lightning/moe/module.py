@@ -38,6 +38,7 @@ class MoEASRModule(LightningModule):
         embedding_dim: Size of the embeddings; comes from their store.
         pooling: How the embeddings were pooled; comes from their store.
         embedding_pad: How they were padded; comes from their store.
+        embedding_layer: Encoder layers that they are of; comes from their store.
         run_dir: Where gate and experts of the stages before lie.
         whisper_model: v2, v3, nano, a hub id or a folder.
         rank: As the experts were pre-trained; so are alpha, dropout, shared_rank and target_modules.
@@ -65,6 +66,7 @@ class MoEASRModule(LightningModule):
         embedding_dim: int,
         pooling: Pooling = "mean",
         embedding_pad: Pad = "batch",
+        embedding_layer: str = "last",
         run_dir: str = "lightning_logs/full",
         whisper_model: str = "v2",
         rank: int = 16,
@@ -102,6 +104,7 @@ class MoEASRModule(LightningModule):
                 top_k=top_k,
                 pooling=pooling,
                 embedding_pad=embedding_pad,
+                embedding_layer=embedding_layer,
                 pad=pad,
                 language=language,
             )

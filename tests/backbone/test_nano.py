@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+from moe_lightning.backbone.names import NANO_DIR
 from moe_lightning.backbone.nano import blueprint, speech
 from moe_lightning.backbone.nano.train import Plan, main, new_backbone, train, word_error_rate
-from moe_lightning.backbone.pretrained import NANO_DIR
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo.grammar import random_sentence, vocabulary
 from moe_lightning.corpus.demo.populations import POPULATIONS, SPLIT_VARIANTS

@@ -1,6 +1,5 @@
 """The embedding stage against one utterance at a time."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,6 @@ from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.run_dir import RunDir
-
-
-@pytest.fixture
-def corpus_run(clustered_run: Path, tmp_path: Path) -> RunDir:
-    """A run of which only the corpus is done."""
-    run = RunDir(tmp_path / "run")
-    shutil.copytree(RunDir(clustered_run).stage_dir("corpus"), run.stage_dir("corpus"))
-    return run
 
 
 def embedded(run: RunDir, model: Path, *flags: str) -> EmbeddingStore:

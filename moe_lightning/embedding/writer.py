@@ -1,0 +1,130 @@
+"""StoreWriter: the shards of one rank, written as its embeddings come."""
+
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from moe_lightning.batch import EmbeddedBatch
+from moe_lightning.errors import InputError
+from moe_lightning.folder_lock import FolderLock
+from moe_lightning.store_shards import ShardIndex, write_shard
+
+SHARD_BYTES = 512 * 2**20
+"""A shard is written when it is so large: what a rank holds in memory."""
+SHARD_SECONDS = 600.0
+"""Or when it was begun so long ago: the most work that a kill undoes."""
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What is kept of an utterance, and how much of it in one file."""
+
+    precision: str = "32-true"
+    frames_dtype: str | None = None
+    """``float16`` or ``float32``; None keeps no frames."""
+    num_utterances: int = 4096
+    """Of a shard, at most."""
+
+
+class StoreWriter(Callback):
+    """Collects embeddings and writes a shard whenever one is full.
+
+    Args:
+        lock: Renewed with every batch, where this process holds the store's.
+    """
+
+    def __init__(self, folder: Path, settings: ShardSettings, lock: FolderLock | None = None):
+        self.folder = folder
+        self.settings = settings
+        self.lock = lock
+        self._start_shard()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Number the shards so that no two ranks, and no two runs, write the same file."""
+        self._number = trainer.datamodule.progress.num_shards + trainer.global_rank  # type: ignore[attr-defined]
+        self._step = trainer.world_size
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Take over a batch; after a SIGTERM, which Lightning holds back, end here."""
+        self.add(batch.ids, outputs)
+        if trainer.received_sigterm:
+            raise SIGTERMException(128 + signal.SIGTERM)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.flush()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Keep what is done, unless it was the disk that failed."""
+        if not isinstance(exception, OSError):
+            self.flush()
+
+    def add(self, ids: Sequence[str], embedded: EmbeddedBatch) -> None:
+        """Collect a batch; write the shard that it fills.
+
+        Raises:
+            InputError: A value is not finite: the precision cannot hold it.
+            OSError: The shard cannot be written.
+        """
+        if self.lock:
+            self.lock.renew()
+        embeddings_BD = embedded.embeddings_BD.float().cpu().numpy()
+        frames = self._real_frames(embedded) if self.settings.frames_dtype else []
+        self._check_finite(ids, embeddings_BD, frames)
+        self._ids += ids
+        self._embeddings.append(embeddings_BD)
+        self._frames += frames
+        if self._is_full():
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is collected; nothing is fine."""
+        if not self._ids:
+            return
+        has_frames = self.settings.frames_dtype is not None
+        num_frames = [len(frames_TD) for frames_TD in self._frames] if has_frames else None
+        index = ShardIndex(self._number, self._ids, self.settings.precision, num_frames)
+        write_shard(self.folder, index, np.concatenate(self._embeddings), self._frames if has_frames else None)
+        self._number += self._step
+        self._start_shard()
+
+    def _real_frames(self, embedded: EmbeddedBatch) -> list[np.ndarray]:
+        frames_BTD = embedded.frames_BTD.float().cpu().numpy()
+        with np.errstate(over="ignore"):  # an infinity is refused below
+            return [
+                frames_TD[:num_frames].astype(self.settings.frames_dtype)
+                for frames_TD, num_frames in zip(frames_BTD, embedded.num_frames_B.tolist(), strict=True)
+            ]
+
+    def _check_finite(self, ids: Sequence[str], embeddings_BD: np.ndarray, frames: Sequence[np.ndarray]) -> None:
+        for id_, embedding_D in zip(ids, embeddings_BD, strict=True):
+            if not np.isfinite(embedding_D).all():
+                raise InputError(
+                    f"the embedding of {id_!r} is not finite with --precision {self.settings.precision};"
+                    " use bf16-mixed or 32-true"
+                )
+        for id_, frames_TD in zip(ids, frames, strict=False):
+            if not np.isfinite(frames_TD).all():
+                raise InputError(f"{self.settings.frames_dtype} cannot hold the frames of {id_!r}; use float32")
+
+    def _start_shard(self) -> None:
+        self._ids: list[str] = []
+        self._embeddings: list[np.ndarray] = []
+        self._frames: list[np.ndarray] = []
+        self._started = time.monotonic()
+
+    def _is_full(self) -> bool:
+        num_bytes = sum(array.nbytes for arrays in (self._embeddings, self._frames) for array in arrays)
+        return (
+            len(self._ids) >= self.settings.num_utterances
+            or num_bytes >= SHARD_BYTES
+            or time.monotonic() - self._started >= SHARD_SECONDS
+        )

@@ -1,0 +1,155 @@
+"""Shards of an embedding store: whole or not there, each with an index that makes a restart possible.
+
+``embeddings_00007.npy`` holds pooled vectors, one row an utterance, ``frames_00007.npy`` (where frames are
+kept) the encoder frames of the same utterances one after another, and ``embeddings_00007.json`` their ids
+and numbers of frames. The index is written last: a shard without it is not there.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe_lightning.errors import InputError
+from moe_lightning.json_files import read_json, write_json
+
+_MADE_BY = "moe-lightning embed"
+_GLOB = "embeddings_[0-9]*.json"
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What a shard holds."""
+
+    number: int
+    ids: list[str]
+    precision: str
+    """Of the encoder, as the Trainer names it."""
+    num_frames: list[int] | None = None
+    """Frames of each utterance; None where frames are not kept."""
+
+
+def shard_name(number: int) -> str:
+    return f"embeddings_{number:05d}.npy"
+
+
+def frames_name(number: int) -> str:
+    return f"frames_{number:05d}.npy"
+
+
+def write_shard(
+    folder: Path, index: ShardIndex, embeddings_ND: np.ndarray, frames: Sequence[np.ndarray] | None = None
+) -> None:
+    """Write a shard and, last, its index.
+
+    Args:
+        frames: Frames of its utterances, (T, D) each; None where they are not kept.
+
+    Raises:
+        OSError: The disk is full or refuses; what is half written is taken away again.
+    """
+    assert len(index.ids) == len(embeddings_ND)
+    partials: list[Path] = []
+    try:
+        if frames is not None:
+            assert index.num_frames == [len(frames_TD) for frames_TD in frames]
+            _write_rows(folder / frames_name(index.number), frames, partials)
+        _write_rows(folder / shard_name(index.number), [embeddings_ND], partials)
+        index_file = _index_file(folder, index.number)
+        partials.append(index_file.with_name(f"{index_file.name}.partial"))
+        write_json(index_file, asdict(index))
+    except OSError as error:
+        for path in partials:
+            path.unlink(missing_ok=True)
+        raise OSError(
+            f"{folder}: a shard of {len(index.ids)} utterances cannot be written ({error.strerror or error});"
+            " make room and run the same command again, the shards that are finished stay"
+        ) from error
+
+
+def finished_shards(folder: Path) -> list[ShardIndex]:
+    """The shards that are whole, in the order of their numbers."""
+    return [index for index in _indices(folder) if _is_whole(folder, index)]
+
+
+def damaged_shards(folder: Path) -> list[int]:
+    """Numbers of the shards that were finished and are no longer whole."""
+    return [index.number for index in _indices(folder) if not _is_whole(folder, index)]
+
+
+def clear_unfinished(folder: Path) -> list[int]:
+    """Remove what a killed run left half written, and what is damaged.
+
+    Returns:
+        Numbers of the damaged shards.
+    """
+    damaged, whole = damaged_shards(folder), {index.number for index in finished_shards(folder)}
+    for pattern in ("embeddings_[0-9]*", "frames_[0-9]*"):
+        for path in folder.glob(pattern):
+            if path.suffix == ".partial" or _number(path) not in whole:
+                path.unlink()
+    return damaged
+
+
+def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
+    """An array of a store.
+
+    Args:
+        in_memory: Read it whole; otherwise its parts are read when they are looked at.
+
+    Raises:
+        InputError: It is missing, cut off, or no plain array.
+    """
+    try:
+        return np.load(path, allow_pickle=False, mmap_mode=None if in_memory else "r")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing, though the mapping names it; run `{_MADE_BY}` again") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array ({error}); run `{_MADE_BY}` again") from error
+
+
+def _write_rows(path: Path, arrays: Sequence[np.ndarray], partials: list[Path]) -> None:
+    """Write the rows of the arrays as one ``.npy`` file; ``np.save`` hides that a disk is full, and wants a copy."""
+    partial = path.with_name(f"{path.name}.partial")
+    partials.append(partial)
+    header = np.lib.format.header_data_from_array_1_0(arrays[0])
+    shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
+    with partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {**header, "fortran_order": False, "shape": shape})
+        for array in arrays:
+            file.write(np.ascontiguousarray(array).data.cast("B"))
+        file.flush()
+        os.fsync(file.fileno())  # a disk may find that it is full only now
+    partial.replace(path)
+    partials.append(path)
+
+
+def _index_file(folder: Path, number: int) -> Path:
+    return folder / Path(shard_name(number)).with_suffix(".json")
+
+
+def _indices(folder: Path) -> Iterator[ShardIndex]:
+    for file in sorted(folder.glob(_GLOB)):
+        with suppress(InputError, TypeError):  # cut off: the shard is not there
+            values: dict[str, Any] = read_json(file, _MADE_BY)
+            yield ShardIndex(**values)
+
+
+def _is_whole(folder: Path, index: ShardIndex) -> bool:
+    """Whether the arrays have the sizes that the index says; a file that is cut off has not."""
+    lengths = {shard_name(index.number): len(index.ids)}
+    if index.num_frames is not None:
+        lengths[frames_name(index.number)] = sum(index.num_frames)
+    try:
+        return all(len(read_array(folder / name, in_memory=False)) == length for name, length in lengths.items())
+    except InputError:
+        return False
+
+
+def _number(path: Path) -> int | None:
+    digits = path.name.partition("_")[2].partition(".")[0]
+    return int(digits) if digits.isdigit() else None

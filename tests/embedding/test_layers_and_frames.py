@@ -1,0 +1,137 @@
+"""Which layers an embedding is of, and the frames behind it: against transformers, one utterance at a time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperModel
+
+from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.backbone.pooling import layers_text, parse_layers, pool
+from moe_lightning.backbone.speech import Frames
+from moe_lightning.clustering.__main__ import main as cluster
+from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
+from moe_lightning.embedding.__main__ import main as embed
+from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.errors import InputError
+from moe_lightning.moe.model import MixtureASR
+from moe_lightning.run_dir import RunDir
+from tests.refusals import Refusals
+from tests.training import fit
+
+
+def embedded(run: RunDir, model: Path, *flags: str) -> EmbeddingStore:
+    embed(["--run-dir", str(run.path), "--whisper-model", str(model), "--num-workers", "0", *flags])
+    return EmbeddingStore.load(run.embedding_dir(str(model)))
+
+
+def utterances(run: RunDir) -> list[Utterance]:
+    return [utterance for split in SPLITS for utterance in read_manifest(run.manifest_file(split))]
+
+
+def test_each_layer_is_the_hidden_state_of_transformers(corpus_run: RunDir, tiny_whisper: Path) -> None:
+    store = embedded(corpus_run, tiny_whisper, "--embedding-layer", "0,1,last", "--pad", "30s")
+    model = WhisperModel.from_pretrained(tiny_whisper).eval()
+    backbone = load_backbone(str(tiny_whisper), "30s")
+    for utterance in utterances(corpus_run)[::9]:
+        waveform_L = torch.from_numpy(read_audio(utterance))
+        features = backbone.features(waveform_L[None], torch.tensor([len(waveform_L)]))
+        with torch.no_grad():
+            output = model.encoder(features.values_BMT, output_hidden_states=True)
+        states = [output.hidden_states[0], output.hidden_states[1], output.last_hidden_state]
+        expected_D = torch.cat([state[0].mean(dim=0) for state in states])
+        np.testing.assert_allclose(store.of([utterance.id])[0], expected_D.numpy(), atol=1e-5)
+
+
+def test_the_store_names_the_parts_that_it_is_joined_of(corpus_run: RunDir, tiny_whisper: Path) -> None:
+    store = embedded(corpus_run, tiny_whisper, "--embedding-layer", "2, 1", "--pooling", "mean+std")
+    assert store.info is not None
+    assert store.info.embedding_layer == "1,last"
+    assert store.info.parts == ("layer 1 mean", "layer last mean", "layer 1 std", "layer last std")
+    assert store.embeddings_ND.shape == (36, len(store.info.parts) * 32)
+    written = json.loads((corpus_run.embedding_dir(str(tiny_whisper)) / "store.json").read_text())
+    assert written["parts"] == list(store.info.parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("7", "'7' is no layer"), ("-1", "'-1' is no layer"), ("first", "'first' is no layer"), ("1,1", "twice")],
+)
+def test_a_layer_that_there_is_not_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=rf"--embedding-layer {text}.*{words}"):
+        parse_layers(text, 6)
+
+
+def test_layers_have_one_notation() -> None:
+    assert layers_text(parse_layers("last, 4,2", 6), 6) == layers_text(parse_layers("2,4,6", 6), 6) == "2,4,last"
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 5e-3), ("float32", 1e-5)])
+def test_stored_frames_are_those_of_the_utterance_alone(
+    dtype: str, tolerance: float, corpus_run: RunDir, tiny_whisper: Path
+) -> None:
+    flags = ["--store", "frames", "--frames-dtype", dtype, "--batch-size", "6", "--shard-size", "12"]
+    store = embedded(corpus_run, tiny_whisper, *flags, "--embedding-layer", "1,last", "--pooling", "mean+std")
+    assert store.has_frames
+    assert len(list(corpus_run.embedding_dir(str(tiny_whisper)).glob("frames_*.npy"))) == 3
+    backbone = load_backbone(str(tiny_whisper)).eval()
+    for utterance in utterances(corpus_run)[::5]:
+        waveform_L = torch.from_numpy(read_audio(utterance))
+        with torch.no_grad():
+            features = backbone.features(waveform_L[None], torch.tensor([len(waveform_L)]))
+            expected = [backbone.encode(features, num_layers).values_BTD[0] for num_layers in (1, None)]
+        frames_TD = store.frames_of(utterance.id)
+        assert isinstance(frames_TD, np.memmap)
+        assert frames_TD.dtype == dtype
+        np.testing.assert_allclose(frames_TD, torch.cat(expected, dim=1).numpy(), atol=tolerance)
+        pooled_D = pool(Frames(torch.tensor(frames_TD)[None], torch.tensor([len(frames_TD)])), "mean+std")[0]
+        np.testing.assert_allclose(store.of([utterance.id])[0], pooled_D.numpy(), atol=tolerance)
+
+
+def test_frames_that_are_missing_or_cut_off_are_refused(
+    corpus_run: RunDir, clustered_run: Path, tiny_whisper: Path
+) -> None:
+    pooled = EmbeddingStore.load(RunDir(clustered_run).embedding_dirs()[0])
+    assert not pooled.has_frames
+    with pytest.raises(InputError, match=r"there are no frames of .*--store frames"):
+        pooled.frames_of(pooled.ids[0])
+    store = embedded(corpus_run, tiny_whisper, "--store", "frames")
+    shard = corpus_run.embedding_dir(str(tiny_whisper)) / "frames_00000.npy"
+    shard.write_bytes(shard.read_bytes()[:-64])
+    with pytest.raises(InputError, match=r"frames_00000\.npy cannot be read as an array"):
+        store.frames_of(store.ids[0])
+
+
+def test_half_precision_embeds_nearly_the_same_and_is_recorded(
+    corpus_run: RunDir, clustered_run: Path, tiny_whisper: Path
+) -> None:
+    store = embedded(corpus_run, tiny_whisper, "--precision", "bf16-mixed", "--accelerator", "cpu")
+    whole = EmbeddingStore.load(RunDir(clustered_run).embedding_dirs()[0])
+    assert store.info is not None
+    assert store.info.precision == "bf16-mixed"
+    assert not np.array_equal(store.embeddings_ND, whole.embeddings_ND)
+    np.testing.assert_allclose(store.embeddings_ND, whole.embeddings_ND, atol=0.02)
+
+
+def test_a_precision_that_would_round_the_audio_is_refused(
+    corpus_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--run-dir", corpus_run.path, "--whisper-model", tiny_whisper, "--precision", "bf16-true"]
+    assert "use bf16-mixed" in Refusals(capsys)("embedding.__main__", *arguments)
+
+
+def test_new_audio_is_embedded_as_the_store_was(corpus_run: RunDir, tiny_whisper: Path) -> None:
+    store = embedded(corpus_run, tiny_whisper, "--embedding-layer", "1,last", "--pooling", "mean+std")
+    spectral = ["--algorithm", "spectral", "--num-experts", "2", "--plot", "none", "--no-report"]
+    folder, output = corpus_run.embedding_dir(str(tiny_whisper)), corpus_run.stage_dir("clustering")
+    cluster(["--embedding-dir", str(folder), "--output-dir", str(output), *spectral])
+    for stage in ("gating", "experts", "moe"):
+        fit(stage, corpus_run.path, tiny_whisper, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1")
+    mixture = MixtureASR.load(corpus_run)
+    assert mixture.config.embedding_layer == "1,last"
+    for utterance in utterances(corpus_run)[::12]:
+        waveform_L = torch.from_numpy(read_audio(utterance))
+        found_BD = mixture.embed(waveform_L[None], torch.tensor([len(waveform_L)]))
+        np.testing.assert_allclose(found_BD[0].numpy(), store.of([utterance.id])[0], atol=1e-4)

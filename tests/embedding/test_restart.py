@@ -1,0 +1,151 @@
+"""An embedding that is stopped: nothing finished is done again, nothing is lost, and no other run interferes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_lightning.embedding.__main__ import main as embed
+from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.folder_lock import LOCK_FILE, STALE_AFTER, locked
+from moe_lightning.run_dir import RunDir
+from tests.embedding.conftest import embed_and_die
+from tests.refusals import only_line
+
+HOLD_THE_LOCK = """
+import sys, time
+from pathlib import Path
+from moe_lightning.folder_lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def resume(run: RunDir, model: Path, *flags: str) -> EmbeddingStore:
+    embed(["--run-dir", str(run.path), "--whisper-model", str(model), "--num-workers", "0", *flags])
+    return EmbeddingStore.load(run.embedding_dir(str(model)))
+
+
+def refusal(run: RunDir, model: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        resume(run, model, *flags)
+    return only_line(ended.value.code, capsys.readouterr().err)
+
+
+def shards(run: RunDir, model: Path) -> dict[str, int]:
+    """Shards that are there, with the time of their last change."""
+    return {file.name: file.stat().st_mtime_ns for file in run.embedding_dir(str(model)).glob("embeddings_*.npy")}
+
+
+def never_stopped(clustered_run: Path) -> EmbeddingStore:
+    return EmbeddingStore.load(RunDir(clustered_run).embedding_dirs()[0])
+
+
+def test_a_killed_embedding_goes_on_behind_its_finished_shards_with_other_batches(
+    killed_run: RunDir, clustered_run: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shards(killed_run, tiny_whisper)
+    assert len(before) == 2, "two shards of two batches are finished, the fifth batch is lost"
+    store = resume(killed_run, tiny_whisper, "--batch-size", "5")
+    assert "16 of 36 utterances were done before" in capsys.readouterr().out
+    after = shards(killed_run, tiny_whisper)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 3
+    assert store.ids == never_stopped(clustered_run).ids
+    np.testing.assert_allclose(store.embeddings_ND, never_stopped(clustered_run).embeddings_ND, atol=1e-5)
+    assert not list(killed_run.embedding_dir(str(tiny_whisper)).glob("*.partial"))
+    assert not (killed_run.embedding_dir(str(tiny_whisper)) / LOCK_FILE).exists()
+
+
+def test_a_terminated_embedding_keeps_all_that_it_has_done(
+    corpus_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert embed_and_die(corpus_run, tiny_whisper, "SIGTERM", 5, "--batch-size", 4) == 128 + 15
+    resume(corpus_run, tiny_whisper)
+    assert "24 of 36 utterances were done before" in capsys.readouterr().out
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(corpus_run: RunDir, tiny_whisper: Path) -> None:
+    folder = corpus_run.embedding_dir(str(tiny_whisper))
+    folder.mkdir(parents=True)
+    (folder / "embeddings_00000.npy.partial").write_bytes(b"half")
+    (folder / "embeddings_00003.npy").write_bytes(b"an array whose index was never written")
+    assert len(resume(corpus_run, tiny_whisper).ids) == 36
+    assert [file.name for file in sorted(folder.glob("embeddings_*"))] == [
+        "embeddings_00000.json",
+        "embeddings_00000.npy",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "removed"])
+def test_a_shard_that_was_lost_is_embedded_again_and_the_others_are_kept(
+    corpus_run: RunDir, tiny_whisper: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = resume(corpus_run, tiny_whisper, "--batch-size", "6", "--shard-size", "12")
+    folder = corpus_run.embedding_dir(str(tiny_whisper))
+    lost = folder / "embeddings_00001.npy"
+    if damage == "cut off":
+        lost.write_bytes(lost.read_bytes()[:-100])
+    else:
+        lost.unlink()
+    with pytest.raises(ValueError, match=r"embeddings_00001\.npy .*run `moe-lightning embed` again"):
+        EmbeddingStore.load(folder)
+    mended = resume(corpus_run, tiny_whisper, "--batch-size", "6", "--shard-size", "12")
+    assert "24 of 36 utterances were done before" in capsys.readouterr().out
+    np.testing.assert_allclose(mended.embeddings_ND, whole.embeddings_ND, atol=1e-5)
+    assert corpus_run.record_file("embedding").exists()
+
+
+def test_a_folder_of_other_embeddings_is_refused_and_left_alone(
+    killed_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_run.record_file("embedding").with_name("stage.json.begun").unlink()
+    before = shards(killed_run, tiny_whisper)
+    words = refusal(killed_run, tiny_whisper, capsys, "--pooling", "mean+std", "--store", "frames")
+    assert "holds other embeddings: pooling was mean, now mean+std, kind was pooled, now frames" in words
+    assert shards(killed_run, tiny_whisper) == before
+
+
+def test_weights_that_changed_since_are_refused(
+    killed_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_file = killed_run.embedding_dir(str(tiny_whisper)) / "store.json"
+    info = json.loads(store_file.read_text())
+    assert info["revision"].startswith("sha256:")
+    store_file.write_text(json.dumps({**info, "revision": "sha256:of other weights"}))
+    assert "model revision was sha256:of other weights" in refusal(killed_run, tiny_whisper, capsys)
+
+
+def test_two_runs_do_not_write_to_one_folder_and_a_dead_ones_lock_is_no_obstacle(
+    corpus_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus_run.embedding_dir(str(tiny_whisper))
+    other = subprocess.Popen([sys.executable, "-c", HOLD_THE_LOCK, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        words = refusal(corpus_run, tiny_whisper, capsys)
+        assert f"is being written by another run (process {other.pid} on {os.uname().nodename}" in words
+    finally:
+        other.kill()
+        other.wait()
+    assert (folder / LOCK_FILE).exists()
+    assert len(resume(corpus_run, tiny_whisper).ids) == 36
+
+
+def test_a_lock_of_another_machine_holds_while_it_is_renewed(tmp_path: Path) -> None:
+    lock = tmp_path / LOCK_FILE
+    lock.write_text(json.dumps({"pid": 7, "host": "another", "since": "2026-01-01T00:00:00"}))
+    with pytest.raises(ValueError, match=rf"process 7 on another.*remove {lock}"), locked(tmp_path):
+        pass
+    long_ago = lock.stat().st_mtime - STALE_AFTER - 60
+    os.utime(lock, (long_ago, long_ago))
+    with locked(tmp_path):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+    assert not lock.exists()
