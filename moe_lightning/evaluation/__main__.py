@@ -20,6 +20,14 @@ def parser() -> CommandParser:
     parser.add_argument("--batch-size", type=int, default=16, help="utterances of a batch")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that read audio")
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu")
+    parser.add_argument(
+        "--systems",
+        default="backbone,mixture",
+        metavar="NAMES",
+        help="what is decoded, joined by commas: backbone, mixture, uniform (all experts in equal parts), best_expert"
+        " (of all experts' transcripts the best one, an oracle), label (the true group's expert, an oracle of runs"
+        " clustered by a field); default backbone,mixture",
+    )
     scores = parser.add_argument_group("scores")
     scores.add_argument(
         "--by", nargs="+", metavar="FIELD", help="manifest fields to score by; default: those that make groups"
@@ -43,11 +51,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = RunDir(Path(options.run_dir))
     if options.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {options.batch_size}")
-    from moe_lightning.evaluation.evaluate import DecodeSettings, evaluate, rescore  # seconds: not for --help
+    from moe_lightning.evaluation.decodings import check_systems  # seconds: not for --help
+    from moe_lightning.evaluation.evaluate import DecodeSettings, evaluate, rescore
     from moe_lightning.evaluation.systems import ScoreSettings
 
     scoring = ScoreSettings(options.num_resamples, options.seed, tuple(options.by or ()), options.normaliser)
-    decoding = DecodeSettings(options.batch_size, options.num_workers, options.accelerator)
+    systems = tuple(options.systems.split(","))
+    check_systems(systems)
+    decoding = DecodeSettings(options.batch_size, options.num_workers, options.accelerator, systems)
     if options.rescore:
         rescore(run, options.split, scoring)
     elif options.split == "dev":  # for tuning: as often as one likes

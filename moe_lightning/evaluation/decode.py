@@ -1,9 +1,9 @@
-"""Transcripts of a split by the bare backbone and by the mixture, and what they cost."""
+"""Transcripts of a split by one or more systems of the same weights, and what they cost."""
 
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,34 +12,43 @@ from torch import Tensor
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus import SAMPLE_RATE
 from moe_lightning.corpus.loader import FixedLoader
+from moe_lightning.evaluation.decodings import DEFAULT_SYSTEMS, System, decode_as
 from moe_lightning.evaluation.hypotheses import Decoded, Decoding, SystemCost
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.progress import progress
 
 
 @torch.no_grad()
-def decode(mixture: MixtureASR, loader: FixedLoader, device: torch.device) -> Decoded:
-    """Greedy transcripts of every utterance of a loader, both systems on the same batches.
+def decode(
+    mixture: MixtureASR,
+    loader: FixedLoader,
+    device: torch.device,
+    systems: Sequence[System] = DEFAULT_SYSTEMS,
+    true_experts: Mapping[str, int] | None = None,
+) -> Decoded:
+    """Greedy transcripts of every utterance of a loader, all systems on the same batches.
 
     The mixture embeds each utterance itself, as it does new audio: that is part of what it costs.
+
+    Args:
+        true_experts: Expert of each utterance's true group by its id, for the system ``label``.
     """
-    systems: dict[str, dict[str, str]] = {"backbone": {}, "mixture": {}}
+    texts: dict[str, dict[str, str]] = {str(name): {} for name in systems}
     gates: dict[str, list[float]] = {}
-    watches = {name: _Stopwatch(device) for name in systems}
+    watches: dict[str, _Stopwatch] = {name: _Stopwatch(device) for name in systems}
     num_samples = 0
     for batch in progress(loader, "evaluating"):
         batch = _to_device(batch, device)
         speech = (batch.waveforms_BL, batch.num_samples_B)
-        with watches["backbone"].running():
-            bare = mixture.experts.transcribe(*speech, batch.languages, gate_BE=None)
         with watches["mixture"].running():
             embeddings_BD = mixture.embed(*speech)
-            mixed = mixture.transcribe(*speech, batch.languages, embeddings_BD)
-        systems["backbone"] |= zip(batch.ids, bare, strict=True)
-        systems["mixture"] |= zip(batch.ids, mixed, strict=True)
+        for name in systems:
+            with watches[name].running():
+                heard = decode_as(name, mixture, batch, embeddings_BD, true_experts or {})
+            texts[name] |= zip(batch.ids, heard, strict=True)
         gates |= zip(batch.ids, mixture.gates(embeddings_BD).float().cpu().tolist(), strict=True)
         num_samples += int(batch.num_samples_B.sum())
-    return Decoded(systems, gates, _cost(mixture, watches, num_samples / SAMPLE_RATE, device))
+    return Decoded(texts, gates, _cost(mixture, watches, num_samples / SAMPLE_RATE, device))
 
 
 class _Stopwatch:
@@ -62,18 +71,20 @@ class _Stopwatch:
             torch.cuda.synchronize(self.device)
 
 
-def _cost(mixture: MixtureASR, watches: dict[str, _Stopwatch], audio_seconds: float, device: torch.device) -> Decoding:
+def _cost(
+    mixture: MixtureASR, watches: Mapping[str, _Stopwatch], audio_seconds: float, device: torch.device
+) -> Decoding:
     num_backbone = sum(parameter.numel() for parameter in mixture.experts.backbone.parameters())
     num_experts = sum(parameter.numel() for parameter in mixture.experts.expert_parameters())
     num_gate = sum(parameter.numel() for parameter in mixture.gate.parameters())
     num_backbone -= num_experts  # they live in its layers
-    parameters = {"backbone": (num_backbone, 0), "mixture": (num_backbone, num_experts + num_gate)}
+    trained = {"backbone": 0, "mixture": num_experts + num_gate}  # the others run no gate
     systems = {
         name: SystemCost(
             seconds=round(watch.seconds, 3),
             real_time_factor=round(watch.seconds / audio_seconds, 6),
-            parameters=sum(parameters[name]),
-            trained_parameters=parameters[name][1],
+            parameters=num_backbone + trained.get(name, num_experts),
+            trained_parameters=trained.get(name, num_experts),
         )
         for name, watch in watches.items()
     }

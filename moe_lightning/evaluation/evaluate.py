@@ -7,11 +7,13 @@ from typing import Any
 from moe_lightning.backbone.normaliser import NORMALISERS
 from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.evaluation.checks import check_split
+from moe_lightning.evaluation.decodings import DEFAULT_SYSTEMS, System
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
 from moe_lightning.evaluation.hypotheses import Decoded
 from moe_lightning.evaluation.systems import ScoreSettings, check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
+from moe_lightning.evaluation.true_groups import true_experts
 from moe_lightning.evaluation.usage import expert_usage
 from moe_lightning.evaluation.verdict import judge
 from moe_lightning.json_files import read_json, write_json
@@ -29,6 +31,8 @@ class DecodeSettings:
     batch_size: int = 16
     num_workers: int = 2
     accelerator: str = "auto"
+    systems: tuple[System, ...] = DEFAULT_SYSTEMS
+    """What is decoded, see `decodings.System`."""
 
 
 def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
@@ -54,10 +58,11 @@ def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], setti
     from moe_lightning.speech_loaders import SpeechLoaders
 
     device = choose_device(settings.accelerator)
+    experts = true_experts(run, utterances) if "label" in settings.systems else None
     mixture = MixtureASR.load(run, device)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
     loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
-    decode(mixture, loader, device).save(run.report(split), utterances, NORMALISERS["basic"])
+    decode(mixture, loader, device, settings.systems, experts).save(run.report(split), utterances, NORMALISERS["basic"])
 
 
 def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: int = 0) -> dict[str, Any]:

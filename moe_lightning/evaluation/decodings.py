@@ -1,0 +1,71 @@
+"""The ways to decode one mixture's weights: the systems that a ladder compares without training anything more."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.batch import SpeechBatch
+from moe_lightning.errors import InputError
+from moe_lightning.evaluation.alignment import count_words
+from moe_lightning.moe.model import MixtureASR
+
+System = Literal["backbone", "uniform", "label", "best_expert", "mixture"]
+"""``backbone``: no expert; ``uniform``: all experts in equal parts, no gate; ``label``: the expert of each utterance's
+true group, an oracle; ``best_expert``: of all experts' transcripts the one with the fewest word errors, an oracle
+that reads the reference; ``mixture``: as it was trained."""
+DEFAULT_SYSTEMS: tuple[System, ...] = ("backbone", "mixture")
+
+
+def check_systems(names: tuple[str, ...]) -> None:
+    """Raise an InputError for names of no system; backbone and mixture are always wanted."""
+    unknown = [name for name in names if name not in get_args(System)]
+    if unknown:
+        raise InputError(f"--systems takes {', '.join(get_args(System))}, joined by commas, got {unknown[0]!r}")
+    missing = [name for name in DEFAULT_SYSTEMS if name not in names]
+    if missing:
+        raise InputError(f"--systems must name {missing[0]} too: what is compared is compared with it")
+
+
+@torch.no_grad()
+def decode_as(
+    system: System, mixture: MixtureASR, batch: SpeechBatch, embeddings_BD: Tensor, true_experts: Mapping[str, int]
+) -> list[str]:
+    """Transcripts of a batch by one system.
+
+    Args:
+        true_experts: Expert of each utterance's true group by its id, for ``label``.
+    """
+    if system == "mixture":
+        return mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, embeddings_BD)
+    num_experts = mixture.config.experts.num_experts
+
+    def by_gates(gate_BE: Tensor | None) -> list[str]:
+        return mixture.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE)
+
+    if system == "backbone":
+        return by_gates(None)
+    if system == "best_expert":
+        return _fewest_errors(by_gates, batch, num_experts)
+    if system == "uniform":
+        return by_gates(embeddings_BD.new_full((len(batch.ids), num_experts), 1 / num_experts))
+    experts_B = torch.tensor([true_experts[id_] for id_ in batch.ids], device=embeddings_BD.device)
+    return by_gates(F.one_hot(experts_B, num_experts).float())
+
+
+def _fewest_errors(by_gates: Callable[[Tensor], list[str]], batch: SpeechBatch, num_experts: int) -> list[str]:
+    """Of all experts' transcripts the best one of each utterance; the first of equals."""
+    references = [normalise(text) for text in batch.texts]
+    best, fewest = [""] * len(batch.ids), [float("inf")] * len(batch.ids)
+    for expert in range(num_experts):
+        gate_BE = torch.zeros(len(batch.ids), num_experts, device=batch.waveforms_BL.device)
+        gate_BE[:, expert] = 1.0
+        texts = by_gates(gate_BE)
+        errors = count_words(references, [normalise(text) for text in texts]).errors_N
+        for row, (text, count) in enumerate(zip(texts, errors.tolist(), strict=True)):
+            if count < fewest[row]:
+                best[row], fewest[row] = text, count
+    return best

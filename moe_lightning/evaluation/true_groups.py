@@ -1,0 +1,39 @@
+"""Which expert stands for the group that an utterance truly belongs to, in a run that was clustered by a field."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.errors import InputError
+from moe_lightning.json_files import read_json
+from moe_lightning.run_dir import RunDir
+from moe_lightning.soft_labels import HardLabels
+
+
+def true_experts(run: RunDir, utterances: Sequence[Utterance]) -> dict[str, int]:
+    """Expert of each utterance by the field that the run was clustered by.
+
+    Raises:
+        InputError: The run was not clustered by a field, or an utterance has a value that training had not.
+    """
+    clusterer = read_json(run.stage_dir("clustering") / "clusterer.json", "moe-lightning cluster")
+    field = clusterer["settings"].get("label_field")
+    if not field:
+        raise InputError(
+            f"--systems label needs a run clustered by a field, and {run.path} is not; make one with"
+            " --clustering-algorithm label --label-field FIELD"
+        )
+    labels = HardLabels.load(run.labels_file("label"))
+    expert_of = dict(zip(labels.ids, labels.labels_N.tolist(), strict=True))
+    votes: dict[str, Counter[int]] = {}
+    for one in read_manifest(run.manifest_file("train")):
+        if field in one.fields and one.id in expert_of:
+            votes.setdefault(str(one.fields[field]), Counter())[expert_of[one.id]] += 1
+    experts = {value: counts.most_common(1)[0][0] for value, counts in votes.items()}
+    unknown = [one for one in utterances if str(one.fields.get(field)) not in experts]
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} utterances have no {field} that training had, the first is {unknown[0].id!r}"
+            f" ({unknown[0].fields.get(field)!r}); --systems label needs it of every one"
+        )
+    return {one.id: experts[str(one.fields[field])] for one in utterances}

@@ -1,0 +1,85 @@
+"""One mixture's weights decoded in other ways: what a ladder compares without training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.clustering.__main__ import main as cluster
+from moe_lightning.corpus import read_manifest
+from moe_lightning.errors import InputError
+from moe_lightning.evaluation.__main__ import main
+from moe_lightning.evaluation.alignment import count_words
+from moe_lightning.evaluation.decodings import System, check_systems, decode_as
+from moe_lightning.evaluation.true_groups import true_experts
+from moe_lightning.moe.model import MixtureASR
+from moe_lightning.run_dir import RunDir
+from moe_lightning.run_inputs import RunInputs
+from moe_lightning.speech_loaders import SpeechLoaders
+
+
+@pytest.fixture(scope="module")
+def decoded(finished_run: Path) -> dict[str, list[str]]:
+    """References and transcripts of the first test batch by every system."""
+    run = RunDir(finished_run)
+    mixture = MixtureASR.load(run)
+    loader = SpeechLoaders(run, RunInputs.load(run, mixture.config.whisper_model), batch_size=6).fixed("test")
+    batch = next(iter(loader))
+    experts = {id_: row % 2 for row, id_ in enumerate(batch.ids)}
+    systems: tuple[System, ...] = ("backbone", "uniform", "label", "best_expert", "mixture")
+    texts = {name: decode_as(name, mixture, batch, batch.embeddings_BD, experts) for name in systems}
+    for expert in range(2):
+        only = dict.fromkeys(batch.ids, expert)
+        texts[f"expert {expert}"] = decode_as("label", mixture, batch, batch.embeddings_BD, only)
+    return {**texts, "reference": batch.texts}
+
+
+def test_the_expert_of_the_true_group_says_an_utterance(decoded: dict[str, list[str]]) -> None:
+    for row, text in enumerate(decoded["label"]):
+        assert text == decoded[f"expert {row % 2}"][row]
+
+
+def test_the_best_expert_of_each_utterance_makes_the_fewest_errors(decoded: dict[str, list[str]]) -> None:
+    references = [normalise(text) for text in decoded["reference"]]
+    errors = {
+        name: count_words(references, [normalise(text) for text in decoded[name]]).errors_N
+        for name in ("best_expert", "expert 0", "expert 1")
+    }
+    best = errors["best_expert"].tolist()
+    assert best == [min(pair) for pair in zip(errors["expert 0"], errors["expert 1"], strict=True)]
+
+
+def test_every_system_that_is_asked_for_is_scored(finished_run: Path, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    systems = "backbone,uniform,best_expert,mixture"
+    main(["--run-dir", str(run.path), "--num-workers", "0", "--accelerator", "cpu", "--systems", systems])
+    results = json.loads(run.results_file.read_text())
+    assert list(results["systems"]) == systems.split(",")
+    trained = {name: one["trained_parameters"] for name, one in results["systems"].items()}
+    assert trained["backbone"] == 0 < trained["uniform"] == trained["best_expert"] < trained["mixture"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [(("backbone", "mixture", "other"), "'other'"), (("mixture",), "must name backbone")]
+)
+def test_systems_that_there_are_not_are_refused(names: tuple[str, ...], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        check_systems(names)
+
+
+def test_the_true_groups_experts_are_known_only_to_a_run_clustered_by_a_field(
+    clustered_run: Path, tmp_path: Path
+) -> None:
+    plain = RunDir(clustered_run)
+    test = read_manifest(plain.manifest_file("test"))
+    with pytest.raises(InputError, match="clustered by a field"):
+        true_experts(plain, test)
+    run = RunDir(Path(shutil.copytree(clustered_run, tmp_path / "run")))
+    shutil.rmtree(run.stage_dir("clustering"))
+    folders = ["--embedding-dir", str(run.embedding_dirs()[0]), "--output-dir", str(run.stage_dir("clustering"))]
+    cluster([*folders, "--algorithm", "label", "--label-field", "accent", "--plot", "none"])
+    experts = true_experts(run, test)
+    accents = {utterance.id: utterance.fields["accent"] for utterance in test}
+    assert len({(accents[id_], expert) for id_, expert in experts.items()}) == len(set(accents.values()))
