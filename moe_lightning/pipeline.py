@@ -117,6 +117,7 @@ def _training_command(options: argparse.Namespace, stage: Stage, batch_size: int
         "model.whisper_model": options.whisper_model,
         "data.batch_size": batch_size,
         "data.num_workers": options.num_workers if stage != "gating" else None,
+        "model.refine_rounds": options.refine_rounds if stage == "moe" else None,
         "trainer.accelerator": options.accelerator,
         "trainer.devices": options.devices,
         "trainer.num_nodes": options.num_nodes,

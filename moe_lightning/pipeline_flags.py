@@ -127,6 +127,9 @@ def _add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--gating-batch-size", type=int, metavar="B", help="default: of configs/gating.yaml")
     group.add_argument("--expert-batch-size", type=int, metavar="B", help="default: of configs/experts.yaml")
     group.add_argument("--asr-batch-size", type=int, metavar="B", help="default: of configs/moe.yaml")
+    group.add_argument(
+        "--refine-rounds", type=int, metavar="N", help="rounds of refinement in the joint stage; default 0"
+    )
     group.add_argument("--gradient-accumulation-steps", type=int, metavar="N", help="batches a step; default 1")
     group.add_argument(
         "--num-workers", type=int, metavar="N", help="processes that read audio; default: of the configs"

@@ -40,7 +40,7 @@ class SpeechLoaders:
 
     def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
         """Batches of the train split, an order of its own every epoch."""
-        utterances = _share(read_manifest(self.run.manifest_file("train")), self.percent, self.seed)
+        utterances = self.utterances("train")
         return ResumableLoader(
             AudioDataset(utterances, self.augmentation),
             self._plan(utterances),
@@ -52,9 +52,14 @@ class SpeechLoaders:
 
     def fixed(self, split: str, rank: int = 0, num_ranks: int = 1) -> FixedLoader:
         """Batches of a split to be scored, each utterance once over all ranks."""
-        utterances = read_manifest(self.run.manifest_file(split))
+        utterances = self.utterances(split)
         batches = self._plan(utterances).epoch(0, rank, num_ranks)
         return FixedLoader(AudioDataset(utterances), batches, self._collate(utterances), self.num_workers)
+
+    def utterances(self, split: str) -> list[Utterance]:
+        """A split; of train the share that is used."""
+        utterances = read_manifest(self.run.manifest_file(split))
+        return _share(utterances, self.percent, self.seed) if split == "train" else utterances
 
     def _plan(self, utterances: Sequence[Utterance]) -> BatchPlan:
         durations_N = [utterance.duration for utterance in utterances]

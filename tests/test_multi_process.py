@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.run_dir import RunDir
-from tests.training import callback
+from moe_lightning.soft_labels import SoftLabels
+from tests.training import callback, fit
 
 ROOT = Path(__file__).parents[1]
 TWO_PROCESSES = {"accelerator": "cpu", "devices": "2", "strategy": "ddp"}
@@ -41,6 +42,7 @@ def joint_run(pretrained_run: Path, tiny_whisper: Path, tmp_path_factory: pytest
     flags += ["--trainer.max_epochs", str(NUM_EPOCHS), "--trainer.enable_progress_bar", "false"]
     flags += ["--trainer.callbacks", "null", *callback("RecordOrder", file=run.path / "order")]
     flags += ["--data.batch_size", "4", "--data.num_workers", "0", "--model.max_decoded_batches", "1"]
+    flags += ["--model.refine_rounds", "1"]
     command = ["fit", "--config", ROOT / "configs" / "moe.yaml", "--run_dir", run.path]
     run_command("moe", *command, "--model.whisper_model", tiny_whisper, *flags, "--ckpt_path", "last")
     return run
@@ -68,6 +70,17 @@ def test_each_utterance_is_trained_on_once_an_epoch_over_both_ranks(joint_run: R
         counts = Counter(id_ for line in lines for id_ in line.split())
         assert set(counts.values()) == {1}
         assert len(counts) == 24
+
+
+def test_a_round_of_refinement_is_that_of_one_process(
+    joint_run: RunDir, pretrained_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "run")))
+    one_batch = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
+    fit("moe", run.path, tiny_whisper, *one_batch, "--model.refine_rounds", "1", "--data.batch_size", "4")
+    one, two = (SoftLabels.load(where.refined_soft_labels_file(1)) for where in (run, joint_run))
+    assert one.ids == two.ids
+    np.testing.assert_allclose(two.probs_NE, one.probs_NE, atol=1e-4)
 
 
 def test_one_rank_keeps_the_record_and_the_files_of_the_stage(joint_run: RunDir) -> None:

@@ -40,6 +40,15 @@ class Gate(nn.Module):
         std_D = embeddings_ND.std(dim=0, correction=0)
         self.std_D.copy_(torch.where(std_D > 1e-6, std_D, torch.ones_like(std_D)))
 
+    @property
+    def head(self) -> "Gate":
+        """What gives logits of a pooled vector: all of this gate."""
+        return self
+
+    def pool(self, embeddings_BD: Tensor) -> Tensor:
+        """What the head reads: the embedding itself."""
+        return embeddings_BD
+
     def forward(self, embeddings_BD: Tensor) -> Tensor:
         """``logits_BE``, float32 whatever the precision of the training."""
         with torch.autocast(embeddings_BD.device.type, enabled=False):

@@ -24,6 +24,8 @@ from moe_lightning.json_files import write_json
 from moe_lightning.moe.balance import balance_loss
 from moe_lightning.moe.mixing import expert_losses
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
+from moe_lightning.moe.refinement import Refinement
+from moe_lightning.moe.refinement_round import RefinementPlan
 from moe_lightning.moe.routing import RoutingMode
 from moe_lightning.optimization import Schedule, adamw, scheduled
 from moe_lightning.run_dir import RunDir
@@ -58,6 +60,10 @@ class MoEASRModule(LightningModule):
             unless given. Where the WER chooses the best epoch, a part of the split chooses by chance.
         num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
         num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
+        refine_rounds: Epochs, evenly spread from the first on, that begin by giving the utterances to the
+            experts that do well on them and refitting the gate to that; see `Refinement`.
+        refine_temperature: Nats a token by which an expert must be better to count e times more.
+        refine_balance: 0 leaves the experts the shares of the corpus that they win, 1 gives all the same.
     """
 
     def __init__(
@@ -86,6 +92,9 @@ class MoEASRModule(LightningModule):
         max_decoded_batches: int | None = None,
         num_freq_masks: int = 0,
         num_time_masks: int = 0,
+        refine_rounds: int = 0,
+        refine_temperature: float = 0.1,
+        refine_balance: float = 1.0,
         optimizer: OptimizerCallable = adamw,
     ):
         super().__init__()
@@ -111,6 +120,8 @@ class MoEASRModule(LightningModule):
         )
         if num_freq_masks or num_time_masks:
             self.mixture.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
+        plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance)
+        self.refinement = Refinement(plan, RunDir(Path(run_dir)), self.seed)
         self.wer = WordErrorRate()
         self._window: list[Tensor] = []
 
@@ -122,6 +133,17 @@ class MoEASRModule(LightningModule):
         else:
             require_trained(run.mixture_file, "moe")
             self.mixture.load_weights(run)
+
+    def on_train_start(self) -> None:
+        self.refinement.resume()
+
+    def on_train_epoch_start(self) -> None:
+        """A round of refinement, where one is due."""
+        self.refinement.begin_epoch(self, self.mixture)
+
+    def on_after_batch_transfer(self, batch: SpeechBatch, dataloader_idx: int) -> SpeechBatch:
+        """The soft labels of the last round, however early a loader has read the batch."""
+        return self.refinement.relabelled(batch)
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
@@ -179,6 +201,10 @@ class MoEASRModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         drop_frozen(checkpoint, self)
+        checkpoint["refinement_rounds"] = self.refinement.rounds_done
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.refinement.rounds_done = checkpoint.get("refinement_rounds", 0)
 
     def export(self, run: RunDir) -> None:
         """Write the mixture, its gate, its experts as peft folders, and the best scores."""

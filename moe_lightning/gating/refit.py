@@ -1,0 +1,34 @@
+"""Train a gate's head anew on soft labels, with everything that it reads in memory."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from moe_lightning.gating.model import Gate, soft_label_divergence
+
+BATCH_SIZE = 256
+
+
+def refit(
+    head: Gate, pooled_NP: Tensor, soft_labels_NE: Tensor, num_epochs: int, learning_rate: float, seed: int
+) -> dict[str, Tensor]:
+    """State of the head after some epochs of AdamW on the soft labels; the head itself stays as it is.
+
+    The same arguments give the same weights, whatever was drawn at random before; and no hook of a
+    distributed training sees it, so every rank, or one alone, may do it.
+
+    Args:
+        pooled_NP: What the head reads of each utterance.
+    """
+    device_types = [pooled_NP.device] if pooled_NP.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=device_types), torch.enable_grad():
+        torch.manual_seed(seed)
+        own = copy.deepcopy(head).to(pooled_NP.device).train()
+        optimizer = torch.optim.AdamW(own.parameters(), lr=learning_rate, weight_decay=0.01)
+        for _ in range(num_epochs):
+            for rows in torch.randperm(len(pooled_NP)).split(BATCH_SIZE):
+                optimizer.zero_grad()
+                soft_label_divergence(own(pooled_NP[rows]), soft_labels_NE[rows]).backward()
+                optimizer.step()
+    return {name: tensor.detach().cpu() for name, tensor in own.state_dict().items()}

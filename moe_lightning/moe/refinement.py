@@ -1,0 +1,142 @@
+"""Refinement by expert loss: between epochs, who belongs to which expert is decided anew, and the gate follows.
+
+A round runs all experts on the train split, gives each utterance to the experts in proportion to the gate's prior
+times ``exp(-loss / temperature)``, balanced over the corpus, and refits the gate's head to these soft labels. The
+training then goes on as if nothing had been: same optimizer, same schedule. Its rounds are a function of the
+epoch, its soft labels lie in the run, and a checkpoint says how many rounds its weights have seen, so a resumed
+training is the one that was never stopped.
+
+The losses are of utterances that the experts were trained on, and so too low for those whose utterance it was: a
+round is inclined to confirm the one before. The temperature and the balance stand against that; the dev split's
+regret, which no training sees, says whether a round has helped.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from moe_lightning.batch import SpeechBatch
+from moe_lightning.corpus.loader import FixedLoader
+from moe_lightning.json_files import read_json, write_json
+from moe_lightning.moe.mixing import expert_losses
+from moe_lightning.moe.model import MixtureASR
+from moe_lightning.moe.refinement_round import RefinementPlan, Round, Survey, decide, field_agreement
+from moe_lightning.progress import progress
+from moe_lightning.run_dir import RunDir
+from moe_lightning.soft_labels import SoftLabels
+
+ROWS_AT_ONCE = 65_536
+"""Rows that the ranks add up at a time: what is on a device at once."""
+
+
+class Refinement:
+    """The rounds of one training.
+
+    Args:
+        seed: Of the refit.
+    """
+
+    def __init__(self, plan: RefinementPlan, run: RunDir, seed: int):
+        self.plan = plan
+        self.run = run
+        self.seed = seed
+        self.rounds_done = 0
+        self.labels: SoftLabels | None = None
+        """Of the last round; None before the first."""
+
+    def resume(self) -> None:
+        """Take up the soft labels that the resumed weights were trained with."""
+        if self.rounds_done:
+            self.labels = SoftLabels.load(self.run.refined_soft_labels_file(self.rounds_done))
+
+    def begin_epoch(self, module: LightningModule, mixture: MixtureASR) -> None:
+        """Do the round that is due, if one is."""
+        trainer = module.trainer
+        epochs = self.plan.epochs(trainer.max_epochs)
+        if trainer.current_epoch in epochs and self.rounds_done <= epochs.index(trainer.current_epoch):
+            self._begin_round(self.rounds_done + 1, trainer, mixture)
+
+    def relabelled(self, batch: SpeechBatch) -> SpeechBatch:
+        """The batch with the soft labels of the last round."""
+        if self.labels is None:
+            return batch
+        labels_BE = torch.from_numpy(self.labels.of(batch.ids)).to(batch.soft_labels_BE)
+        return batch._replace(soft_labels_BE=labels_BE)
+
+    def _begin_round(self, number: int, trainer: Trainer, mixture: MixtureASR) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        before = self.labels or data.inputs.soft_labels
+        splits = {split: data.loaders.utterances(split) for split in ("train", "dev")}
+        train, dev = (
+            survey(
+                mixture,
+                data.loaders.fixed(split, trainer.global_rank, trainer.world_size),
+                [utterance.id for utterance in utterances],
+                trainer,
+                f"refinement {number}, losses of all experts on the {split} split",
+            )
+            for split, utterances in splits.items()
+        )
+        made: Round | None = None
+        if trainer.is_global_zero:
+            made = decide(self.plan, mixture.gate.head, train, dev, before, self.seed + number)
+            fields = field_agreement(splits["train"], made.labels)
+            self._keep(number, made._replace(report={**made.report, "fields": fields}), trainer)
+        made = trainer.strategy.broadcast(made)
+        assert made is not None
+        mixture.gate.head.load_state_dict(made.head)
+        self.labels, self.rounds_done = made.labels, number
+
+    def _keep(self, number: int, made: Round, trainer: Trainer) -> None:
+        """Write labels and report; those of later rounds, from a training that was stopped, are made again."""
+        made.labels.save(self.run.refined_soft_labels_file(number))
+        file = self.run.refinement_file
+        before = read_json(file, "moe-lightning pipeline")[: number - 1] if number > 1 else []
+        place = {"round": number, "epoch": trainer.current_epoch, "step": trainer.global_step}
+        write_json(file, [*before, {**place, **made.report}])
+        curves = {name: made.report[name] for name in ("agreement", "entropy")}
+        curves |= {f"regret_{split}": made.report[split]["regret"] for split in ("train", "dev")}
+        curves |= {f"usage/expert_{expert}": share for expert, share in enumerate(made.report["usage"])}
+        if trainer.logger is not None:
+            values = {f"refinement/{name}": value for name, value in curves.items()}
+            trainer.logger.log_metrics(values, step=trainer.global_step)
+        print(
+            f"refinement {number}: {curves['agreement']:.0%} of the train utterances keep their expert; regret of the"
+            f" gate {curves['regret_train']:.3f} nats a token on train, {curves['regret_dev']:.3f} on dev"
+        )
+
+
+@torch.no_grad()
+def survey(mixture: MixtureASR, loader: FixedLoader, ids: Sequence[str], trainer: Trainer, name: str) -> Survey:
+    """Run every expert on every utterance of a split once: no dropout, no augmentation, no gradient.
+
+    Args:
+        loader: This rank's part of the split.
+        ids: All of the split.
+        name: For the progress bar.
+
+    Returns:
+        The whole split, on every rank.
+    """
+    rows = {id_: row for row, id_ in enumerate(ids)}
+    losses_NE = torch.zeros(len(ids), mixture.config.experts.num_experts)
+    pooled_NP = torch.zeros(len(ids), mixture.gate.head.mean_D.shape[0])
+    for batch in progress(loader, name) if trainer.is_global_zero else loader:
+        rows_B = [rows[id_] for id_ in batch.ids]
+        batch = trainer.strategy.batch_to_device(batch)
+        with trainer.precision_plugin.forward_context():
+            losses_NE[rows_B] = expert_losses(mixture.experts, batch).float().cpu()
+            pooled_NP[rows_B] = mixture.gate.pool(batch.embeddings_BD).float().cpu()
+    return Survey(tuple(ids), _over_ranks(losses_NE, trainer).numpy(), _over_ranks(pooled_NP, trainer))
+
+
+def _over_ranks(rows_NX: Tensor, trainer: Trainer) -> Tensor:
+    """The rows that each rank has filled, put together."""
+    if trainer.world_size == 1:
+        return rows_NX
+    device = trainer.strategy.root_device
+    parts = [trainer.strategy.reduce(part.to(device), reduce_op="sum") for part in rows_NX.split(ROWS_AT_ONCE)]
+    return torch.cat([part.cpu() for part in parts if isinstance(part, Tensor)])

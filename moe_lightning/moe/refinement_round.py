@@ -1,0 +1,144 @@
+"""One round of refinement, once all losses are known: new soft labels, a refitted head, and what to say of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_lightning.corpus import Utterance
+from moe_lightning.errors import InputError
+from moe_lightning.gating.model import Gate, normalised_entropy
+from moe_lightning.gating.refit import refit
+from moe_lightning.moe.responsibilities import balanced, judge, responsibilities, wanted_shares
+from moe_lightning.soft_labels import SoftLabels
+
+MIN_UTTERANCES = 3
+"""A field whose values have fewer utterances on average makes no groups."""
+
+
+class Survey(NamedTuple):
+    """All experts on one split, utterances in the order of its manifest."""
+
+    ids: tuple[str, ...]
+    losses_NE: np.ndarray
+    """Nats a token of each utterance under each expert alone."""
+    pooled_NP: Tensor
+    """What the gate's head reads."""
+
+    def gates(self, head: Gate) -> np.ndarray:
+        """A head's softmax, (N, E)."""
+        device = head.mean_D.device
+        with torch.no_grad():
+            parts = [head(part.to(device)).softmax(dim=1).cpu() for part in self.pooled_NP.split(4096)]
+        return torch.cat(parts).numpy()
+
+
+@dataclass(frozen=True)
+class RefinementPlan:
+    """How often and how a training is refined.
+
+    Raises:
+        InputError: A number is out of its range.
+    """
+
+    num_rounds: int = 0
+    temperature: float = 0.1
+    """Nats a token by which an expert must be better to count e times more."""
+    balance: float = 1.0
+    """0 leaves the experts the shares of the corpus that they win, 1 gives all the same."""
+    gate_epochs: int = 10
+    """Of the refit."""
+    gate_learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.num_rounds < 0 or self.gate_epochs < 0:
+            raise InputError(
+                f"refine_rounds and refine_gate_epochs must be at least 0, got {self.num_rounds} and {self.gate_epochs}"
+            )
+        if not self.temperature > 0 or not 0 <= self.balance <= 1:
+            raise InputError(
+                "refine_temperature must be over 0 nats a token and refine_balance in 0 to 1, got"
+                f" {self.temperature} and {self.balance}"
+            )
+
+    def epochs(self, max_epochs: int | None) -> tuple[int, ...]:
+        """The epochs that begin with a round: evenly spread, the first of all among them.
+
+        Raises:
+            InputError: There are more rounds than epochs.
+        """
+        if not self.num_rounds:
+            return ()
+        if not max_epochs or not self.num_rounds <= max_epochs:
+            raise InputError(
+                f"refine_rounds is {self.num_rounds} and max_epochs {max_epochs}: each round begins an epoch, so there"
+                " must be as many epochs at least"
+            )
+        return tuple(max_epochs * number // self.num_rounds for number in range(self.num_rounds))
+
+
+class Round(NamedTuple):
+    """What a round makes."""
+
+    labels: SoftLabels
+    """Of all utterances that had soft labels before; those that were not surveyed keep theirs."""
+    head: dict[str, Tensor]
+    """State of the gate's head."""
+    report: dict[str, Any]
+
+
+def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before: SoftLabels, seed: int) -> Round:
+    """New soft labels of both splits, and a head that gives them.
+
+    The dev split's are not balanced, and the head does not see them: they are for the curves.
+
+    Args:
+        head: As the training has left it; it is not changed.
+    """
+    priors, dev_priors_NE = train.gates(head), dev.gates(head)
+    probs_NE = responsibilities(priors, train.losses_NE, plan.temperature)
+    probs_NE = balanced(probs_NE, wanted_shares(probs_NE, plan.balance)).astype(np.float32)
+    dev_probs_NE = responsibilities(dev_priors_NE, dev.losses_NE, plan.temperature).astype(np.float32)
+    labels = relabelled(relabelled(before, train.ids, probs_NE), dev.ids, dev_probs_NE)
+    state = refit(head, train.pooled_NP, torch.from_numpy(probs_NE), plan.gate_epochs, plan.gate_learning_rate, seed)
+    report = {
+        "temperature": plan.temperature,
+        "balance": plan.balance,
+        "agreement": _same(before.of(train.ids), probs_NE),
+        "usage": probs_NE.mean(axis=0).round(6).tolist(),
+        "entropy": float(normalised_entropy(torch.from_numpy(probs_NE)).mean()),
+        "without_finite_loss": int((~np.isfinite(train.losses_NE).all(axis=1)).sum()),
+        "train": judge(priors, train.losses_NE)._asdict(),
+        "dev": judge(dev_priors_NE, dev.losses_NE)._asdict(),
+    }
+    return Round(labels, state, report)
+
+
+def relabelled(labels: SoftLabels, ids: Sequence[str], probs_NE: np.ndarray) -> SoftLabels:
+    """Soft labels with new rows for some utterances."""
+    rows = {id_: row for row, id_ in enumerate(labels.ids)}
+    all_NE = labels.probs_NE.copy()
+    all_NE[[rows[id_] for id_ in ids]] = probs_NE
+    return SoftLabels(labels.ids, all_NE)
+
+
+def field_agreement(utterances: Sequence[Utterance], labels: SoftLabels) -> dict[str, float]:
+    """Adjusted mutual information of the likeliest experts with each field that makes groups; for the report alone."""
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    experts_N = labels.of([utterance.id for utterance in utterances]).argmax(axis=1)
+    names = sorted({name for utterance in utterances for name in utterance.fields})
+    columns = {name: [str(utterance.fields.get(name)) for utterance in utterances] for name in names}
+    columns["speaker"] = [utterance.speaker for utterance in utterances]
+    return {
+        name: round(float(adjusted_mutual_info_score(values, experts_N)), 4)
+        for name, values in columns.items()
+        if 2 <= len(set(values)) <= len(utterances) / MIN_UTTERANCES
+    }
+
+
+def _same(one_NE: np.ndarray, other_NE: np.ndarray) -> float:
+    return float((one_NE.argmax(axis=1) == other_NE.argmax(axis=1)).mean())

@@ -1,0 +1,147 @@
+"""Refinement by expert loss: its rounds in a real training, what they leave, and that a stop changes nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from moe_lightning.corpus import read_manifest
+from moe_lightning.errors import InputError
+from moe_lightning.gating.model import Gate, soft_label_divergence
+from moe_lightning.moe.refinement_round import RefinementPlan, Survey, decide
+from moe_lightning.run_dir import RunDir
+from moe_lightning.run_inputs import RunInputs
+from moe_lightning.soft_labels import SoftLabels
+from tests.training import Stopped, callback, fit
+
+ROUNDS = ["--model.refine_rounds", "2", "--model.refine_temperature", "0.01"]
+TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "4"]
+EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
+EVERY_STEP += ["--resume.save_on_train_epoch_end", "null"]
+
+
+@pytest.fixture(scope="module")
+def refined_run(pretrained_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """The joint stage, two epochs that begin with a round each, never stopped."""
+    run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path_factory.mktemp("refined") / "tiny")))
+    fit("moe", run.path, tiny_whisper, *TWO_EPOCHS, *ROUNDS)
+    return run
+
+
+def test_each_round_leaves_soft_labels_of_every_utterance_with_balanced_experts(
+    refined_run: RunDir, tiny_whisper: Path
+) -> None:
+    clusters = RunInputs.load(refined_run, str(tiny_whisper)).soft_labels
+    before = clusters
+    for number in (1, 2):
+        labels = SoftLabels.load(refined_run.refined_soft_labels_file(number))
+        assert labels.ids == clusters.ids
+        train = [utterance.id for utterance in read_manifest(refined_run.manifest_file("train"))]
+        np.testing.assert_allclose(labels.of(train).mean(axis=0), 0.5, atol=1e-5)
+        assert not np.allclose(labels.of(train), before.of(train))
+        before = labels
+
+
+def test_the_test_split_keeps_its_labels(refined_run: RunDir, tiny_whisper: Path) -> None:
+    test = [utterance.id for utterance in read_manifest(refined_run.manifest_file("test"))]
+    clusters = RunInputs.load(refined_run, str(tiny_whisper)).soft_labels
+    refined = SoftLabels.load(refined_run.refined_soft_labels_file(2))
+    np.testing.assert_allclose(refined.of(test), clusters.of(test), atol=1e-6)
+
+
+def test_the_report_says_of_each_round_what_it_changed(refined_run: RunDir) -> None:
+    rounds = json.loads(refined_run.refinement_file.read_text())
+    assert [(one["round"], one["epoch"]) for one in rounds] == [(1, 0), (2, 1)]
+    for one in rounds:
+        assert 0 <= one["agreement"] <= 1
+        assert sum(one["usage"]) == pytest.approx(1, abs=1e-5)
+        assert one["without_finite_loss"] == 0
+        for split in ("train", "dev"):
+            assert one[split]["regret"] == pytest.approx(one[split]["chosen_loss"] - one[split]["best_loss"])
+        assert one["fields"], "agreement with fields of the manifest"
+
+
+def test_the_curves_are_in_tensorboard(refined_run: RunDir) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(refined_run.tensorboard_dir / "moe"))
+    events.Reload()
+    rounds = json.loads(refined_run.refinement_file.read_text())
+    for name in ("agreement", "regret_dev", "regret_train", "usage/expert_1"):
+        assert len(events.Scalars(f"refinement/{name}")) == 2
+    assert events.Scalars("refinement/regret_dev")[1].value == pytest.approx(rounds[1]["dev"]["regret"], rel=1e-4)
+
+
+@pytest.mark.parametrize("num_batches", [2, 6, 8])  # in the first epoch, at its end, in the second
+def test_a_refined_training_stopped_and_resumed_equals_one_never_stopped(
+    num_batches: int, refined_run: RunDir, pretrained_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "tiny")))
+    options = [*TWO_EPOCHS, *ROUNDS, *EVERY_STEP]
+    with pytest.raises(Stopped):
+        fit("moe", run.path, tiny_whisper, *options, *callback("StopAfter", num_batches=num_batches))
+    fit("moe", run.path, tiny_whisper, *options)
+    expected, found = load_file(refined_run.mixture_file), load_file(run.mixture_file)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    for number in (1, 2):
+        files = [one.refined_soft_labels_file(number).read_text() for one in (refined_run, run)]
+        assert files[0] == files[1]
+    reports = [json.loads(one.refinement_file.read_text()) for one in (refined_run, run)]
+    assert reports[0] == reports[1]
+
+
+def test_a_training_without_rounds_leaves_no_trace_of_them(finished_run: Path) -> None:
+    run = RunDir(finished_run)
+    assert not run.refinement_file.exists()
+    assert not list(run.stage_dir("clustering").glob("refined*"))
+
+
+def made_up(num: int, seed: int = 0) -> tuple[Survey, np.ndarray]:
+    """Utterances of two kinds that the pooled vector tells apart; expert 1 is better on the second kind."""
+    generator = np.random.default_rng(seed)
+    kinds_N = generator.integers(2, size=num)
+    pooled_NP = generator.normal(size=(num, 4)) + 3 * kinds_N[:, None] * np.eye(4)[0]
+    losses_NE = 1 + 0.3 * (np.arange(2) != kinds_N[:, None]) + 0.02 * generator.normal(size=(num, 2))
+    ids = tuple(f"{seed}_{row}" for row in range(num))
+    return Survey(ids, losses_NE.astype(np.float32), torch.from_numpy(pooled_NP).float()), kinds_N
+
+
+def test_a_round_finds_what_the_losses_say_and_the_gate_learns_it() -> None:
+    """The labels before know nothing: the losses alone bring the kinds apart."""
+    (train, kinds_N), (dev, dev_kinds_N) = made_up(400), made_up(100, seed=1)
+    before = SoftLabels((*train.ids, *dev.ids), np.full((500, 2), 0.5, dtype=np.float32))
+    torch.manual_seed(0)
+    head = Gate(4, 2, hidden_dim=32)
+    head.standardise(train.pooled_NP)
+    plan = RefinementPlan(1, temperature=0.05, gate_epochs=30, gate_learning_rate=1e-2)
+    made = decide(plan, head, train, dev, before, seed=0)
+    assert (made.labels.of(train.ids).argmax(axis=1) == kinds_N).mean() > 0.9
+    assert made.report["dev"]["regret"] > 0.05, "before the round the gate does not know"
+    with torch.no_grad():
+        before_divergence = soft_label_divergence(head(train.pooled_NP), torch.from_numpy(made.labels.of(train.ids)))
+        head.load_state_dict(made.head)
+        after_divergence = soft_label_divergence(head(train.pooled_NP), torch.from_numpy(made.labels.of(train.ids)))
+    assert after_divergence < 0.5 * before_divergence
+    assert (dev.gates(head).argmax(axis=1) == dev_kinds_N).mean() > 0.85
+    again = decide(plan, Gate(4, 2, hidden_dim=32), train, dev, made.labels, seed=0)
+    assert again.report["agreement"] > 0.85
+
+
+def test_rounds_are_spread_over_the_epochs_and_are_not_more_than_they() -> None:
+    assert RefinementPlan(0).epochs(None) == ()
+    assert RefinementPlan(1).epochs(10) == (0,)
+    assert RefinementPlan(4).epochs(10) == (0, 2, 5, 7)
+    assert RefinementPlan(3).epochs(3) == (0, 1, 2)
+    for max_epochs in (2, -1, None):
+        with pytest.raises(InputError, match="refine_rounds is 3 and max_epochs"):
+            RefinementPlan(3).epochs(max_epochs)
+
+
+@pytest.mark.parametrize("arguments", [{"num_rounds": -1}, {"temperature": 0.0}, {"balance": 1.1}, {"balance": -0.1}])
+def test_a_plan_that_is_none_is_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="refine_"):
+        RefinementPlan(**arguments)  # type: ignore[arg-type]
