@@ -1,56 +1,134 @@
 """Spectral clustering on a graph of nearest neighbours."""
 
-import warnings
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sparse
+from scipy.sparse.csgraph import connected_components
 
 from moe_lightning.clustering.graph import join_parts
 from moe_lightning.clustering.kmeans import kmeans_labels
 from moe_lightning.clustering.partition import Partition
 from moe_lightning.clustering.spectral_landmarks import landmark_partition
 
-NUM_NEIGHBOURS = 10
-EXACT_LIMIT = 4_000
-"""Up to so many points scikit-learn's eigenvectors take a second or two; beyond, landmarks are faster."""
+NUM_NEIGHBOURS, MOST_NEIGHBOURS = 10, 80
+EXACT_LIMIT = 30_000
+"""The search for neighbours, which takes most of the time, grows with N squared: six seconds here."""
+DENSE_LIMIT = 500
+MOST_RESTARTS = 1_000
 
 
 def spectral_partition(points_NR: np.ndarray, num_experts: int, seed: int, exact_limit: int = EXACT_LIMIT) -> Partition:
     """Exactly ``num_experts`` clusters: eigenvectors of the neighbour graph, then k-means.
 
     Up to ``exact_limit`` points the partition is scikit-learn's SpectralClustering with 10 neighbours;
-    beyond, landmarks stand for the points, and memory grows with N alone. Fewer than twice as many
-    points as clusters make no graph worth the name; k-means takes the points.
+    beyond, landmarks stand for the points. Memory grows with N alone. Fewer than twice as many points as
+    clusters make no graph worth the name; k-means takes the points.
     """
     if len(points_NR) < 2 * num_experts:
         note = f"{len(points_NR)} training utterances are few for {num_experts} experts: k-means took the graph's place"
         return Partition("spectral", kmeans_labels(points_NR, num_experts, seed), notes=(note,))
     if len(points_NR) > exact_limit:
         return landmark_partition(points_NR, num_experts, seed)
-    graph_NN, notes = join_parts(neighbour_graph(points_NR), points_NR, num_experts)
-    labels_N = _labels(graph_NN, num_experts, seed)
+    graph_NN, notes = _graph_of_few_parts(points_NR, num_experts)
+    spectrum = leading_eigenvectors(graph_NN, num_experts, seed)
+    if spectrum is None:
+        partition = landmark_partition(points_NR, num_experts, seed)
+        return Partition(
+            "spectral", partition.labels_N, None, ("Lanczos did not converge", *partition.notes), partition.landmarks
+        )
+    labels_N = kmeans_labels(spectrum.vectors_NE, num_experts, seed)
     return Partition("spectral", _fill_empty(labels_N, points_NR, num_experts), notes=notes)
 
 
-def neighbour_graph(points_NR: np.ndarray) -> sparse.csr_matrix:
+def neighbour_graph(points_NR: np.ndarray, num_neighbours: int = NUM_NEIGHBOURS) -> sparse.csr_matrix:
     """Affinities (N, N): 1 where each is among the other's ten nearest, itself counted, 0.5 where one is.
 
     Of fewer than twenty points, the nearest half.
     """
     from sklearn.neighbors import kneighbors_graph
 
-    num_neighbours = max(2, min(NUM_NEIGHBOURS, len(points_NR) // 2))
+    num_neighbours = max(2, min(num_neighbours, len(points_NR) // 2))
     graph_NN = kneighbors_graph(points_NR, num_neighbours, include_self=True)
     return sparse.csr_matrix(0.5 * (graph_NN + graph_NN.T))
 
 
-def _labels(graph_NN: sparse.csr_matrix, num_experts: int, seed: int) -> np.ndarray:
-    from sklearn.cluster import SpectralClustering
+class Spectrum(NamedTuple):
+    """Eigenvectors of a graph."""
 
-    fit = SpectralClustering(num_experts, affinity="precomputed", assign_labels="kmeans", random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Graph is not fully connected")  # said in our own words
-        return fit.fit_predict(graph_NN).astype(np.int64)
+    values_E: np.ndarray
+    """Of the normalised affinities, falling from 1."""
+    vectors_NE: np.ndarray
+    """Divided by the root of the degrees, as scikit-learn's spectral embedding."""
+
+
+def leading_eigenvectors(graph_NN: sparse.csr_matrix, num_experts: int, seed: int) -> Spectrum | None:
+    """The first ``num_experts`` eigenvectors; None where Lanczos does not converge.
+
+    scikit-learn inverts the Laplacian for them, and the factors fill up: 40 s at 20,000 points. Its leading
+    eigenvectors, one for each unconnected part, are known without: taken out of the matrix, they leave a
+    spectrum that plain Lanczos handles in a fraction of a second.
+    """
+    graph_NN = graph_NN - sparse.diags(graph_NN.diagonal())
+    degrees_N = np.asarray(graph_NN.sum(axis=1)).ravel()
+    roots_N = np.sqrt(np.where(degrees_N > 0, degrees_N, 1.0))
+    normalised_NN = sparse.csr_matrix(sparse.diags(1 / roots_N) @ graph_NN @ sparse.diags(1 / roots_N))
+    part_N = connected_components(graph_NN, directed=False)[1]
+    known_NC = np.eye(part_N.max() + 1)[part_N] * roots_N[:, None]
+    known_NC /= np.linalg.norm(known_NC, axis=0)
+    found = _largest(normalised_NN, known_NC, num_experts - known_NC.shape[1], seed)
+    if found is None:
+        return None
+    values_E = np.concatenate([np.ones(known_NC.shape[1]), found[0]])[:num_experts]
+    vectors_NE = np.concatenate([known_NC, found[1]], axis=1)[:, :num_experts]
+    return Spectrum(values_E, vectors_NE / roots_N[:, None])
+
+
+def _largest(
+    matrix_NN: sparse.csr_matrix, known_NC: np.ndarray, num_wanted: int, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The largest eigenvalues, falling, and eigenvectors beside the known ones."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    size = len(known_NC)
+    if num_wanted < 1:
+        return np.empty(0), np.empty((size, 0))
+    if size <= DENSE_LIMIT:
+        # twice: at once, a known eigenvalue becomes 0 and might still be among the largest
+        values, vectors = np.linalg.eigh(matrix_NN.toarray() - 2 * known_NC @ known_NC.T)
+        return values[::-1][:num_wanted], vectors[:, ::-1][:, :num_wanted]
+    rest = LinearOperator(
+        matrix_NN.shape,
+        matvec=lambda vector_N: matrix_NN @ vector_N - 2 * known_NC @ (known_NC.T @ vector_N),
+        dtype=np.float64,
+    )
+    start_N = np.random.default_rng(seed).normal(size=size)
+    try:
+        values, vectors = eigsh(
+            rest, num_wanted, which="LA", v0=start_N, ncv=max(40, 3 * num_wanted), tol=1e-8, maxiter=MOST_RESTARTS
+        )
+    except ArpackNoConvergence:
+        return None
+    return values[::-1], vectors[:, ::-1]
+
+
+def _graph_of_few_parts(points_NR: np.ndarray, num_experts: int) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
+    """The neighbour graph with no more unconnected parts than experts, and what to tell the user.
+
+    Groups of more than ten that lie close together, as the utterances of one speaker may, have no edge
+    to anything else: then there are more neighbours, and what is left in parts at 80 is tied together.
+    """
+    num_neighbours, graph_NN = NUM_NEIGHBOURS, neighbour_graph(points_NR)
+    num_parts = first_parts = connected_components(graph_NN, directed=False)[0]
+    while num_parts > num_experts and num_neighbours < min(MOST_NEIGHBOURS, len(points_NR) // 2):
+        num_neighbours *= 2
+        graph_NN = neighbour_graph(points_NR, num_neighbours)
+        num_parts = connected_components(graph_NN, directed=False)[0]
+    graph_NN, notes = join_parts(graph_NN, points_NR, num_experts)
+    if num_neighbours == NUM_NEIGHBOURS:
+        return graph_NN, notes
+    said = f"the graph of {NUM_NEIGHBOURS} nearest neighbours falls into {first_parts} unconnected parts"
+    return graph_NN, (f"{said}; {num_neighbours} neighbours were taken", *notes)
 
 
 def _fill_empty(labels_N: np.ndarray, points_NR: np.ndarray, num_experts: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from sklearn.cluster import SpectralClustering
 from sklearn.datasets import make_circles, make_moons
 from sklearn.metrics import adjusted_rand_score
 
-from moe_lightning.clustering.spectral import spectral_partition
+from moe_lightning.clustering.spectral import leading_eigenvectors, neighbour_graph, spectral_partition
 
 from .conftest import blobs
 
@@ -12,6 +12,7 @@ DATA = {
     "moons": (make_moons(300, noise=0.05, random_state=0)[0], 2),
     "circles": (make_circles(300, factor=0.5, noise=0.05, random_state=0)[0], 2),
     "blobs": (blobs(300, 5, spread=1.0)[0], 5),
+    "blobs beyond the dense solver": (blobs(1500, 8, spread=1.0)[0], 8),
 }
 
 
@@ -50,12 +51,42 @@ def test_landmarks_give_the_partition_of_the_whole_graph(name):
     whole = spectral_partition(points_NR, num_experts, seed=0)
     few = spectral_partition(points_NR, num_experts, seed=0, exact_limit=100)
     assert adjusted_rand_score(whole.labels_N, few.labels_N) > 0.95
-    assert "landmarks stood for 300" in few.notes[0]
+    assert f"landmarks stood for {len(points_NR)}" in few.notes[0]
 
 
-def test_more_parts_than_experts_are_tied_to_their_nearest():
-    centres = np.array([[0, 0], [1, 0], [10, 0], [11, 0]])  # two pairs
-    points_NR = np.repeat(centres, 30, axis=0) + 0.01 * np.random.default_rng(0).normal(size=(120, 2))
+def two_pairs(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four tight groups, two and two near each other."""
+    centres = np.array([[0, 0], [1, 0], [10, 0], [11, 0]])
+    points_NR = np.repeat(centres, size, axis=0) + 0.01 * np.random.default_rng(0).normal(size=(4 * size, 2))
+    return points_NR, np.repeat([0, 0, 1, 1], size)
+
+
+def test_more_parts_than_experts_get_more_neighbours():
+    points_NR, pairs_N = two_pairs(30)
     partition = spectral_partition(points_NR, 2, seed=0)
-    assert "4 unconnected parts; the smallest were tied" in partition.notes[0]
-    assert adjusted_rand_score(partition.labels_N, np.repeat([0, 0, 1, 1], 30)) == 1.0
+    assert "10 nearest neighbours falls into 4 unconnected parts; 40 neighbours were taken" in partition.notes[0]
+    assert adjusted_rand_score(partition.labels_N, pairs_N) == 1.0
+
+
+def test_parts_that_no_number_of_neighbours_joins_are_tied_to_their_nearest():
+    points_NR, pairs_N = two_pairs(100)
+    partition = spectral_partition(points_NR, 2, seed=0)
+    assert "4 unconnected parts; the smallest were tied" in partition.notes[1]
+    assert adjusted_rand_score(partition.labels_N, pairs_N) == 1.0
+
+
+@pytest.mark.parametrize("num_parts", [1, 3])
+@pytest.mark.parametrize("num_points", [300, 900])
+def test_eigenvectors_are_those_of_the_dense_matrix_and_known_ones_are_not_found_twice(num_points, num_parts):
+    groups_N = np.arange(num_points) % num_parts
+    points_NR = np.random.default_rng(0).normal(size=(num_points, 5)) + 100 * groups_N[:, None]
+    graph_NN = neighbour_graph(points_NR)
+    values_E, vectors_NE = leading_eigenvectors(graph_NN, 6, seed=0)
+    dense_NN = graph_NN.toarray()
+    np.fill_diagonal(dense_NN, 0)
+    degrees_N = dense_NN.sum(axis=1)
+    normalised_NN = dense_NN / np.sqrt(np.outer(degrees_N, degrees_N))
+    np.testing.assert_allclose(values_E, np.linalg.eigvalsh(normalised_NN)[::-1][:6], atol=1e-6)
+    units_NE = vectors_NE * np.sqrt(degrees_N)[:, None]
+    np.testing.assert_allclose(units_NE.T @ units_NE, np.eye(6), atol=1e-6)
+    np.testing.assert_allclose(normalised_NN @ units_NE, units_NE * values_E, atol=1e-5)
