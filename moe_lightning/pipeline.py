@@ -103,7 +103,7 @@ def _clustering_command(options: argparse.Namespace, run: RunDir) -> Command:
         *("--output-dir", str(run.stage_dir("clustering"))),
         *("--algorithm", options.clustering_algorithm),
         *("--pooling", "mean" if options.pooling == "mean+std" else options.pooling),
-        *_given(options, "num_experts", "label_field", "reduce", "reduce_dim", "temperature", "seed"),
+        *_given(options, "num_experts", "label_field", "pool_speakers", "reduce", "reduce_dim", "temperature", "seed"),
         *("--plot", plot),
         *_given(options, *HDBSCAN_FLAGS),
         *_switches(options, *HDBSCAN_SWITCHES),

@@ -102,6 +102,9 @@ def _add_clustering_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--embedding-layer", metavar="L[,L...]", help="encoder layers, by number or last, joined; default last"
     )
+    group.add_argument(
+        "--pool-speakers", metavar="auto|S", help="move utterances towards their speaker's mean, 0 to 1; default auto"
+    )
     group.add_argument("--reduce", choices=("none", "pca", "umap"), help="before clustering; default pca")
     group.add_argument("--reduce-dim", type=int, metavar="R", help="default 50")
     group.add_argument("--temperature", metavar="auto|T", help="of the soft labels; default auto, 1.0 is the guide's")

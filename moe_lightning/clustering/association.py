@@ -11,6 +11,7 @@ from moe_lightning.clustering.nuisance import NUISANCES
 NUM_BINS = 5
 MOST_VALUES = 30
 """A field with more values gets no table: nobody reads it."""
+NUM_PERMUTATIONS = 50
 NOTHING = 0.05
 """Adjusted mutual information below this is taken for chance."""
 
@@ -34,13 +35,19 @@ class Association(NamedTuple):
     """Utterances of each cluster with each value; noise, if any, is the last cluster."""
 
 
-def associate(name: str, values: Sequence[str | float | None], labels_N: np.ndarray) -> Association | None:
+def associate(
+    name: str,
+    values: Sequence[str | float | None],
+    labels_N: np.ndarray,
+    speakers: Sequence[str] | None = None,
+) -> Association | None:
     """Compare a variable with the clusters; None if fewer than two values occur.
 
     Numbers of more than eight different values are cut into five bins of as many utterances.
-    """
-    from sklearn.metrics import adjusted_mutual_info_score
 
+    Args:
+        speakers: Of each utterance: what is chance is then told by speakers, see `information`.
+    """
     texts, ordered = _as_categories(values)
     is_known_N = np.array([text is not None for text in texts])
     if len(ordered) < 2:
@@ -52,13 +59,43 @@ def associate(name: str, values: Sequence[str | float | None], labels_N: np.ndar
     return Association(
         name,
         name in NUISANCES,
-        float(adjusted_mutual_info_score(codes_N, clusters_N)),
+        information(codes_N, clusters_N, None if speakers is None else np.array(speakers)[is_known_N]),
         float(counts_CV.max(axis=1).sum() / counts_CV.sum()),
         float(counts_CV.sum(axis=0).max() / counts_CV.sum()),
         int((~is_known_N).sum()),
         tuple(ordered) if is_small else (),
         tuple(map(tuple, counts_CV.tolist())) if is_small else (),
     )
+
+
+def information(codes_N: np.ndarray, clusters_N: np.ndarray, speakers_N: np.ndarray | None = None) -> float:
+    """Adjusted mutual information of a variable and the clusters: 0 is chance, 1 the same partition.
+
+    Utterances of a speaker share the accent and, mostly, the cluster, so that few speakers who are put
+    into clusters at random seem to fall by accent. With speakers, chance is therefore what is left when
+    each speaker takes the values of another (Vinh, Epps and Bailey, "Information Theoretic Measures for
+    Clusterings Comparison", 2010, section 4, with this model of randomness in place of theirs).
+    """
+    from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
+
+    if speakers_N is None or len(np.unique(speakers_N)) < 2:
+        return float(adjusted_mutual_info_score(codes_N, clusters_N))
+    rows_of = [np.flatnonzero(speakers_N == speaker) for speaker in np.unique(speakers_N)]
+    random = np.random.default_rng(0)
+    by_chance = np.mean(
+        [mutual_info_score(_swapped(codes_N, rows_of, random), clusters_N) for _ in range(NUM_PERMUTATIONS)]
+    )
+    most = (mutual_info_score(codes_N, codes_N) + mutual_info_score(clusters_N, clusters_N)) / 2  # entropies
+    found = mutual_info_score(codes_N, clusters_N)
+    return float((found - by_chance) / max(most - by_chance, 1e-9))
+
+
+def _swapped(codes_N: np.ndarray, rows_of: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """The values of each speaker handed to another, repeated or cut to the number of utterances."""
+    swapped_N = np.empty_like(codes_N)
+    for taker, giver in enumerate(random.permutation(len(rows_of))):
+        swapped_N[rows_of[taker]] = np.resize(codes_N[rows_of[giver]], len(rows_of[taker]))
+    return swapped_N
 
 
 class Verdict(NamedTuple):

@@ -59,6 +59,14 @@ def _add_main_flags(parser: argparse.ArgumentParser) -> None:
     add("--manifest-dir", type=Path, metavar="DIR", help="of the manifests; default: corpus/ beside the output folder")
     add("--pool-stats", choices=("mean", "mean+std"), help="statistics to use of a store that holds both; default all")
     add(
+        "--pool-speakers",
+        type=_decimal_or_auto,
+        default="auto",
+        metavar="auto|S",
+        help="move each utterance this share of the way to its speaker's mean; auto (default): 0.8 where there are"
+        " four speakers an expert, else 0",
+    )
+    add(
         "--residualise",
         metavar="NAME,...",
         help="take the linear trace of these out first: duration, snr, loudness, bandwidth, pitch, fields of numbers",
@@ -91,7 +99,7 @@ def _add_soft_label_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("soft labels").add_argument
     add(
         "--temperature",
-        type=_temperature,
+        type=_decimal_or_auto,
         default="auto",
         metavar="auto|T",
         help="lower is sharper; auto (default) meets --target-entropy, 1.0 is the guide's",
@@ -126,7 +134,7 @@ def _add_hdbscan_flags(parser: argparse.ArgumentParser) -> None:
     add("--min-experts", type=int, metavar="E", help="never fewer experts than this; default 2")
 
 
-def _temperature(text: str) -> float | None:
+def _decimal_or_auto(text: str) -> float | None:
     try:
         return None if text == "auto" else float(text)
     except ValueError:

@@ -1,5 +1,6 @@
 """Are the clusters there? Figures that need no labels."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ class Stability(NamedTuple):
     """Mean adjusted Rand index of a clustering with repetitions of it; None where it cannot be repeated."""
 
     resamples: float | None
-    """Of four samples of 80 % of the points."""
+    """Of four samples of 80 % of the points, or of the speakers where points were moved towards theirs."""
     seeds: float | None
     """With two other seeds."""
     shuffled: float | None
@@ -61,28 +62,51 @@ def separation(points_NR: np.ndarray, labels_N: np.ndarray) -> Separation:
     )
 
 
-def stability(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> Stability:
-    """Cluster samples of the points again and compare; labels that are given are not judged."""
+def stability(
+    points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings, speakers: Sequence[str] | None = None
+) -> Stability:
+    """Cluster samples of the points again and compare; labels that are given are not judged.
+
+    Args:
+        speakers: Of each point, where points of a speaker lie together. Samples are of speakers then, and
+            whole speakers are shuffled: that a speaker is found again says nothing of populations.
+    """
     if settings.algorithm in ("label", "random"):
         return Stability(None, None, None)
     random = np.random.default_rng(settings.seed)
-    points_NR = points_NR[np.sort(random.permutation(len(points_NR))[:MOST_POINTS])]
-    shuffled_NR = random.permuted(points_NR, axis=0)
+    rows = np.sort(random.permutation(len(points_NR))[:MOST_POINTS])
+    points_NR = points_NR[rows]
+    groups_N = rows if speakers is None else np.unique(np.array(speakers)[rows], return_inverse=True)[1]
+    shuffled_NR = _shuffled(points_NR, groups_N, random)
     return Stability(
-        _over_samples(points_NR, NUM_SAMPLES, num_experts, settings, random),
+        _over_samples(points_NR, groups_N, NUM_SAMPLES, num_experts, settings, random),
         _over_seeds(points_NR, num_experts, settings),
-        _over_samples(shuffled_NR, NUM_SHUFFLED, num_experts, settings, random),
+        _over_samples(shuffled_NR, groups_N, NUM_SHUFFLED, num_experts, settings, random),
     )
+
+
+def _shuffled(points_NR: np.ndarray, groups_N: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Each dimension shuffled by itself among the groups; what points differ in from their group's mean stays."""
+    _, group_N, counts = np.unique(groups_N, return_inverse=True, return_counts=True)
+    means_GR = np.zeros((len(counts), points_NR.shape[1]))
+    np.add.at(means_GR, group_N, points_NR)
+    means_GR /= counts[:, None]
+    return points_NR + (random.permuted(means_GR, axis=0) - means_GR)[group_N]
 
 
 def _over_samples(
-    points_NR: np.ndarray, repeats: int, num_experts: int, settings: ClusteringSettings, random: np.random.Generator
+    points_NR: np.ndarray,
+    groups_N: np.ndarray,
+    repeats: int,
+    num_experts: int,
+    settings: ClusteringSettings,
+    random: np.random.Generator,
 ) -> float | None:
     whole_N = _labels(points_NR, num_experts, settings)
-    samples = [random.permutation(len(points_NR))[: round(SHARE * len(points_NR))] for _ in range(repeats)]
-    return _mean_agreement(
-        [(whole_N, _labels(points_NR[rows], num_experts, settings), rows) for rows in map(np.sort, samples)]
-    )
+    groups = np.unique(groups_N)
+    kept = [random.permutation(groups)[: round(SHARE * len(groups))] for _ in range(repeats)]
+    samples = [np.flatnonzero(np.isin(groups_N, some)) for some in kept]
+    return _mean_agreement([(whole_N, _labels(points_NR[rows], num_experts, settings), rows) for rows in samples])
 
 
 def _over_seeds(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> float | None:

@@ -85,6 +85,7 @@ def make_report(
     prediction: Prediction,
     splits_N: np.ndarray,
     columns: dict[str, Column],
+    speakers: Sequence[str],
     settings: ClusteringSettings,
 ) -> Report:
     """Judge a clustering.
@@ -93,9 +94,12 @@ def make_report(
         prediction: Labels of all utterances of the store.
         splits_N: Their splits.
         columns: What is known of the training utterances, in the order of the fit (see `known_columns`).
+        speakers: Of the same.
     """
     labels_N = fitted.partition.labels_N
-    found = [associate(name, values, labels_N) for name, values in columns.items()]
+    found = [
+        associate(name, values, labels_N, None if name == "speaker" else speakers) for name, values in columns.items()
+    ]
     associations = tuple(sorted((one for one in found if one is not None), key=lambda one: -one.ami))
     probs_NE = prediction.probs_NE
     is_clustered_N = prediction.labels_N >= 0
@@ -110,10 +114,12 @@ def make_report(
         temperature=fitted.clusterer.temperature,
         agreement=float(agreement),
         separation=separation(fitted.points_NR, labels_N),
-        stability=stability(fitted.points_NR, fitted.clusterer.num_experts, settings),
+        stability=stability(
+            fitted.points_NR, fitted.clusterer.num_experts, settings, speakers if settings.pool_speakers else None
+        ),
         training_labels_predicted=info["training_labels_predicted"],
         associations=associations,
-        verdict=verdict(associations),
+        verdict=verdict([one for one in associations if one.name != "speaker" or not settings.pool_speakers]),
         notes=fitted.notes,
         candidates=tuple(info["candidates"]),
         settings=info["settings"],

@@ -14,6 +14,7 @@ from moe_lightning.clustering.report_page import page
 from moe_lightning.clustering.scatter_data import scatter_data
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance
+from moe_lightning.embedding_store import StoreEntry
 from moe_lightning.json_files import write_json
 from moe_lightning.run_dir import RunDir
 
@@ -26,14 +27,15 @@ def write_pictures(
     fitted: FittedClustering,
     prediction: Prediction,
     splits_N: np.ndarray,
-    training_ids: Sequence[str],
+    training: Sequence[StoreEntry],
     utterances: Sequence[Utterance] | None,
     settings: ClusteringSettings,
 ) -> list[Path]:
     """Everything that is for looking at; the plot and the report can be switched off one by one.
 
     Args:
-        utterances: Of the training ids; None where there is no manifest.
+        training: What the store says of the training utterances, in the order of the fit.
+        utterances: What the manifests say of the same; None where there is no manifest.
     """
     if settings.plot == "none" and not settings.report:
         return []
@@ -48,9 +50,11 @@ def write_pictures(
         files[-1].write_bytes(plot_clusters(layout, fitted.partition.labels_N, title))
     if settings.report:
         known = known_columns(utterances, settings.seed) if utterances else {}
-        report = make_report(fitted, prediction, splits_N, known, settings)
+        speakers = [entry.contributor_id for entry in training]
+        report = make_report(fitted, prediction, splits_N, known, speakers, settings)
         print(("warning: " if report.verdict.is_warning else "") + report.verdict.sentence)
         columns = own_columns(fitted) | known
+        training_ids = [entry.id for entry in training]
         scatter = scatter_data(layout, training_ids, utterances, columns, folder)
         page_file, data_file = (
             folder / file.name for file in (names.cluster_report_file, names.cluster_report_data_file)

@@ -59,8 +59,8 @@ def _head(report: Report) -> str:
         "<h1>Are the clusters real?</h1>\n"
         f"{verdict(said, report.verdict.is_warning)}\n{cards(figures)}\n"
         '<p class="soft">Stability is the mean adjusted Rand index of the clusters with those of four samples of 80 %'
-        " of the training utterances, or two other seeds: 1 is the same clusters, 0 is chance. Shuffled data has no"
-        " clusters; what it reaches is worth nothing.</p>"
+        f" of the training {'speakers' if report.settings.get('pool_speakers') else 'utterances'}, or two other seeds:"
+        " 1 is the same clusters, 0 is chance. Shuffled data has no clusters; what it reaches is worth nothing.</p>"
     )
 
 
@@ -108,8 +108,9 @@ def _association_section(report: Report) -> str:
     heads = ["variable", "", "adjusted mutual information", "purity", "purity without clusters", "not known"]
     return (
         "<h2>What the clusters follow</h2>\n"
-        "<p>Adjusted mutual information is 0 by chance and 1 for the same partition. Orange variables are properties of"
-        " the recording; clusters should not follow them.</p>\n" + table(heads, rows)
+        "<p>Adjusted mutual information is 0 by chance and 1 for the same partition; chance is what is left when"
+        " speakers exchange their values, so that few speakers in few clusters do not look like an accent. Orange"
+        " variables are properties of the recording; clusters should not follow them.</p>\n" + table(heads, rows)
     )
 
 

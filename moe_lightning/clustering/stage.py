@@ -1,6 +1,6 @@
 """The stage: an embedding store in, labels, plot and clusterer out."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,11 @@ from moe_lightning.clustering.features import pool, select_stats
 from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
 from moe_lightning.clustering.report_files import write_pictures
 from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.clustering.speakers import choose_share, pooled_in_words, speakers_of, towards_speakers
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
 from moe_lightning.corpus import Utterance
-from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.embedding_store import EmbeddingStore, StoreEntry
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
@@ -22,9 +23,11 @@ from moe_lightning.soft_labels import HardLabels, SoftLabels
 def run(settings: ClusteringSettings) -> Clusterer:
     """Fit on the train split, label every utterance of the store, write the files of the stage."""
     store = EmbeddingStore.load(settings.embedding_dir)
-    embeddings_ND = embeddings_of(store, settings.pooling, settings.pool_stats)
     rows = _training_rows(store)
-    fitted = _fit(embeddings_ND[rows], [store.ids[row] for row in rows], settings)
+    training = [store.entries[row] for row in rows]
+    settings = replace(settings, pool_speakers=choose_share(settings, [entry.contributor_id for entry in training]))
+    embeddings_ND = embeddings_of(store, settings.pooling, settings.pool_stats, settings.pool_speakers)
+    fitted = _fit(embeddings_ND[rows], training, settings)
     fitted.clusterer.info["store"] = asdict(store.info) if store.info else None
     for note in fitted.notes:
         print(f"note: {note}")
@@ -32,17 +35,19 @@ def run(settings: ClusteringSettings) -> Clusterer:
     agreement = float((prediction.labels_N[rows] == fitted.partition.labels_N).mean())
     fitted.clusterer.info["training_labels_predicted"] = agreement
     files = _write(store.ids, fitted, prediction, settings)
-    training_ids = [store.ids[row] for row in rows]
-    utterances = _known_utterances(training_ids, settings)
-    files += write_pictures(fitted, prediction, store.splits_N, training_ids, utterances, settings)
+    utterances = _known_utterances([entry.id for entry in training], settings)
+    files += write_pictures(fitted, prediction, store.splits_N, training, utterances, settings)
     print_summary(fitted.clusterer, prediction, store.splits_N, files)
     return fitted.clusterer
 
 
-def embeddings_of(store: EmbeddingStore, pooling: str, pool_stats: str | None) -> np.ndarray:
-    """One vector an utterance, of the statistics asked for, (N, D)."""
+def embeddings_of(
+    store: EmbeddingStore, pooling: str, pool_stats: str | None, pool_speakers: float | None
+) -> np.ndarray:
+    """One vector an utterance, of the statistics asked for, (N, D), moved towards those of its speaker."""
     stored = store.info.pooling if store.info else None
-    return select_stats(pool(store.embeddings_ND, pooling), stored, pool_stats)
+    embeddings_ND = select_stats(pool(store.embeddings_ND, pooling), stored, pool_stats)
+    return towards_speakers(embeddings_ND, speakers_of(store), pool_speakers or 0.0)
 
 
 def label_files(folder: Path, algorithm: str) -> tuple[Path, Path]:
@@ -51,13 +56,19 @@ def label_files(folder: Path, algorithm: str) -> tuple[Path, Path]:
     return folder / names.labels_file(algorithm).name, folder / names.soft_labels_file(algorithm).name
 
 
-def _fit(embeddings_ND: np.ndarray, ids: list[str], settings: ClusteringSettings) -> FittedClustering:
+def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: ClusteringSettings) -> FittedClustering:
+    ids = [entry.id for entry in training]
     utterances: list[Utterance] = []
     if settings.label_field or settings.residualise:
         utterances = read_utterances(settings.manifest_folder, ids)
     values = field_values(utterances, settings.label_field) if settings.label_field else None
     nuisance_NJ = nuisance_columns(utterances, settings.residualise) if settings.residualise else None
-    return fit_clusterer(embeddings_ND, settings, values, nuisance_NJ)
+    fitted = fit_clusterer(embeddings_ND, settings, values, nuisance_NJ)
+    if not settings.pool_speakers:
+        return fitted
+    num_speakers = len({entry.contributor_id for entry in training})
+    fitted.clusterer.info["notes"].insert(0, pooled_in_words(num_speakers, settings.pool_speakers))
+    return fitted._replace(notes=tuple(fitted.clusterer.info["notes"]))
 
 
 def _training_rows(store: EmbeddingStore) -> np.ndarray:
