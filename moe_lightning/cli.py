@@ -26,7 +26,7 @@ from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.stage_record import command_settings, recorded_stage
 
-FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer")
+FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer", "expert")
 """What the model takes from the data, never from a second place."""
 
 
@@ -101,13 +101,16 @@ class StageCLI(LightningCLI):
         arguments = inspect.signature(self._model_class).parameters
         if "run_dir" in arguments:
             parser.link_arguments("run_dir", "model.run_dir")
+        if "assignment" in arguments:
+            assignment = ("model.assignment", "model.top_k")
+            parser.link_arguments(assignment, "data.experts_per_utterance", compute_fn=_experts_per_utterance)
         for name in FROM_DATA:
             if name in arguments:
                 parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     @property
     def run(self) -> RunDir:
-        return RunDir(Path(self._get(self.config, "run_dir")))
+        return _run_of(self.config.get(str(self.subcommand), self.config), self.stage)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with logs and checkpoints in the run's folders."""
@@ -118,7 +121,8 @@ class StageCLI(LightningCLI):
         if self.subcommand != "fit":  # a validation by hand is no point of the training's curves
             trainer.loggers = []
         elif trainer.logger is not None and self._get(self.config_init, "trainer.logger") in (None, True):
-            trainer.loggers = [TensorBoardLogger(self.run.tensorboard_dir, name=self.stage, version="")]
+            folder = self.stage if self.run.expert is None else f"{self.stage}_alone_{self.run.expert}"
+            trainer.loggers = [TensorBoardLogger(self.run.tensorboard_dir, name=folder, version="")]
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoint_dir(self.stage).absolute())
@@ -152,12 +156,23 @@ class StageCLI(LightningCLI):
         best = self._get(self.config_init, "checkpoint").best_model_path
         if not (best and Path(best).exists()):
             rank_zero_warn("no epoch was validated, so there is no best one: the last epoch's weights are written")
-        else:
+        elif not getattr(model, "keeps_best", False):  # one that does has better than any one epoch's
             checkpoint = torch.load(best, map_location="cpu", weights_only=True)
             model.load_state_dict(checkpoint["state_dict"], strict=False)
         if self.trainer.is_global_zero:
             model.export(self.run)  # type: ignore[operator]
         self.trainer.strategy.barrier("export")
+
+
+def _run_of(config: Any, stage: Stage) -> RunDir:
+    """The run of a command; one that trains a single expert has folders of its own in it."""
+    expert = config.get("data.expert") if stage == "experts" else None
+    return RunDir(Path(config.get("run_dir")), None if expert is None else int(expert))
+
+
+def _experts_per_utterance(assignment: str, top_k: int) -> int | None:
+    """Under ``hard`` and ``top_k``; None stands for all."""
+    return {"hard": 1, "top_k": top_k}.get(assignment)
 
 
 def _seed(seed_everything: bool | int) -> int:
@@ -174,7 +189,7 @@ class SaveStageConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            folder = RunDir(Path(self.config.run_dir)).stage_dir(self.stage)
+            folder = _run_of(self.config, self.stage).stage_dir(self.stage)
             folder.mkdir(parents=True, exist_ok=True)
             self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
 

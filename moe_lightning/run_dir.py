@@ -27,10 +27,13 @@ class RunDir:
     """Paths of a run, by default ``lightning_logs/<mode>``; nothing is made by asking for a path."""
 
     path: Path
+    expert: int | None = None
+    """The one expert that a job of the stage ``experts`` trains alone: such jobs have folders of their own."""
 
     def stage_dir(self, stage: Stage) -> Path:
         """Folder of a stage's record and files; into that of ``moe`` the experts and the evaluation write too."""
-        return self.path / _STAGE_DIRS[stage]
+        folder = self.path / _STAGE_DIRS[stage]
+        return folder / f"alone_{self.expert}" if stage == "experts" and self.expert is not None else folder
 
     def record_file(self, stage: Stage) -> Path:
         """What the finished stage was made with; its being there is what "finished" means."""
@@ -117,6 +120,11 @@ class RunDir:
     def pretrained_experts_file(self) -> Path:
         """All experts as the pre-training left them; the joint stage starts from it."""
         return self.stage_dir("experts") / "experts.safetensors"
+
+    def experts_alone(self) -> list[int]:
+        """Experts that jobs of their own have finished, in order."""
+        files = self.stage_dir("experts").glob("alone_*/stage.json")
+        return sorted(int(file.parent.name.removeprefix("alone_")) for file in files)
 
     def expert_dir(self, expert: int) -> Path:
         """Peft folder of one expert."""

@@ -11,9 +11,10 @@ from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.batches import explain_out_of_memory
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
+from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
-from moe_lightning.speech_loaders import SpeechLoaders
+from moe_lightning.speech_loaders import ExpertChoice, SpeechLoaders
 
 _AUGMENTATION = ("speeds", "noise_dir", "noise_share", "snr_db", "reverb_dir", "reverb_share", "seed")
 
@@ -37,6 +38,9 @@ class SpeechDataModule(LightningDataModule):
         snr_db: Range of speech over noise, decibels.
         reverb_dir: Folder of rooms' impulse responses, None for none.
         reverb_share: Part of the training utterances that get a room.
+        group_by_expert: Batches of utterances that have the same likeliest expert.
+        expert: Use only utterances that are assigned to this expert, to train it alone.
+        experts_per_utterance: Experts that an utterance is assigned to; comes from the model's assignment.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class SpeechDataModule(LightningDataModule):
         snr_db: tuple[float, float] = (5.0, 20.0),
         reverb_dir: str | None = None,
         reverb_share: float = 0.3,
+        group_by_expert: bool = False,
+        expert: int | None = None,
+        experts_per_utterance: int | None = 1,
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -73,6 +80,20 @@ class SpeechDataModule(LightningDataModule):
     def num_experts(self) -> int:
         """Columns of the soft labels."""
         return self.inputs.soft_labels.num_experts
+
+    @property
+    def expert(self) -> int | None:
+        """The one expert that is trained, None for all.
+
+        Raises:
+            InputError: There is no such expert.
+        """
+        expert = self.hparams["expert"]
+        if expert is not None and not 0 <= expert < self.num_experts:
+            raise InputError(
+                f"data.expert must be in 0..{self.num_experts - 1}, the columns of the soft labels, got {expert}"
+            )
+        return None if expert is None else int(expert)
 
     @property
     def embedding_dim(self) -> int:
@@ -103,6 +124,7 @@ class SpeechDataModule(LightningDataModule):
             seed=self.hparams["seed"],
             percent=self.hparams["percent"],
             max_seconds=self.hparams["max_seconds"],
+            choice=ExpertChoice(self.hparams["group_by_expert"], self.expert, self.hparams["experts_per_utterance"]),
             augmentation=Augmentation.from_folders(**{name: self.hparams[name] for name in _AUGMENTATION}),
         )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,27 @@ from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 
 
+class ExpertChoice(NamedTuple):
+    """Which utterances the experts see, and in which company."""
+
+    group: bool = False
+    """Batches of utterances that have the same likeliest expert."""
+    expert: int | None = None
+    """Only utterances that are assigned to it."""
+    num_assigned: int | None = 1
+    """Experts that an utterance is assigned to, its likeliest; None for all."""
+
+    def rows(self, soft_labels_NE: np.ndarray) -> np.ndarray:
+        """Rows of the utterances that are used."""
+        if self.expert is None or self.num_assigned is None:
+            return np.arange(len(soft_labels_NE))
+        ranked_NE = np.argsort(-soft_labels_NE, axis=1, kind="stable")
+        return np.flatnonzero((ranked_NE[:, : self.num_assigned] == self.expert).any(axis=1))
+
+
+ALL_UTTERANCES = ExpertChoice()
+
+
 @dataclass(frozen=True)
 class SpeechLoaders:
     """Makes the loaders of a run's splits.
@@ -27,6 +49,7 @@ class SpeechLoaders:
         percent: Share of the train split that is used, chosen by seed.
         max_seconds: Cost of a batch, at most, as `BatchPlan` counts it; None leaves it to ``batch_size``.
         augmentation: Of the train split.
+        choice: Of utterances by their experts.
     """
 
     run: RunDir
@@ -37,12 +60,19 @@ class SpeechLoaders:
     percent: float = 100.0
     max_seconds: float | None = None
     augmentation: Augmentation | None = None
+    choice: ExpertChoice = ALL_UTTERANCES
 
     def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
         """Batches of the train split, an order of its own every epoch."""
-        utterances = self.utterances("train")
+        share = self.utterances("train")
+        rows = self._rows(share)
+        if not rows:
+            raise InputError(
+                f"no train utterance is assigned to expert {self.choice.expert}; train those that have some"
+            )
+        utterances = [share[row] for row in rows]
         return ResumableLoader(
-            AudioDataset(utterances, self.augmentation),
+            AudioDataset(utterances, self.augmentation, rows),
             self._plan(utterances),
             self._collate(utterances),
             num_workers=self.num_workers,
@@ -53,7 +83,8 @@ class SpeechLoaders:
     def fixed(self, split: str, rank: int = 0, num_ranks: int = 1) -> FixedLoader:
         """Batches of a split to be scored, each utterance once over all ranks."""
         utterances = self.utterances(split)
-        batches = self._plan(utterances).epoch(0, rank, num_ranks)
+        utterances = [utterances[row] for row in self._rows(utterances)]
+        batches = self._plan(utterances).epoch(0, rank, num_ranks) if utterances else []
         return FixedLoader(AudioDataset(utterances), batches, self._collate(utterances), self.num_workers)
 
     def utterances(self, split: str) -> list[Utterance]:
@@ -63,7 +94,15 @@ class SpeechLoaders:
 
     def _plan(self, utterances: Sequence[Utterance]) -> BatchPlan:
         durations_N = [utterance.duration for utterance in utterances]
-        return BatchPlan(durations_N, self.batch_size, self.seed, self.max_seconds)
+        groups_N = self._soft_labels(utterances).argmax(axis=1) if self.choice.group else None
+        return BatchPlan(durations_N, self.batch_size, self.seed, self.max_seconds, groups_N=groups_N)
+
+    def _rows(self, utterances: Sequence[Utterance]) -> list[int]:
+        """Those that are used."""
+        return list(map(int, self.choice.rows(self._soft_labels(utterances))))
+
+    def _soft_labels(self, utterances: Sequence[Utterance]) -> np.ndarray:
+        return self.inputs.soft_labels.of([utterance.id for utterance in utterances])
 
     def _collate(self, utterances: Sequence[Utterance]) -> "SpeechCollate":
         ids = [utterance.id for utterance in utterances]

@@ -38,6 +38,9 @@ class BatchPlan:
             is its seconds with `quadratic_seconds`' penalty. An utterance that costs more is a batch
             alone. None leaves the size to ``batch_size``.
         quadratic_seconds: An utterance of d seconds costs ``d + d * d / quadratic_seconds``; ``inf`` for no penalty.
+        groups_N: Group of each utterance, where batches are to be of one group each. The batches of a group, and
+            their order among themselves, are those that it would have if it were alone.
+        by_group: False leaves the groups unused.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class BatchPlan:
         seed: int,
         max_seconds: float | None = None,
         quadratic_seconds: float = QUADRATIC_SECONDS,
+        groups_N: Sequence[int] | np.ndarray | None = None,
+        by_group: bool = True,
     ) -> None:
         self.durations_N = np.asarray(durations_N, dtype=np.float64)
         if not len(self.durations_N):
@@ -61,6 +66,8 @@ class BatchPlan:
         self.seed = seed
         self.max_seconds = max_seconds
         self.quadratic_seconds = quadratic_seconds
+        self.groups_N = None if groups_N is None else np.asarray(groups_N)
+        self.by_group = by_group and groups_N is not None
         self.costs_N = self.durations_N + self.durations_N**2 / quadratic_seconds
 
     @property
@@ -71,7 +78,13 @@ class BatchPlan:
             "seed": self.seed,
             "max_seconds": self.max_seconds,
             "quadratic_seconds": self.quadratic_seconds,
+            "by_group": self.by_group,
         }
+
+    def of_rows(self, rows: np.ndarray, settings: dict[str, Any] | None = None) -> "BatchPlan":
+        """The plan of a part of the utterances, by these settings or its own; its batches count within the part."""
+        groups_N = None if self.groups_N is None else self.groups_N[rows]
+        return BatchPlan(self.durations_N[rows], groups_N=groups_N, **(settings or self.settings))
 
     def epoch(self, epoch: int, rank: int = 0, num_ranks: int = 1) -> Batches:
         """Batches of one rank, as row numbers of ``durations_N``.
@@ -84,6 +97,8 @@ class BatchPlan:
             raise InputError(
                 f"{len(self.durations_N)} utterances cannot be shared by {num_ranks} processes; use fewer --devices"
             )
+        if self.by_group:
+            return self._epoch_by_group(epoch, rank, num_ranks)
         rng = np.random.default_rng([self.seed, epoch])
         batches = [batch for pool in self._pools(rng) for batch in self._cut(pool)]
         batches = sorted(_divisible(batches, num_ranks), key=self.cost)
@@ -96,6 +111,19 @@ class BatchPlan:
         """All rows by length, the costliest batch first: for work whose order teaches nothing. Hardly any padding."""
         order_N = np.argsort(-self.durations_N, kind="stable")
         return sorted(self._cut(order_N), key=self.cost, reverse=True)
+
+    def _epoch_by_group(self, epoch: int, rank: int, num_ranks: int) -> Batches:
+        """Batches of each group, shuffled together; each group's stay in the order that it has alone."""
+        assert self.groups_N is not None
+        batches: dict[int, Batches] = {}
+        for group in np.unique(self.groups_N).tolist():
+            rows = np.flatnonzero(self.groups_N == group)
+            plan = self.of_rows(rows, {**self.settings, "by_group": False})
+            batches[group] = [rows[batch].tolist() for batch in plan.epoch(epoch, rank, num_ranks)]
+        order = np.repeat(list(batches), [len(own) for own in batches.values()])
+        order = np.random.default_rng([self.seed, epoch, len(batches)]).permutation(order)
+        left = {group: iter(own) for group, own in batches.items()}
+        return [next(left[group]) for group in order.tolist()]
 
     def remaining(self, epoch: int, num_done: int, rank: int = 0, num_ranks: int = 1) -> Batches:
         """What is left of an epoch of which ``num_done`` batches of this rank are done."""

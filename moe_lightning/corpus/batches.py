@@ -49,11 +49,18 @@ class AudioDataset(Dataset[AudioItem]):
 
     Args:
         augmentation: Changes what is heard, another way each `epoch`; None leaves it as it is.
+        rows: Where the utterances are a part of a split, their places in it: augmentation goes by these.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        augmentation: Augmentation | None = None,
+        rows: Sequence[int] | None = None,
+    ) -> None:
         self.utterances = utterances
         self.augmentation = augmentation
+        self.rows = rows
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -68,7 +75,7 @@ class AudioDataset(Dataset[AudioItem]):
         utterance = self.utterances[row]
         waveform_L = read_audio(utterance)
         if self.augmentation:
-            waveform_L = self.augmentation(waveform_L, self.epoch, row)
+            waveform_L = self.augmentation(waveform_L, self.epoch, self.rows[row] if self.rows else row)
         return AudioItem(row, utterance.id, torch.from_numpy(waveform_L), utterance.text, utterance.language)
 
 

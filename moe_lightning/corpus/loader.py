@@ -112,20 +112,20 @@ class ResumableLoader:
         self._num_before = sum(part["num_done"] for part in parts_before)
         rows = np.arange(len(self.plan.durations_N))
         for part in parts_before:
-            rows = _rows_left(self.plan.durations_N, rows, epoch, part)
+            rows = _rows_left(self.plan, rows, epoch, part)
         if parts_before and len(rows) < self.num_ranks:  # a few utterances less, rather than some twice
             self.batches: Batches = []
             return
-        plan = BatchPlan(self.plan.durations_N[rows], **self.plan.settings)
+        plan = self.plan.of_rows(rows)
         self.batches = [rows[batch].tolist() for batch in plan.epoch(epoch, self.rank, self.num_ranks)]
 
 
-def _rows_left(durations_N: np.ndarray, rows: np.ndarray, epoch: int, part: PartState) -> np.ndarray:
+def _rows_left(whole: BatchPlan, rows: np.ndarray, epoch: int, part: PartState) -> np.ndarray:
     """Which of the rows a part of an epoch has not trained on."""
     if not part["num_done"]:
         return rows
     is_left = np.ones(len(rows), dtype=bool)
-    plan = BatchPlan(durations_N[rows], **part["settings"])
+    plan = whole.of_rows(rows, part["settings"])
     for rank in range(part["num_ranks"]):
         for batch in plan.epoch(epoch, rank, part["num_ranks"])[: part["num_done"]]:
             is_left[batch] = False

@@ -113,9 +113,22 @@ class SpeechExperts(nn.Module):
         gate_BE: Tensor,
     ) -> Tensor:
         """Mean cross-entropy a token over the batch, in nats; a scalar."""
-        frames = self.encode(waveforms_BL, num_samples_B, gate_BE)
-        loss = self.token_loss(frames, self.backbone.targets(texts, languages), gate_BE)
+        loss = self.losses(waveforms_BL, num_samples_B, texts, languages, gate_BE)
         return loss.sum_B.sum() / loss.num_tokens_B.sum()
+
+    def losses(
+        self,
+        waveforms_BL: Tensor,
+        num_samples_B: Tensor,
+        texts: Sequence[str],
+        languages: Sequence[str | None],
+        gate_NE: Tensor,
+    ) -> TokenLoss:
+        """Cross-entropy of each row of gates: one an utterance, or K side by side, each with a loss of its own."""
+        frames = self.encode(waveforms_BL, num_samples_B, gate_NE)
+        utterances = [row for row in range(len(texts)) for _ in range(len(gate_NE) // len(texts))]
+        targets = self.backbone.targets([texts[row] for row in utterances], [languages[row] for row in utterances])
+        return self.token_loss(frames, targets, gate_NE)
 
     @torch.no_grad()
     def transcribe(

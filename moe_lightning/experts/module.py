@@ -1,5 +1,6 @@
 """ExpertModule: pre-train all experts in one job, each on the utterances of its cluster."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.optim import Optimizer
 from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.loading import load_backbone
@@ -15,17 +17,25 @@ from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment
-from moe_lightning.experts.adapters import save_adapters
+from moe_lightning.errors import InputError
+from moe_lightning.experts.adapters import save_adapter, save_adapters
 from moe_lightning.experts.assignment import Assignment, assigned_gates
+from moe_lightning.experts.best import BestExperts
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts, load_experts, save_experts
-from moe_lightning.optimization import Schedule, adamw, scheduled
+from moe_lightning.experts.objective import Lessons, Objective, are_independent, check_objective, lessons
+from moe_lightning.experts.optimizer import ExpertAdamW
+from moe_lightning.optimization import Schedule, scheduled
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 
 
 class ExpertModule(LightningModule):
-    """Cross-entropy of Whisper with experts, gated by the soft labels; the backbone stays frozen.
+    """Cross-entropy of a speech model with experts, gated by the soft labels; the backbone stays frozen.
+
+    Experts that do not depend on each other (``shared_rank`` 0, and ``assignment`` hard or ``objective``
+    separate) each keep the weights of their own best validation, and may stop one by one. Otherwise one
+    epoch is best for all: the one that the checkpoint monitors.
 
     Args:
         num_experts: Columns of the soft labels; comes from the clustering.
@@ -35,9 +45,15 @@ class ExpertModule(LightningModule):
         alpha: Deltas are scaled by ``alpha / rank``.
         dropout: Of the deltas' input.
         shared_rank: Rank of one more expert that every utterance runs; 0 leaves it out.
-        target_modules: Names of the linear layers that get experts.
+        target_modules: Linear layers that get experts: last parts of their names, or regular expressions.
+        adapt_from_layer: Encoder layers below this one stay as they are.
+        rslora: Scale the deltas by ``alpha / sqrt(rank)``.
+        noop_expert: The last expert has no deltas, so its utterances run the backbone (and the shared expert).
         assignment: Which experts an utterance trains: ``hard``, ``top_k`` or ``soft``.
         top_k: Experts an utterance trains under ``top_k``.
+        objective: ``merged`` trains the mixture of an utterance's experts, ``separate`` each of them by itself.
+        expert: The one expert that this job trains; comes from the data.
+        expert_patience: Validations without a better loss after which an expert is trained no further.
         pad: ``batch`` computes real frames only, ``30s`` the classical window.
         language: Language of utterances whose manifest names none.
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
@@ -46,6 +62,8 @@ class ExpertModule(LightningModule):
             unless given. Where the WER chooses the best epoch, a part of the split chooses by chance.
         num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
         num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
+        compile: Compile the layers; the first step takes a minute or more.
+        gradient_checkpointing: Run layers again in the backward pass rather than keep what they computed.
     """
 
     def __init__(
@@ -58,8 +76,14 @@ class ExpertModule(LightningModule):
         dropout: float = 0.05,
         shared_rank: int = 0,
         target_modules: tuple[str, ...] = ("q_proj", "v_proj"),
+        adapt_from_layer: int = 0,
+        rslora: bool = False,
+        noop_expert: bool = False,
         assignment: Assignment = "top_k",
         top_k: int = 2,
+        objective: Objective = "merged",
+        expert: int | None = None,
+        expert_patience: int | None = None,
         pad: Pad = "batch",
         language: str = "en",
         schedule: Schedule = "constant",
@@ -67,31 +91,46 @@ class ExpertModule(LightningModule):
         max_decoded_batches: int | None = None,
         num_freq_masks: int = 0,
         num_time_masks: int = 0,
-        optimizer: OptimizerCallable = adamw,
+        compile: bool = False,
+        gradient_checkpointing: bool = False,
+        optimizer: OptimizerCallable = ExpertAdamW,
     ):
         super().__init__()
         self.save_hyperparameters(ignore="optimizer")
         self.strict_loading = False  # checkpoints leave out the frozen backbone
         self.optimizer = optimizer
         self.seed = torch.initial_seed()  # as seed_everything set it
-        config = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
+        check_objective(objective, assignment, expert, shared_rank)
+        config = ExpertConfig(
+            *(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules)),
+            *(adapt_from_layer, rslora, noop_expert),
+        )
         self.experts = SpeechExperts(load_backbone(whisper_model, pad, language), config)
         if num_freq_masks or num_time_masks:
             self.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
+        self.experts.speed_up(compile, gradient_checkpointing)
+        self.best = _best(self.experts, are_independent(objective, assignment, shared_rank), expert_patience)
         self.wer = WordErrorRate()
+        self._dev_sums_2E = torch.zeros(2, num_experts)
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best weights are in here, rather than in the best epoch's checkpoint."""
+        return self.best is not None
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
-        seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        """Dropout depends on the utterances, not on the batch's place: it is the same for an expert alone."""
+        seed_step(self.seed, self.current_epoch, zlib.crc32("\n".join(batch.ids).encode()), 0)
 
     def setup(self, stage: str) -> None:
         """Take the pre-trained experts to be validated; a checkpoint is loaded after this."""
         if stage != "fit":
-            file = RunDir(Path(self.hparams["run_dir"])).pretrained_experts_file
+            file = RunDir(Path(self.hparams["run_dir"]), self.hparams["expert"]).pretrained_experts_file
             load_experts(self.experts, require_trained(file, "experts"))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Mean cross-entropy a token, each utterance under the mixture that its soft label assigns."""
-        loss = self._loss(batch)
+        """Mean cross-entropy a token, each utterance under the experts that its soft label assigns."""
+        loss = self._loss(batch, self._lessons(batch))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
@@ -101,8 +140,12 @@ class ExpertModule(LightningModule):
         Returns:
             ``gate_BE`` and, where the batch was decoded, ``hypotheses``: for the callbacks.
         """
-        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
-        gate_BE = self._gates(batch.soft_labels_BE)
+        learned = self._lessons(batch)
+        loss = self._loss(batch, learned, self._dev_sums_2E)
+        self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
+        gate_BE = assigned_gates(batch.soft_labels_BE, self.hparams["assignment"], self.hparams["top_k"])
+        if self.hparams["expert"] is not None:
+            gate_BE = learned.gate_NE
         hypotheses: list[str] = []
         if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
             hypotheses = self.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE)
@@ -110,31 +153,87 @@ class ExpertModule(LightningModule):
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
         return {"gate_BE": gate_BE, "hypotheses": hypotheses}
 
+    def on_validation_epoch_start(self) -> None:
+        self._dev_sums_2E = torch.zeros(2, self.hparams["num_experts"], device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Each expert's loss over its own dev utterances; an expert that has stopped is frozen."""
+        if self.trainer.sanity_checking:
+            return
+        sums_2E = self.trainer.strategy.reduce(self._dev_sums_2E, reduce_op="sum")
+        assert isinstance(sums_2E, Tensor)
+        loss_E = sums_2E[0] / sums_2E[1]  # NaN for an expert without a dev utterance
+        for expert in sums_2E[1].nonzero().flatten().tolist():
+            self.log(f"val/loss/expert_{expert}", loss_E[expert], sync_dist=True)
+        if self.best is None or not self.trainer.optimizers:
+            return
+        self.best.update(self.experts, loss_E)
+        for optimizer in self.trainer.optimizers:
+            if isinstance(optimizer, ExpertAdamW):
+                optimizer.freeze(self.best.has_stopped_E)
+        own = slice(None) if self.hparams["expert"] is None else self.hparams["expert"]
+        if self.best.has_stopped_E[own].all():
+            self.trainer.should_stop = True
+
     def configure_optimizers(self) -> Any:
         return scheduled(
-            self.optimizer(self.experts.expert_parameters()),
+            self.optimizer([self.experts.parameter_group()]),
             self.trainer,
             self.hparams["num_warmup_steps"],
             self.hparams["schedule"],
         )
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each expert's norm by itself: one expert's large gradient is not the others' affair."""
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and isinstance(optimizer, ExpertAdamW):
+            optimizer.clip_experts(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         drop_frozen(checkpoint, self)
 
     def export(self, run: RunDir) -> None:
-        """Write all experts for the joint stage, and each as a peft folder."""
+        """Write all experts for the joint stage, and each as a peft folder; one that was trained alone, itself."""
+        if self.best is not None and bool(self.best.loss_E.isfinite().any()):
+            self.best.restore(self.experts)
         run.pretrained_experts_file.parent.mkdir(parents=True, exist_ok=True)
         save_experts(self.experts, run.pretrained_experts_file)
-        save_adapters(self.experts, self.hparams["whisper_model"], run)
+        expert = self.hparams["expert"]
+        if expert is None:
+            save_adapters(self.experts, self.hparams["whisper_model"], run)
+        else:
+            save_adapter(self.experts, expert, self.hparams["whisper_model"], run.expert_dir(expert))
 
-    def _gates(self, soft_labels_BE: Tensor) -> Tensor:
-        return assigned_gates(soft_labels_BE, self.hparams["assignment"], self.hparams["top_k"])
+    def _lessons(self, batch: SpeechBatch) -> Lessons:
+        names = ("assignment", "top_k", "objective", "expert")
+        return lessons(batch.soft_labels_BE, *(self.hparams[name] for name in names))
 
-    def _loss(self, batch: SpeechBatch) -> Tensor:
-        return self.experts.loss(
-            batch.waveforms_BL,
-            batch.num_samples_B,
-            batch.texts,
-            batch.languages,
-            self._gates(batch.soft_labels_BE),
+    def _loss(self, batch: SpeechBatch, learned: Lessons, sums_2E: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy a token; where given, each expert's loss and tokens are added to ``sums_2E``."""
+        loss = self.experts.losses(
+            batch.waveforms_BL, batch.num_samples_B, batch.texts, batch.languages, learned.gate_NE
         )
+        sums_2N = torch.stack([loss.sum_B * learned.weights_N, loss.num_tokens_B * learned.weights_N])
+        if sums_2E is not None:
+            sums_2E.index_add_(1, learned.experts_N, sums_2N.detach().to(sums_2E))
+        return sums_2N[0].sum() / sums_2N[1].sum()
+
+
+def _best(experts: SpeechExperts, are_independent: bool, patience: int | None) -> BestExperts | None:
+    """Where each expert has a best state of its own.
+
+    Raises:
+        InputError: Experts are to stop one by one, though they depend on each other.
+    """
+    if patience is not None and not are_independent:
+        raise InputError(
+            f"expert_patience {patience} stops experts one by one, which takes experts that do not depend on each"
+            " other: model.shared_rank 0, and model.assignment hard or model.objective separate"
+        )
+    return BestExperts(experts, patience) if are_independent else None

@@ -141,3 +141,21 @@ def test_running_out_of_memory_names_the_longest_utterance(error):
 
 def test_another_error_is_not_explained_as_one_of_memory():
     assert explain_out_of_memory(RuntimeError("shapes differ"), ["a"], torch.tensor([1])) is None
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_batches_by_group_are_those_that_each_group_has_alone(num_ranks: int) -> None:
+    durations_N = np.random.default_rng(0).uniform(1, 9, 60)
+    groups_N = np.arange(60) % 7 // 3
+    plan = BatchPlan(durations_N, 4, seed=1, max_seconds=30.0, groups_N=groups_N)
+    for rank in range(num_ranks):
+        batches = plan.epoch(2, rank, num_ranks)
+        for group in range(3):
+            rows = np.flatnonzero(groups_N == group)
+            alone = BatchPlan(durations_N[rows], 4, seed=1, max_seconds=30.0).epoch(2, rank, num_ranks)
+            found = [batch for batch in batches if groups_N[batch[0]] == group]
+            assert found == [rows[batch].tolist() for batch in alone]
+        assert all(len(set(groups_N[batch])) == 1 for batch in batches)
+        assert [groups_N[batch[0]] for batch in batches] == [
+            groups_N[batch[0]] for batch in plan.epoch(2, num_ranks - 1, num_ranks)
+        ], "ranks work on the same group at the same time"

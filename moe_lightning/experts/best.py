@@ -1,0 +1,50 @@
+"""The best state of each expert in a training of all, and when each has stopped."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from moe_lightning.experts.model import SpeechExperts
+
+
+class BestExperts(nn.Module):
+    """Keeps each expert's rows of its best validation, in buffers: a resumed training goes on with them.
+
+    Args:
+        patience: Validations without a better loss after which an expert has stopped; None for never.
+    """
+
+    loss_E: Tensor
+    num_worse_E: Tensor
+
+    def __init__(self, experts: SpeechExperts, patience: int | None):
+        super().__init__()
+        self.patience = patience
+        self.register_buffer("loss_E", torch.full((experts.config.num_experts,), math.inf))
+        self.register_buffer("num_worse_E", torch.zeros(experts.config.num_experts, dtype=torch.int64))
+        for number, parameter in enumerate(experts.expert_parameters()):
+            self.register_buffer(f"rows_{number}", parameter.detach().clone())
+
+    @property
+    def has_stopped_E(self) -> Tensor:
+        """Experts without a better loss for as long as the patience lasts."""
+        return self.num_worse_E >= (math.inf if self.patience is None else self.patience)
+
+    @torch.no_grad()
+    def update(self, experts: SpeechExperts, loss_E: Tensor) -> None:
+        """Keep the rows of experts that have a better loss than ever; an expert with NaN for a loss keeps its last."""
+        is_open_E = ~self.has_stopped_E
+        is_better_E = is_open_E & ~(loss_E >= self.loss_E)
+        self.loss_E.copy_(torch.where(is_better_E, loss_E.nan_to_num(math.inf), self.loss_E))
+        self.num_worse_E.copy_(torch.where(is_better_E, 0, self.num_worse_E + 1))
+        is_better_R = experts.shares.row_mask(is_better_E)
+        for number, parameter in enumerate(experts.expert_parameters()):
+            rows_RD = self.get_buffer(f"rows_{number}")
+            rows_RD.copy_(torch.where(is_better_R[:, None], parameter, rows_RD))
+
+    @torch.no_grad()
+    def restore(self, experts: SpeechExperts) -> None:
+        """Give each expert its best rows back."""
+        for number, parameter in enumerate(experts.expert_parameters()):
+            parameter.copy_(self.get_buffer(f"rows_{number}"))

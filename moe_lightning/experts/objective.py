@@ -1,0 +1,70 @@
+"""What an utterance teaches its experts in pre-training.
+
+Two objectives, alike when an utterance has one expert:
+
+``merged``    cross-entropy of the mixture of the utterance's experts, their deltas summed by its soft label.
+              One pass. The experts learn to be mixed, as the joint stage mixes them; each leans on the others.
+``separate``  sum over its experts of the soft label times the expert's own cross-entropy: K passes side by
+              side. Each expert learns to do without the others, as the guide's do, so its folder stands
+              alone, its dev loss is its own, and it can be trained on a machine of its own.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from moe_lightning.errors import InputError
+from moe_lightning.experts.assignment import Assignment, assigned_gates
+
+Objective = Literal["merged", "separate"]
+
+
+class Lessons(NamedTuple):
+    """Passes of a batch: the K of its first utterance, then those of the second."""
+
+    gate_NE: Tensor
+    experts_N: Tensor
+    """The expert that a pass is counted for: the one that it runs, or the likeliest of those merged."""
+    weights_N: Tensor
+    """Of a pass in the loss; those of an utterance sum to 1, unless one expert is trained alone."""
+
+
+def check_objective(objective: Objective, assignment: Assignment, expert: int | None, shared_rank: int) -> None:
+    """Raise an InputError where one expert cannot be trained alone, or the objective is unknown."""
+    if objective not in get_args(Objective):
+        raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
+    if expert is None or are_independent(objective, assignment, shared_rank):
+        return
+    if shared_rank:
+        raise InputError(
+            f"data.expert {expert} trains one expert alone, but shared_rank {shared_rank} makes a shared expert, which"
+            " learns from all utterances: set model.shared_rank 0, or train all experts in one job"
+        )
+    raise InputError(
+        f"data.expert {expert} trains one expert alone, but assignment {assignment} merges it with others: set"
+        " model.assignment hard or model.objective separate"
+    )
+
+
+def are_independent(objective: Objective, assignment: Assignment, shared_rank: int) -> bool:
+    """Whether each expert becomes what it would become alone."""
+    return shared_rank == 0 and (assignment == "hard" or objective == "separate")
+
+
+def lessons(
+    soft_labels_BE: Tensor, assignment: Assignment, top_k: int, objective: Objective, expert: int | None
+) -> Lessons:
+    """The passes in which a batch trains its experts, or one of them alone."""
+    gate_BE = assigned_gates(soft_labels_BE, assignment, top_k)
+    num_experts = gate_BE.shape[1]
+    if expert is not None:
+        one_hot_BE = torch.zeros_like(gate_BE)
+        one_hot_BE[:, expert] = 1
+        return Lessons(one_hot_BE, torch.full_like(gate_BE[:, 0], expert, dtype=torch.int64), gate_BE[:, expert])
+    if objective == "merged":
+        return Lessons(gate_BE, gate_BE.argmax(dim=1), torch.ones_like(gate_BE[:, 0]))
+    num_kept = int((gate_BE > 0).sum(dim=1).max())
+    weights_BK, experts_BK = gate_BE.topk(num_kept, dim=1)
+    experts_N = experts_BK.flatten()
+    return Lessons(torch.eye(num_experts).to(gate_BE)[experts_N], experts_N, weights_BK.flatten())
