@@ -36,13 +36,11 @@ class CTCBackbone(SpeechBackbone):
 
     def __init__(self, parts: CTCParts, pad: Pad = "batch", num_beams: int = 1):
         check_pad(pad)
-        if num_beams < 1:
-            raise InputError(f"num_beams must be at least 1, got {num_beams}")
         if parts.extractor.sampling_rate != SAMPLE_RATE:
             raise InputError(f"the speech model takes {parts.extractor.sampling_rate} Hz, not {SAMPLE_RATE}")
         super().__init__(parts.model, pad)
         self.extractor = parts.extractor
-        self.num_beams = num_beams
+        self.search(num_beams)
         self.tokens = CTCTokens(parts.tokenizer, parts.model.config.vocab_size) if parts.tokenizer else None
         self.num_impossible = 0
         """Utterances that `token_loss` has left out because their frames cannot hold their labels."""
@@ -73,6 +71,16 @@ class CTCBackbone(SpeechBackbone):
     def num_layers(self) -> int:
         """Layers of the encoder."""
         return len(self.encoder.encoder.layers)
+
+    def search(self, num_beams: int) -> None:
+        """Decode with so many hypotheses side by side from now on; 1 takes the likeliest path.
+
+        Raises:
+            InputError: The number is not positive.
+        """
+        if num_beams < 1:
+            raise InputError(f"num_beams must be at least 1, got {num_beams}")
+        self.num_beams = num_beams
 
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
         """Labels of transcripts, on the model's device."""

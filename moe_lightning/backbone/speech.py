@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_lightning.backbone.tokens import Targets
+from moe_lightning.errors import InputError
 
 Pad = Literal["batch", "30s"]
 """``batch`` computes real frames, up to the longest utterance of a batch; ``30s`` Whisper's classical window."""
@@ -120,6 +121,15 @@ class SpeechBackbone(nn.Module, ABC):
         A layer that is run again for its gradient, after the pass, needs the masks of that pass.
         """
         return nullcontext
+
+    def search(self, num_beams: int) -> None:
+        """Decode with so many hypotheses side by side from now on.
+
+        Raises:
+            InputError: The model decodes greedily only, or the number is not positive.
+        """
+        if num_beams != 1:
+            raise InputError(f"num_beams is {num_beams}, and {type(self).__name__} decodes greedily only; give 1")
 
     @abstractmethod
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:

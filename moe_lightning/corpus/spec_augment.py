@@ -39,8 +39,16 @@ class SpecAugment:
         Args:
             num_frames_B: Real frames of each utterance; stretches lie inside them.
             generator: Of the masks, on the tensor's device; None is torch's own.
+
+        Raises:
+            InputError: Bands are to be hidden of a waveform (one bin), where only stretches can be.
         """
         num_bins, num_frames = log_mel_BMT.shape[1:]
+        if num_bins == 1 and self.num_freq_masks:
+            raise InputError(
+                f"num_freq_masks is {self.num_freq_masks}, and the speech model reads waveforms, which have no bands;"
+                " set it to 0 (num_time_masks hides stretches of a waveform too)"
+            )
         device = log_mel_BMT.device
         is_real_BT = torch.arange(num_frames, device=device) < num_frames_B[:, None]
         widths_B = torch.full_like(num_frames_B, min(self.max_freq_bins, num_bins))

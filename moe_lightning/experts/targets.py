@@ -10,6 +10,8 @@ from moe_lightning.errors import InputError
 _ENCODER_LAYER = re.compile(r"(?:^|\.)encoder\.layers\.(\d+)\.")
 _BELOW_THE_ENCODER = ("feature_extractor", "feature_projection")
 """Parts of names of what lies before encoder layer 0 in transformers' CTC models."""
+_ALSO_CALLED = {"q_proj": "linear_q", "k_proj": "linear_k", "v_proj": "linear_v", "out_proj": "linear_out"}
+"""An attention's projections, as most models and as w2v-BERT call them."""
 
 
 def find_targets(model: nn.Module, target_modules: Sequence[str], adapt_from_layer: int = 0) -> dict[str, nn.Linear]:
@@ -30,6 +32,8 @@ def find_targets(model: nn.Module, target_modules: Sequence[str], adapt_from_lay
     names: set[str] = set()
     for target in target_modules:
         matched = {name for name in linears if _matches(target, name)}
+        if not matched and target in _ALSO_CALLED:
+            matched = {name for name in linears if _matches(_ALSO_CALLED[target], name)}
         if not matched:
             known = sorted({name.rpartition(".")[2] for name in linears})
             raise InputError(f"the model has no linear layer named {target}; there are {', '.join(known)}")

@@ -15,6 +15,9 @@ def parser() -> CommandParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3")
     parser.add_argument("--run-dir", type=Path, help=f"folder of the run; default: the newest in {LOGS_DIR}")
     parser.add_argument("--language", help="language of the files, such as en; default: the run's")
+    parser.add_argument(
+        "--num-beams", type=int, default=1, help="hypotheses that a CTC model keeps; default 1, the likeliest path"
+    )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu; default auto")
     return parser
 
@@ -36,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_run_model(run, mixture.config.whisper_model)
     if options.language:
         mixture.experts.backbone.check_language(options.language)
+    mixture.experts.backbone.search(options.num_beams)
     for transcript in transcribe_files(mixture, options.files, options.language):
         print(f"{transcript.audio_file}\t{transcript.text}", flush=True)
 

@@ -62,6 +62,7 @@ def inputs_of(kind: str) -> dict[str, torch.Tensor]:
         ("HuBERT", ("out_proj", "output_dense")),
         ("WavLM", ("q_proj", "v_proj")),
         ("WavLM", ("k_proj", "out_proj", "intermediate_dense")),
+        ("w2v-BERT", ("q_proj", "v_proj")),
         ("w2v-BERT", ("linear_q", "linear_v", r".*ffn1\.intermediate_dense")),
     ],
 )
