@@ -10,7 +10,8 @@ every utterance towards every expert, so it is taken over the whole batch that a
 
 import torch
 from torch import Tensor
-from torch import distributed as dist
+
+from moe_lightning.moe.global_batch import global_mean, sum_over_ranks
 
 
 def balance_loss(logits_BE: Tensor) -> Tensor:
@@ -20,14 +21,6 @@ def balance_loss(logits_BE: Tensor) -> Tensor:
         logits_BE: The gate's logits for all utterances that this rank contributes to an optimizer step.
     """
     probs_BE = logits_BE.float().softmax(dim=1)
-    num_local, num_experts = probs_BE.shape
-    counts_E = torch.bincount(probs_BE.argmax(dim=1), minlength=num_experts).float()
-    num_all = counts_E.new_tensor(float(num_local))
-    num_ranks = 1
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(counts_E)
-        dist.all_reduce(num_all)
-        num_ranks = dist.get_world_size()
-    share_E = counts_E / num_all
-    mean_prob_E = probs_BE.sum(dim=0) * num_ranks / num_all  # the mean over ranks of these is the global mean
-    return num_experts * (share_E * mean_prob_E).sum()
+    num_experts = probs_BE.shape[1]
+    counts_E = sum_over_ranks(torch.bincount(probs_BE.argmax(dim=1), minlength=num_experts).float())
+    return num_experts * (counts_E / counts_E.sum() * global_mean(probs_BE)).sum()

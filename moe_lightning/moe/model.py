@@ -1,7 +1,8 @@
 """MixtureASR: gate and experts as one recogniser."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,19 +12,23 @@ from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.speech import Hypotheses, Pad, TokenLoss
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.embedding_store import Pooling
-from moe_lightning.errors import MissingInputError
+from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.gating.model import Gate
 from moe_lightning.json_files import read_json, write_json
 from moe_lightning.moe.mixing import mixture_hypotheses, mixture_loss
-from moe_lightning.moe.routing import Routing, RoutingMode, dense_gates, route
+from moe_lightning.moe.routing import Routing, RoutingMode, check_routing, dense_gates, gate_probs, route
 from moe_lightning.run_dir import RunDir
 
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """All that is needed to build a mixture before its weights are loaded."""
+    """All that is needed to build a mixture before its weights are loaded.
+
+    Raises:
+        InputError: A number is out of its range.
+    """
 
     whisper_model: str
     embedding_dim: int
@@ -31,6 +36,10 @@ class MixtureConfig:
     hidden_dim: int = 512
     routing: RoutingMode = "top_k"
     top_k: int = 2
+    gate_temperature: float = 1.0
+    """Divides the gate's logits."""
+    min_expert_prob: float = 0.0
+    """Each expert's least probability."""
     pooling: Pooling = "mean"
     embedding_pad: Pad = "batch"
     """How the gate's embeddings were padded; ``pad`` is that of the recogniser itself."""
@@ -38,6 +47,16 @@ class MixtureConfig:
     """Encoder layers that they are of, joined: ``last``, ``6``, ``6,12,last``."""
     pad: Pad = "batch"
     language: str = "en"
+
+    def __post_init__(self) -> None:
+        num_experts = self.experts.num_experts
+        if num_experts > 1:  # one expert takes everything, whatever top_k says
+            check_routing(self.routing, self.top_k, num_experts)
+        if not 0 <= self.min_expert_prob < 1 / num_experts:
+            raise InputError(
+                f"min_expert_prob must be at least 0 and under 1 / {num_experts}, one over the number of experts,"
+                f" got {self.min_expert_prob}"
+            )
 
 
 class MixtureASR(nn.Module):
@@ -65,8 +84,29 @@ class MixtureASR(nn.Module):
 
     def route(self, embeddings_BD: Tensor) -> Routing:
         """Experts of utterances, by their pooled embeddings."""
-        top_k = min(self.config.top_k, self.config.experts.num_experts)
-        return route(self.gate(embeddings_BD), self.config.routing, top_k)
+        return self.choose(self.gate(embeddings_BD))
+
+    def choose(self, logits_BE: Tensor) -> Routing:
+        """Experts of utterances, by the gate's logits."""
+        config = self.config
+        top_k = min(config.top_k, config.experts.num_experts)
+        return route(logits_BE, config.routing, top_k, config.gate_temperature, config.min_expert_prob)
+
+    def probs(self, logits_BE: Tensor) -> Tensor:
+        """Probabilities of all experts, float32, before the routing keeps some."""
+        return gate_probs(logits_BE, self.config.gate_temperature, self.config.min_expert_prob)
+
+    def set_phase(self, routing: RoutingMode, gate_temperature: float) -> None:
+        """Route by this mode and temperature from here on: in training they may change."""
+        self.config = replace(self.config, routing=routing, gate_temperature=gate_temperature)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the weights: how they were routed when they were the best."""
+        return {"routing": self.config.routing, "gate_temperature": self.config.gate_temperature}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Route as a checkpoint's weights were."""
+        self.set_phase(**state)
 
     def gates(self, embeddings_BD: Tensor) -> Tensor:
         """``gate_BE`` of utterances, by their pooled embeddings."""
@@ -115,14 +155,12 @@ class MixtureASR(nn.Module):
         Raises:
             MissingInputError: The run has no finished joint stage.
         """
-        settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
-        settings["experts"]["target_modules"] = tuple(settings["experts"]["target_modules"])
-        mixture = cls(MixtureConfig(**{**settings, "experts": ExpertConfig(**settings["experts"])}))
+        mixture = cls(read_config(run))
         mixture.load_weights(run)
         return mixture.eval().to(device)
 
     def load_weights(self, run: RunDir) -> None:
-        """Gate and experts as `save` left them.
+        """Gate and experts as `save` left them, routed as they were trained.
 
         Raises:
             MissingInputError: The run has no finished joint stage.
@@ -133,3 +171,19 @@ class MixtureASR(nn.Module):
         gate = {name.removeprefix("gate."): state.pop(name) for name in list(state) if name.startswith("gate.")}
         self.gate.load_state_dict(gate)
         self.experts.load_expert_state(state)
+        config = read_config(run)
+        self.config = replace(self.config, **{name: getattr(config, name) for name in _ROUTED_BY})
+
+
+_ROUTED_BY = ("routing", "top_k", "gate_temperature", "min_expert_prob")
+
+
+def read_config(run: RunDir) -> MixtureConfig:
+    """The config of a finished run's mixture.
+
+    Raises:
+        MissingInputError: The run has no finished joint stage.
+    """
+    settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
+    experts = {**settings["experts"], "target_modules": tuple(settings["experts"]["target_modules"])}
+    return MixtureConfig(**{**settings, "experts": ExpertConfig(**experts)})

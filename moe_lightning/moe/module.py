@@ -15,19 +15,19 @@ from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.embedding_store import Pooling
-from moe_lightning.errors import InputError
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import load_experts
 from moe_lightning.gating.model import normalised_entropy
 from moe_lightning.json_files import write_json
-from moe_lightning.moe.balance import balance_loss
+from moe_lightning.moe.gate_loss import GateWeights, gate_terms, noisy, weighted_sum
 from moe_lightning.moe.mixing import expert_losses
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.moe.refinement import Refinement
 from moe_lightning.moe.refinement_round import RefinementPlan
 from moe_lightning.moe.routing import RoutingMode
-from moe_lightning.optimization import Schedule, adamw, scheduled
+from moe_lightning.moe.schedule import RoutingSchedule
+from moe_lightning.moe.stages_before import load_stages_before
+from moe_lightning.optimization import Schedule, adamw, scheduled, share_done
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 
@@ -49,7 +49,18 @@ class MoEASRModule(LightningModule):
             ``confidence`` or ``loss``, which run the K likeliest experts side by side and cost K times as
             much. The same in training and decoding.
         top_k: Experts kept by all but ``merge`` and ``hard``.
+        routing_schedule: Modes before it, each with its number of epochs: [merge:2]. Validation goes by the
+            mode of its epoch, and the best epoch's weights are decoded with as they were trained.
+        gate_temperature: Divides the gate's logits; lower is harder.
+        gate_temperature_start: Where it starts; it gets to ``gate_temperature`` in equal factors over the
+            training. None: it is the same throughout.
+        router_noise: Deviation of the normal noise on the gate's logits, in training only.
+        min_expert_prob: Each expert's least probability before the routing keeps some; under 1 / num_experts.
         balance_weight: Weight of the balance loss.
+        z_weight: Weight of the gate's squared log-sum-exp; 0.001 is usual.
+        entropy_weight: Weight of the bonus for the gate's normalised entropy.
+        pull_weight: Weight, at the start, of the gate's divergence from the soft labels.
+        pull_until: Share of the training over which that weight falls linearly to zero.
         gate_lr_factor: Learning rate of the gate over that of the experts; LoRA bears rates at which a
             trained gate would forget the clusters.
         pad: ``batch`` computes real frames only, ``30s`` the classical window.
@@ -83,7 +94,16 @@ class MoEASRModule(LightningModule):
         hidden_dim: int = 512,
         routing: RoutingMode = "top_k",
         top_k: int = 2,
+        routing_schedule: tuple[str, ...] = (),
+        gate_temperature: float = 1.0,
+        gate_temperature_start: float | None = None,
+        router_noise: float = 0.0,
+        min_expert_prob: float = 0.0,
         balance_weight: float = 0.01,
+        z_weight: float = 0.0,
+        entropy_weight: float = 0.0,
+        pull_weight: float = 0.0,
+        pull_until: float = 1.0,
         gate_lr_factor: float = 1.0,
         pad: Pad = "batch",
         language: str = "en",
@@ -102,6 +122,10 @@ class MoEASRModule(LightningModule):
         self.strict_loading = False  # checkpoints leave out the frozen backbone
         self.optimizer = optimizer
         self.seed = torch.initial_seed()  # as seed_everything set it
+        self.weights = GateWeights(balance_weight, z_weight, entropy_weight, pull_weight, router_noise)
+        self.phases = RoutingSchedule(
+            routing, tuple(routing_schedule), gate_temperature, gate_temperature_start, pull_until
+        )
         experts = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
         self.mixture = MixtureASR(
             MixtureConfig(
@@ -111,6 +135,8 @@ class MoEASRModule(LightningModule):
                 hidden_dim=hidden_dim,
                 routing=routing,
                 top_k=top_k,
+                gate_temperature=gate_temperature,
+                min_expert_prob=min_expert_prob,
                 pooling=pooling,
                 embedding_pad=embedding_pad,
                 embedding_layer=embedding_layer,
@@ -123,7 +149,8 @@ class MoEASRModule(LightningModule):
         plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance)
         self.refinement = Refinement(plan, RunDir(Path(run_dir)), self.seed)
         self.wer = WordErrorRate()
-        self._window: list[Tensor] = []
+        self._phase = self.phases.at(0, 0.0)
+        self._window: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
         """Start from the stages before, or take the mixture to be validated; a checkpoint is loaded after this."""
@@ -147,16 +174,17 @@ class MoEASRModule(LightningModule):
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        self._phase = self.phases.at(self.current_epoch, share_done(self.trainer))
+        self.mixture.set_phase(self._phase.routing, self._phase.temperature)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of the mixture; with the last micro-batch of a step, the balance of all of them."""
-        loss = self._loss(batch)
+        """Cross-entropy of the mixture; with the last micro-batch of a step, what all of them say of the gate."""
+        logits_BE = noisy(self.mixture.gate(batch.embeddings_BD), self.weights.noise)
+        loss = self._loss(batch, logits_BE)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
-        self._window.append(batch.embeddings_BD)
+        self._window.append((batch.embeddings_BD, batch.soft_labels_BE))
         if self._ends_step(batch_idx):
-            balance = self._balance()
-            self.log("train/balance", balance, batch_size=len(batch.ids))
-            loss = loss + self.hparams["balance_weight"] * balance * self.trainer.accumulate_grad_batches
+            loss = loss + self._gate_loss() * self.trainer.accumulate_grad_batches
         return loss
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:
@@ -168,8 +196,8 @@ class MoEASRModule(LightningModule):
         logits_BE = self.mixture.gate(batch.embeddings_BD)
         is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
         values = {
-            "val/loss": self._loss(batch),
-            "val/gate_entropy": normalised_entropy(logits_BE.softmax(dim=1)).mean(),
+            "val/loss": self._loss(batch, logits_BE),
+            "val/gate_entropy": normalised_entropy(self.mixture.probs(logits_BE)).mean(),
             "val/gate_accuracy": is_same_B.float().mean(),
         }
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
@@ -225,33 +253,20 @@ class MoEASRModule(LightningModule):
             },
         )
 
-    def _loss(self, batch: SpeechBatch) -> Tensor:
+    def _loss(self, batch: SpeechBatch, logits_BE: Tensor) -> Tensor:
         """Mean cross-entropy a token over the batch, in nats."""
-        loss = self.mixture.loss(batch, self.mixture.route(batch.embeddings_BD))
+        loss = self.mixture.loss(batch, self.mixture.choose(logits_BE))
         return loss.sum_B.sum() / loss.num_tokens_B.sum()
 
-    def _balance(self) -> Tensor:
+    def _gate_loss(self) -> Tensor:
         """Of all utterances since the last optimizer step: the gate is small enough to run on them again."""
-        embeddings_BD = torch.cat(self._window)
+        embeddings_BD, soft_labels_BE = (torch.cat(parts) for parts in zip(*self._window, strict=True))
         self._window.clear()
-        return balance_loss(self.mixture.gate(embeddings_BD))
+        logits_BE = self.mixture.gate(embeddings_BD)
+        terms = gate_terms(logits_BE, self.mixture.probs(logits_BE), soft_labels_BE, self.weights)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(embeddings_BD))
+        self.log("train/gate_temperature", self._phase.temperature, batch_size=len(embeddings_BD))
+        return weighted_sum(terms, self.weights, self._phase.pull)
 
     def _ends_step(self, batch_idx: int) -> bool:
         return (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch
-
-
-def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
-    """Put the trained gate and the pre-trained experts of a run into a mixture.
-
-    Raises:
-        InputError: A stage has not finished, or its weights are of another size.
-    """
-    gate_file = require_trained(run.gate_file, "gating")
-    experts_file = require_trained(run.pretrained_experts_file, "experts")
-    try:
-        mixture.gate.load_state_dict(torch.load(gate_file, map_location="cpu", weights_only=True))
-        load_experts(mixture.experts, experts_file)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"gate or experts of {run.path} do not fit the joint stage: {error}; give it the settings of theirs"
-        ) from error

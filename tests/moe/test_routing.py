@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from moe_lightning.moe.routing import RoutingMode, dense_gates, route
+from moe_lightning.moe.routing import RoutingMode, dense_gates, gate_probs, route
 
 MODES: tuple[RoutingMode, ...] = get_args(RoutingMode)
 
@@ -72,6 +72,21 @@ def test_experts_that_are_not_kept_get_exactly_nothing() -> None:
     assert ((gate_BE > 0).sum(dim=1) == 2).all()
 
 
+def test_a_low_temperature_decides_and_a_high_one_levels() -> None:
+    torch.testing.assert_close(gate_probs(logits(), 0.5), (2 * logits()).softmax(dim=1))
+    assert gate_probs(logits(), 0.01).amax(dim=1).min() > 0.99
+    assert gate_probs(logits(), 100.0).amax(dim=1).max() < 0.22
+
+
+def test_no_expert_has_less_than_the_floor_and_the_order_stays() -> None:
+    probs_BE = gate_probs(20 * logits(), min_prob=0.1)
+    torch.testing.assert_close(probs_BE.sum(dim=1), torch.ones(6))
+    assert probs_BE.min() >= 0.1
+    assert torch.equal(probs_BE.argmax(dim=1), logits().argmax(dim=1))
+    kept = route(20 * logits(), "top_k", 2, min_prob=0.1).weights_BK
+    assert kept[:, 1].min() > 0.1, "the second expert is trained however sure the gate is"
+
+
 def test_shares_are_float32_whatever_the_logits_are() -> None:
     for mode in MODES:
         assert route(logits().bfloat16(), mode, top_k=2).weights_BK.dtype == torch.float32  # type: ignore[arg-type]
@@ -85,9 +100,9 @@ def test_one_expert_takes_everything() -> None:
 @pytest.mark.parametrize(
     ("mode", "top_k", "rule"),
     [
-        ("soft", 2, "routing must be one of merge, top_k, hard"),
-        ("top_k", 0, r"top_k must be in 1\.\.5, got 0"),
-        ("top_k", 6, r"top_k must be in 1\.\.5, got 6"),
+        ("soft", 2, "routing must be one of merge, top_k, hard, posterior, confidence, loss"),
+        ("top_k", 0, r"top_k must be in 1\.\.5, the number of experts, got 0"),
+        ("top_k", 6, r"top_k must be in 1\.\.5, the number of experts, got 6"),
     ],
 )
 def test_what_cannot_be_is_refused(mode: str, top_k: int, rule: str) -> None:

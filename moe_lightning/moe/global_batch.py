@@ -1,0 +1,28 @@
+"""Sums and means over all utterances that an optimizer step sees, on whatever rank they are."""
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+def num_ranks() -> int:
+    """Processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The sum of the ranks' tensors of one shape, on each of them; without a gradient."""
+    values = values.detach().clone()
+    if num_ranks() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def global_mean(values_BX: Tensor) -> Tensor:
+    """Mean over the utterances of all ranks, float32.
+
+    A rank gets its own part of it, times the number of ranks: the mean of the ranks' results, and of their
+    gradients as DDP takes it, is the mean over the global batch also where a rank has fewer utterances.
+    """
+    num_all = sum_over_ranks(torch.tensor(float(len(values_BX)), device=values_BX.device))
+    return values_BX.float().sum(dim=0) * num_ranks() / num_all
