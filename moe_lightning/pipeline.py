@@ -230,7 +230,7 @@ def _print_outcome(run: RunDir) -> None:
     results: dict[str, Any] = read_json(run.results_file, "moe-lightning evaluate")
     rates = ", ".join(f"{name} {100 * values['wer']:.1f} %" for name, values in results["systems"].items())
     print(f"word error rate on the test split: {rates}")
-    print(f"{results['verdict']['sentence']}\nreport: {run.results_file}")
+    print(f"{results['verdict']['sentence']}\nreport: {run.report().page_file}")
 
 
 def _given(options: argparse.Namespace, *names: str) -> Command:

@@ -32,7 +32,7 @@ def check_files(path: Path, name: str, plot: str | None, num_experts: int, model
     run_dir = RunDir(path)
     files = ["clustered/clusterer.json", f"clustered/{name}.json", f"clustered/{name}_soft.json"]
     files += ["gating_model/best.pt", "gating_model/gating_pretrain_config.json", "asr/best.json"]
-    files += ["asr/gating_model.pt", "training.log", "report/results.json"]
+    files += ["asr/gating_model.pt", "training.log", "report/results.json", "report/index.html", "report/README.md"]
     files += [f"clustered/{plot}"] if plot else []
     files += [f"asr/expert_{expert}/adapter_model.safetensors" for expert in range(num_experts)]
     files += [f"{run_dir.embedding_dir(str(model)).relative_to(path)}/mapping.json"]

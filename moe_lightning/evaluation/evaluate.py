@@ -11,6 +11,7 @@ from moe_lightning.evaluation.decodings import DEFAULT_SYSTEMS, System
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
 from moe_lightning.evaluation.hypotheses import Decoded
+from moe_lightning.evaluation.report.write import write_report
 from moe_lightning.evaluation.systems import ScoreSettings, check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
 from moe_lightning.evaluation.true_groups import true_experts
@@ -88,7 +89,8 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
     if split == "test":
         _add_to_best(run, results)
     print_results(results)
-    print(f"results: {report.results_file}   hypotheses: {report.hypotheses_file}")
+    write_report(run, report, results, utterances)
+    print(f"report: {report.page_file}   results: {report.results_file}   hypotheses: {report.hypotheses_file}")
     return results
 
 

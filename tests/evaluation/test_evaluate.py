@@ -13,13 +13,6 @@ from moe_lightning.evaluation.__main__ import main
 from moe_lightning.run_dir import RunDir
 
 
-@pytest.fixture(scope="module")
-def evaluated_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    run = RunDir(Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("evaluated") / "run")))
-    main(["--run-dir", str(run.path), "--num-workers", "0", "--accelerator", "cpu"])
-    return run
-
-
 def test_every_test_utterance_is_decoded_by_both_systems(evaluated_run: RunDir) -> None:
     rows = [json.loads(line) for line in evaluated_run.hypotheses_file.read_text().splitlines()]
     test = {utterance.id: utterance.text for utterance in read_manifest(evaluated_run.manifest_file("test"))}

@@ -1,0 +1,71 @@
+"""Training curves, from the TensorBoard files of a run."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from moe_lightning.run_dir import RunDir
+
+TRAINED_STAGES = ("gating", "experts", "moe")
+MOST_POINTS = 300
+"""Of a curve on the page; a longer one is thinned out evenly."""
+
+
+class Curve(NamedTuple):
+    """A value over the steps of a training."""
+
+    name: str
+    """As it was logged: ``val/loss``."""
+    steps: list[int]
+    values: list[float]
+
+
+class Chart(NamedTuple):
+    """Curves that share an axis."""
+
+    title: str
+    curves: list[Curve]
+
+
+_CHARTS = (
+    ("loss", ("train/loss", "val/loss")),
+    ("word error rate", ("val/wer",)),
+    ("gate: accuracy and entropy", ("val/gate_accuracy", "val/accuracy", "val/gate_entropy", "val/entropy")),
+    ("balance", ("train/balance",)),
+    ("learning rate", ("lr-AdamW", "lr-AdamW/pg1", "lr-AdamW/pg2")),
+)
+"""Titles of the charts, and what each shows where it was logged."""
+
+
+def training_charts(run: RunDir) -> dict[str, list[Chart]]:
+    """The charts of each trained stage that has logged something."""
+    charts: dict[str, list[Chart]] = {}
+    for stage in TRAINED_STAGES:
+        folder = run.tensorboard_dir / stage
+        curves = read_curves(folder) if any(folder.glob("events.*")) else {}
+        found = [(title, [curves[name] for name in names if name in curves]) for title, names in _CHARTS]
+        of_stage = [Chart(title, some) for title, some in found if some]
+        if of_stage:
+            charts[stage] = of_stage
+    return charts
+
+
+def read_curves(folder: Path) -> dict[str, Curve]:
+    """Every scalar of a folder of event files; of a step that was logged twice, the later value."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # a second
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    curves = {}
+    for name in events.Tags()["scalars"]:
+        by_step = {event.step: event.value for event in events.Scalars(name)}
+        by_step = {step: value for step, value in sorted(by_step.items()) if value == value}  # no NaN
+        if by_step:
+            curves[name] = _thinned(Curve(name, list(by_step), list(by_step.values())))
+    return curves
+
+
+def _thinned(curve: Curve) -> Curve:
+    """At most `MOST_POINTS` of a curve, its last one among them."""
+    every = -(-len(curve.steps) // MOST_POINTS)
+    rows = range(len(curve.steps) - 1, -1, -every)[::-1]
+    return Curve(curve.name, [curve.steps[row] for row in rows], [curve.values[row] for row in rows])

@@ -1,0 +1,114 @@
+"""``report/README.md``: a model card as the Hugging Face hub reads it, from the same results."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from moe_lightning.evaluation.fields import shown_fields
+from moe_lightning.evaluation.verdict import label
+
+_HUB_IDS = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
+
+
+def model_card(results: Mapping[str, Any], whisper_model: str, languages: Sequence[str], dataset: str) -> str:
+    """The card: YAML front matter, then the verdict, the scores, the groups, and how to use it."""
+    comparison = next(iter(results["comparisons"].values()))
+    front = yaml.safe_dump(_front_matter(results, comparison, whisper_model, languages, dataset), sort_keys=False)
+    said = results["verdict"]
+    notes = "\n".join(f"- {_plain(detail)}" for detail in said["details"])
+    environment = results["environment"]
+    trained = results["systems"][comparison["system"]]["trained_parameters"]
+    versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+    return f"""---
+{front}---
+
+# Mixture of experts for {_plain(dataset)}
+
+{_plain(said["sentence"])}
+
+{notes}
+
+A gate reads an utterance's embedding by the frozen speech model ({_plain(whisper_model)}) and mixes
+{len(results["experts"]["usage"])} low-rank experts (LoRA); {trained:,} parameters were trained.
+
+Scores are of the {results["split"]} split: {results["utterances"]} utterances of {results["speakers"]} speakers.
+Texts are normalised ({results["normaliser"]}); intervals hold with 95 %, by bootstrap over {comparison["over"]}.
+
+{_score_table(results)}
+{_group_table(results, comparison)}
+## Use
+
+```bash
+moe-lightning transcribe recording.wav --run-dir PATH_OF_THIS_RUN
+```
+
+## Limits
+
+It was tested on the speakers of one corpus; other voices, rooms and languages may be served differently. Groups that
+got worse are named above.
+
+## Made with
+
+{_plain(versions)}; seed {environment["seed"]}; git revision {environment["git_revision"] or "unknown"}.
+"""
+
+
+def _front_matter(
+    results: Mapping[str, Any], comparison: Mapping[str, Any], model: str, languages: Sequence[str], dataset: str
+) -> dict[str, Any]:
+    scores = results["systems"][comparison["system"]]
+    metrics = [{"type": kind, "name": kind.upper(), "value": round(100 * scores[kind], 2)} for kind in ("wer", "cer")]
+    source = {"name": dataset, "type": "audiofolder", "split": results["split"]}
+    task = {"type": "automatic-speech-recognition", "name": "Automatic Speech Recognition"}
+    base = _HUB_IDS.get(model, model)
+    return {
+        "language": list(languages),
+        "library_name": "moe_lightning",
+        "pipeline_tag": task["type"],
+        "tags": ["mixture-of-experts", "lora"],
+        **({"base_model": base} if base.count("/") == 1 and not Path(base).exists() else {}),
+        "metrics": ["wer", "cer"],
+        "model-index": [
+            {"name": f"mixture for {dataset}", "results": [{"task": task, "dataset": source, "metrics": metrics}]}
+        ],
+    }
+
+
+def _score_table(results: Mapping[str, Any]) -> str:
+    lines = ["| system | WER % | 95 % interval | CER % | trained parameters |", "|---|---|---|---|---|"]
+    for name, one in results["systems"].items():
+        trained = f"{one['trained_parameters']:,}" if "trained_parameters" in one else "-"
+        lines.append(
+            f"| {_cell(name)} | {100 * one['wer']:.1f} | {_interval(one)} | {100 * one['cer']:.1f} | {trained} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _group_table(results: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    before, after = (results["systems"][comparison[side]]["groups"] for side in ("baseline", "system"))
+    lines = [f"| group | words | WER % of {_cell(label(comparison['baseline']))} |"
+             f" WER % of {_cell(label(comparison['system']))} | 95 % interval |", "|---|---|---|---|---|"]  # fmt: skip
+    for field in shown_fields(before):
+        for value, group in before[field].items():
+            then = after[field][value]
+            lines.append(
+                f"| {_cell(field)} {_cell(value)} | {group['words']} | {100 * group['wer']:.1f}"
+                f" | {100 * then['wer']:.1f} | {_interval(then)} |"
+            )
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+
+
+def _interval(scores: Mapping[str, Any]) -> str:
+    bounds = scores["interval"]
+    return "-" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+
+
+def _plain(text: str) -> str:
+    """A text of ours or of the corpus on one line, that is no markup."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'").replace("[", "\\[")
+
+
+def _cell(text: str) -> str:
+    return _plain(text).replace("|", "\\|")

@@ -1,0 +1,56 @@
+"""``report/index.html``: one file with everything in it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from moe_lightning.evaluation.report.curves import Chart
+from moe_lightning.evaluation.report.examples import example_section
+from moe_lightning.evaluation.report.run_sections import (
+    cluster_section,
+    cost_section,
+    routing_section,
+    snapshot_section,
+    training_section,
+)
+from moe_lightning.evaluation.report.scores_section import groups_section, head_section, systems_section
+from moe_lightning.html_page import document
+
+_STYLE_FILE = Path(__file__).with_name("report.css")
+
+
+class RunFacts(NamedTuple):
+    """What the page shows beside the results."""
+
+    rows: Mapping[str, Mapping[str, Any]]
+    """Lines of the hypotheses' file by utterance id."""
+    fields: Mapping[str, str]
+    """What is known of the example utterances, in words, by id."""
+    clips: Mapping[str, str]
+    """Addresses of their sound."""
+    charts: Mapping[str, Sequence[Chart]]
+    cluster_report: Mapping[str, Any] | None
+    cluster_picture: bytes | None
+    cluster_address: str
+
+
+def page(results: Mapping[str, Any], facts: RunFacts) -> str:
+    """The whole page.
+
+    Args:
+        results: As in ``results.json``: any number of systems, the first comparison is the headline.
+    """
+    comparison = next(iter(results["comparisons"].values()))
+    sections = [
+        head_section(results),
+        systems_section(results),
+        groups_section(results),
+        routing_section(results),
+        cluster_section(facts.cluster_report, facts.cluster_picture, facts.cluster_address),
+        training_section(facts.charts),
+        example_section(comparison, facts.rows, facts.fields, facts.clips),
+        cost_section(results),
+        snapshot_section(results),
+    ]
+    title = f"Report: {results['verdict']['sentence'][:80]}"
+    return document(title, sections, _STYLE_FILE.read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""Routing, clusters, training, cost and settings of the page: what the run left, beside its scores."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from moe_lightning.evaluation.report.charts import line_chart
+from moe_lightning.evaluation.report.curves import Chart
+from moe_lightning.html_page import bar_cell, cards, heat_map, picture, table
+
+Results = Mapping[str, Any]
+
+
+def routing_section(results: Results) -> str:
+    """How the utterances were spread over the experts, and whether that follows a field."""
+    experts = results.get("experts")
+    if not experts:
+        return ""
+    most = max(*experts["usage"], *experts["weight"])
+    rows = [
+        [str(expert), bar_cell(share / most), f"{100 * share:.1f} %", f"{100 * weight:.1f} %"]
+        for expert, (share, weight) in enumerate(zip(experts["usage"], experts["weight"], strict=True))
+    ]
+    dead = ", ".join(map(str, experts["dead"])) or "none"
+    figures = [
+        (str(len(rows)), "experts"),
+        (f"{experts['entropy']:.2f}", "entropy of an utterance's mixture: 0 is one expert, 1 all alike"),
+        (dead, "dead experts (under 0.5 % of the weight)"),
+    ]
+    maps = [
+        f"<h3>experts by {escape(field)}</h3>\n"
+        + heat_map(field, [f"expert {expert}" for expert in range(len(rows))], list(values.items()))
+        for field, values in experts["by_field"].items()
+    ]
+    heads = ["expert", "", "utterances (likeliest expert)", "share of the gate's weight"]
+    return f"<h2>Routing</h2>\n{cards(figures)}\n{table(heads, rows)}\n" + "\n".join(maps)
+
+
+def cluster_section(report: Results | None, png: bytes | None, address: str) -> str:
+    """The clustering's own sentence and picture, with a link to its report.
+
+    Args:
+        report: Its ``report.json``; None where there is none.
+        address: Of its page, relative to this one.
+    """
+    if report is None and png is None:
+        return ""
+    said = f"<p>{escape(report['verdict'])}</p>" if report else ""
+    link = f'<p><a href="{escape(address)}">The report of the clusters</a> has the utterances one by one.</p>'
+    shown = f'<div class="pictures">{picture("training utterances by cluster", png)}</div>' if png else ""
+    return f"<h2>Clusters</h2>\n{said}{link if report else ''}{shown}"
+
+
+def training_section(charts: Mapping[str, Sequence[Chart]]) -> str:
+    """Curves of every trained stage."""
+    if not charts:
+        return ""
+    parts = [
+        f'<h3>{escape(stage)}</h3>\n<div class="charts">{"".join(map(line_chart, of_stage))}</div>'
+        for stage, of_stage in charts.items()
+    ]
+    return "<h2>Training</h2>\n" + "\n".join(parts)
+
+
+def cost_section(results: Results) -> str:
+    """Parameters, seconds, memory, real-time factor."""
+    rows = [
+        [
+            escape(name),
+            *(f"{one[key]:,}" for key in ("parameters", "trained_parameters")),
+            f"{one['seconds']:.1f}",
+            f"{one['real_time_factor']:.4f}",
+        ]
+        for name, one in results["systems"].items()
+        if "real_time_factor" in one
+    ]
+    stages = [
+        [escape(stage), "-" if one["seconds"] is None else f"{one['seconds']:.0f}", escape(str(one["started"] or "-"))]
+        for stage, one in results["environment"]["stages"].items()
+    ]
+    decoding = results["decoding"]
+    where = (
+        f"Decoded on {decoding['device']}, {decoding['num_threads']} threads: {decoding['audio_seconds']:.0f} s of"
+        f" audio, peak memory {decoding['memory_bytes'] / 2**30:.2f} GiB. The mixture's time has the embedding in it."
+    )
+    heads = ["system", "parameters", "trained", "seconds of decoding", "real-time factor"]
+    return f"<h2>Cost</h2>\n{table(heads, rows)}\n<p class='soft'>{escape(where)}</p>\n" + table(
+        ["stage", "seconds", "started"], stages
+    )
+
+
+def snapshot_section(results: Results) -> str:
+    """Versions, hardware, revision, seed, and every setting of every stage."""
+    environment = results["environment"]
+    facts = {
+        "seed": environment["seed"],
+        "git revision": environment["git_revision"] or "not a checkout",
+        **environment["machine"],
+        **environment["versions"],
+    }
+    parts = [
+        f"<details><summary>{escape(stage)}: {len(one['settings'])} settings</summary>"
+        f"{_settings(one['settings'])}</details>"
+        for stage, one in environment["stages"].items()
+    ]
+    return f"<h2>Settings and environment</h2>\n{_settings(facts)}\n" + "\n".join(parts)
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    rows = [[escape(name), escape(_text(value))] for name, value in values.items()]
+    return table(["setting", "value"], rows, text_columns=True)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,62 @@
+"""Gather what page and model card need of a run, and write both."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.corpus import Utterance
+from moe_lightning.evaluation.fields import shown_fields
+from moe_lightning.evaluation.hypotheses import read_hypotheses
+from moe_lightning.evaluation.report.clips import audio_clips
+from moe_lightning.evaluation.report.curves import training_charts
+from moe_lightning.evaluation.report.examples import example_ids
+from moe_lightning.evaluation.report.model_card import model_card
+from moe_lightning.evaluation.report.page import RunFacts, page
+from moe_lightning.json_files import read_json
+from moe_lightning.run_dir import ReportDir, RunDir
+
+
+def write_report(run: RunDir, report: ReportDir, results: Mapping[str, Any], utterances: Sequence[Utterance]) -> None:
+    """Write ``index.html`` and ``README.md`` beside the results."""
+    comparison = next(iter(results["comparisons"].values()))
+    ids = [id_ for some in example_ids(comparison).values() for id_ in some]
+    by_id = {utterance.id: utterance for utterance in utterances}
+    examples = [by_id[id_] for id_ in ids]
+    fields = shown_fields(results["systems"][comparison["system"]]["groups"])
+    facts = RunFacts(
+        rows={row["id"]: row for row in read_hypotheses(report)},
+        fields={one.id: _known(one, fields) for one in examples},
+        clips=audio_clips(examples),
+        charts=training_charts(run),
+        cluster_report=_cluster_report(run),
+        cluster_picture=_cluster_picture(run),
+        cluster_address=os.path.relpath(run.cluster_report_file, report.path),
+    )
+    _write(report.page_file, page(results, facts))
+    config = read_json(run.mixture_config_file, "moe-lightning pipeline")
+    languages = sorted({one.language for one in utterances if one.language}) or [config["language"]]
+    name = Path(str(results["environment"]["stages"]["corpus"]["settings"].get("dataset_root", "a corpus"))).name
+    _write(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
+
+
+def _known(utterance: Utterance, fields: Sequence[str]) -> str:
+    facts = [f"{name} {utterance.fields[name]}" for name in fields if utterance.fields.get(name) is not None]
+    return ", ".join([*facts, f"speaker {utterance.speaker}", f"{utterance.duration:.1f} s"])
+
+
+def _cluster_report(run: RunDir) -> Any:
+    file = run.cluster_report_data_file
+    return read_json(file, "moe-lightning cluster") if file.exists() and run.cluster_report_file.exists() else None
+
+
+def _cluster_picture(run: RunDir) -> bytes | None:
+    """The plot of the clustering, the newest where there are several."""
+    plots = sorted(run.stage_dir("clustering").glob("*.png"), key=lambda file: file.stat().st_mtime)
+    return plots[-1].read_bytes() if plots else None
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)  # a crash leaves the old page or the new one
