@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = RunDir(Path(options.run_dir))
     if options.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {options.batch_size}")
-    from moe_lightning.evaluation.decodings import check_systems  # seconds: not for --help
-    from moe_lightning.evaluation.evaluate import DecodeSettings, evaluate, rescore
+    from moe_lightning.evaluation.evaluate import DecodeSettings, evaluate, rescore  # seconds: not for --help
+    from moe_lightning.evaluation.system_names import check_systems
     from moe_lightning.evaluation.systems import ScoreSettings
 
     scoring = ScoreSettings(options.num_resamples, options.seed, tuple(options.by or ()), options.normaliser)

@@ -12,8 +12,9 @@ from torch import Tensor
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus import SAMPLE_RATE
 from moe_lightning.corpus.loader import FixedLoader
-from moe_lightning.evaluation.decodings import DEFAULT_SYSTEMS, System, decode_as
+from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.hypotheses import Decoded, Decoding, SystemCost
+from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.progress import progress
 

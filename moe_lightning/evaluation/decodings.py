@@ -1,7 +1,6 @@
 """The ways to decode one mixture's weights: the systems that a ladder compares without training anything more."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -9,25 +8,9 @@ from torch.nn import functional as F
 
 from moe_lightning.backbone.normaliser import normalise
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.errors import InputError
 from moe_lightning.evaluation.alignment import count_words
+from moe_lightning.evaluation.system_names import System
 from moe_lightning.moe.model import MixtureASR
-
-System = Literal["backbone", "uniform", "label", "best_expert", "mixture"]
-"""``backbone``: no expert; ``uniform``: all experts in equal parts, no gate; ``label``: the expert of each utterance's
-true group, an oracle; ``best_expert``: of all experts' transcripts the one with the fewest word errors, an oracle
-that reads the reference; ``mixture``: as it was trained."""
-DEFAULT_SYSTEMS: tuple[System, ...] = ("backbone", "mixture")
-
-
-def check_systems(names: tuple[str, ...]) -> None:
-    """Raise an InputError for names of no system; backbone and mixture are always wanted."""
-    unknown = [name for name in names if name not in get_args(System)]
-    if unknown:
-        raise InputError(f"--systems takes {', '.join(get_args(System))}, joined by commas, got {unknown[0]!r}")
-    missing = [name for name in DEFAULT_SYSTEMS if name not in names]
-    if missing:
-        raise InputError(f"--systems must name {missing[0]} too: what is compared is compared with it")
 
 
 @torch.no_grad()

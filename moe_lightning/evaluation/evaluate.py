@@ -7,11 +7,11 @@ from typing import Any
 from moe_lightning.backbone.normaliser import NORMALISERS
 from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.evaluation.checks import check_split
-from moe_lightning.evaluation.decodings import DEFAULT_SYSTEMS, System
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
 from moe_lightning.evaluation.hypotheses import Decoded
 from moe_lightning.evaluation.report.write import write_report
+from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
 from moe_lightning.evaluation.systems import ScoreSettings, check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
 from moe_lightning.evaluation.true_groups import true_experts

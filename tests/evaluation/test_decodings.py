@@ -12,7 +12,8 @@ from moe_lightning.corpus import read_manifest
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.__main__ import main
 from moe_lightning.evaluation.alignment import count_words
-from moe_lightning.evaluation.decodings import System, check_systems, decode_as
+from moe_lightning.evaluation.decodings import decode_as
+from moe_lightning.evaluation.system_names import System, check_systems
 from moe_lightning.evaluation.true_groups import true_experts
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.run_dir import RunDir
