@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 
 from moe_lightning.batch import SpeechBatch
@@ -14,6 +15,7 @@ from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
+from moe_lightning.soft_labels import SoftLabels
 from moe_lightning.speech_loaders import ExpertChoice, SpeechLoaders
 
 _AUGMENTATION = ("speeds", "noise_dir", "noise_share", "snr_db", "reverb_dir", "reverb_share", "seed")
@@ -68,6 +70,8 @@ class SpeechDataModule(LightningDataModule):
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None
         self._last_batch: Any = None
+        self.refined_labels: SoftLabels | None = None
+        """Take the place of the clustering's in every batch, from when they are set."""
 
     @cached_property
     def inputs(self) -> RunInputs:
@@ -142,9 +146,11 @@ class SpeechDataModule(LightningDataModule):
         return self.loaders.fixed("dev", self.trainer.global_rank, self.trainer.world_size)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Remember what is worked on."""
+        """Remember what is worked on; put refined labels in, however early a loader has read the batch."""
         self._last_batch = batch
-        return batch
+        if self.refined_labels is None or not isinstance(batch, SpeechBatch):
+            return batch
+        return batch._replace(soft_labels_BE=torch.from_numpy(self.refined_labels.of(batch.ids)))
 
     def on_exception(self, exception: BaseException) -> None:
         """Say which utterances did not fit into memory."""

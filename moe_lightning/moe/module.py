@@ -162,15 +162,12 @@ class MoEASRModule(LightningModule):
             self.mixture.load_weights(run)
 
     def on_train_start(self) -> None:
-        self.refinement.resume()
+        """Go on with the soft labels that the resumed weights were trained with."""
+        self.refinement.resume(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         """A round of refinement, where one is due."""
         self.refinement.begin_epoch(self, self.mixture)
-
-    def on_after_batch_transfer(self, batch: SpeechBatch, dataloader_idx: int) -> SpeechBatch:
-        """The soft labels of the last round, however early a loader has read the batch."""
-        return self.refinement.relabelled(batch)
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)

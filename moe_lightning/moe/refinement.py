@@ -18,7 +18,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus.loader import FixedLoader
 from moe_lightning.json_files import read_json, write_json
 from moe_lightning.moe.mixing import expert_losses
@@ -47,10 +46,10 @@ class Refinement:
         self.labels: SoftLabels | None = None
         """Of the last round; None before the first."""
 
-    def resume(self) -> None:
+    def resume(self, trainer: Trainer) -> None:
         """Take up the soft labels that the resumed weights were trained with."""
         if self.rounds_done:
-            self.labels = SoftLabels.load(self.run.refined_soft_labels_file(self.rounds_done))
+            self._take_up(SoftLabels.load(self.run.refined_soft_labels_file(self.rounds_done)), trainer)
 
     def begin_epoch(self, module: LightningModule, mixture: MixtureASR) -> None:
         """Do the round that is due, if one is."""
@@ -58,13 +57,6 @@ class Refinement:
         epochs = self.plan.epochs(trainer.max_epochs)
         if trainer.current_epoch in epochs and self.rounds_done <= epochs.index(trainer.current_epoch):
             self._begin_round(self.rounds_done + 1, trainer, mixture)
-
-    def relabelled(self, batch: SpeechBatch) -> SpeechBatch:
-        """The batch with the soft labels of the last round."""
-        if self.labels is None:
-            return batch
-        labels_BE = torch.from_numpy(self.labels.of(batch.ids)).to(batch.soft_labels_BE)
-        return batch._replace(soft_labels_BE=labels_BE)
 
     def _begin_round(self, number: int, trainer: Trainer, mixture: MixtureASR) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -88,7 +80,12 @@ class Refinement:
         made = trainer.strategy.broadcast(made)
         assert made is not None
         mixture.gate.head.load_state_dict(made.head)
-        self.labels, self.rounds_done = made.labels, number
+        self.rounds_done = number
+        self._take_up(made.labels, trainer)
+
+    def _take_up(self, labels: SoftLabels, trainer: Trainer) -> None:
+        self.labels = labels
+        trainer.datamodule.refined_labels = labels  # type: ignore[attr-defined]
 
     def _keep(self, number: int, made: Round, trainer: Trainer) -> None:
         """Write labels and report; those of later rounds, from a training that was stopped, are made again."""

@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 
 from moe_lightning.corpus import read_manifest
@@ -24,12 +26,38 @@ EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "n
 EVERY_STEP += ["--resume.save_on_train_epoch_end", "null"]
 
 
+class RecordLabels(Callback):
+    """Keeps the soft label of every utterance that is trained on or validated, by epoch."""
+
+    train: ClassVar[dict[int, dict[str, np.ndarray]]] = {}
+    val: ClassVar[dict[int, dict[str, np.ndarray]]] = {}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        labels = dict(zip(batch.ids, batch.soft_labels_BE.numpy(), strict=True))
+        self.train.setdefault(trainer.current_epoch, {}).update(labels)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        labels = dict(zip(batch.ids, batch.soft_labels_BE.numpy(), strict=True))
+        self.val.setdefault(trainer.current_epoch, {}).update(labels)
+
+
 @pytest.fixture(scope="module")
 def refined_run(pretrained_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """The joint stage, two epochs that begin with a round each, never stopped."""
     run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path_factory.mktemp("refined") / "tiny")))
-    fit("moe", run.path, tiny_whisper, *TWO_EPOCHS, *ROUNDS)
+    observer = "--trainer.callbacks+=tests.moe.test_refinement.RecordLabels"
+    fit("moe", run.path, tiny_whisper, *TWO_EPOCHS, *ROUNDS, "--trainer.num_sanity_val_steps", "0", observer)
     return run
+
+
+def test_every_batch_of_an_epoch_has_the_labels_of_its_round(refined_run: RunDir) -> None:
+    for epoch in (0, 1):
+        labels = SoftLabels.load(refined_run.refined_soft_labels_file(epoch + 1))
+        for kept, num in ((RecordLabels.train[epoch], 24), (RecordLabels.val[epoch], 6)):
+            assert len(kept) == num
+            np.testing.assert_allclose(np.stack(list(kept.values())), labels.of(list(kept)), atol=1e-6)
 
 
 def test_each_round_leaves_soft_labels_of_every_utterance_with_balanced_experts(
