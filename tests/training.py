@@ -4,7 +4,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 
 def fit(stage: str, run: Path, whisper_model: Path, *options: str) -> None:
@@ -76,3 +78,43 @@ class RecordValidations(Callback):
         if not trainer.sanity_checking:
             with self.file.open("a") as lines:
                 lines.write(f"{trainer.current_epoch}\n")
+
+
+class SpoilAudio(Callback):
+    """Turns the audio of one utterance into NaN whenever it is trained on."""
+
+    def __init__(self, id: str):
+        self.id = id
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.id in batch.ids:
+            batch.waveforms_BL[batch.ids.index(self.id)] = torch.nan
+
+
+class SpoilGradient(Callback):
+    """Makes one parameter's gradient infinite in one backward pass."""
+
+    def __init__(self, number: int):
+        self.num_left = number
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.num_left -= 1
+        if self.num_left == 0:
+            gradients = [one.grad for one in pl_module.parameters() if one.grad is not None]
+            gradients[0].flatten()[0] = torch.inf
+
+
+class RecordSteps(Callback):
+    """Appends to a file whether each optimizer step has moved anything, and what is skipped so far."""
+
+    def __init__(self, file: str):
+        self.file = Path(file)
+        self._before: Tensor | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        now = torch.cat([one.detach().flatten() for one in pl_module.parameters() if one.requires_grad])
+        moved = self._before is not None and not torch.equal(now, self._before)
+        self._before = now
+        file = self.file if trainer.world_size == 1 else Path(f"{self.file}.{trainer.global_rank}")
+        with file.open("a") as lines:
+            lines.write(f"{int(moved)} {pl_module.skipped.count} {float(now.double().sum())!r}\n")

@@ -56,6 +56,11 @@ class TokenLoss(NamedTuple):
     num_tokens_B: Tensor
     """What it is divided by for a loss a token: text tokens, and the end of text where the model writes one."""
 
+    @property
+    def a_token(self) -> Tensor:
+        """Mean over all tokens of the batch, a scalar."""
+        return self.sum_B.sum() / self.num_tokens_B.sum()
+
 
 class Hypotheses(NamedTuple):
     """Transcripts of a batch, and how sure the model is of them."""

@@ -28,6 +28,7 @@ from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.optimization import Schedule, scheduled
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
+from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
 
 
 class ExpertModule(LightningModule):
@@ -64,6 +65,8 @@ class ExpertModule(LightningModule):
         num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
         compile: Compile the layers; the first step takes a minute or more.
         gradient_checkpointing: Run layers again in the backward pass rather than keep what they computed.
+        max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
+            ends with an error.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class ExpertModule(LightningModule):
         num_time_masks: int = 0,
         compile: bool = False,
         gradient_checkpointing: bool = False,
+        max_skipped_batches: int = 20,
         optimizer: OptimizerCallable = ExpertAdamW,
     ):
         super().__init__()
@@ -110,6 +114,7 @@ class ExpertModule(LightningModule):
             self.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
         self.experts.speed_up(compile, gradient_checkpointing)
         self.best = _best(self.experts, are_independent(objective, assignment, shared_rank), expert_patience)
+        self.skipped = SkippedBatches(max_skipped_batches)
         self.wer = WordErrorRate()
         self._dev_sums_2E = torch.zeros(2, num_experts)
 
@@ -131,8 +136,14 @@ class ExpertModule(LightningModule):
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Mean cross-entropy a token, each utterance under the experts that its soft label assigns."""
         loss = self._loss(batch, self._lessons(batch))
+        if not self.skipped.is_usable(batch.ids, loss):
+            return nothing_to_learn(self.experts)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.skipped.check_gradient(optimizer, uses_scaler(self.trainer))
+        self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:
         """Loss of the dev split, and WER of the first batches of it.
@@ -197,6 +208,10 @@ class ExpertModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         drop_frozen(checkpoint, self)
+        checkpoint["skipped_batches"] = self.skipped.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped.load_state(checkpoint.get("skipped_batches", {}))
 
     def export(self, run: RunDir) -> None:
         """Write all experts for the joint stage, and each as a peft folder; one that was trained alone, itself."""

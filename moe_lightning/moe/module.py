@@ -7,10 +7,11 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.optim import Optimizer
 from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.normaliser import normalised
-from moe_lightning.backbone.speech import Pad
+from moe_lightning.backbone.speech import Pad, TokenLoss
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment
@@ -30,6 +31,7 @@ from moe_lightning.moe.stages_before import load_stages_before
 from moe_lightning.optimization import Schedule, adamw, scheduled, share_done
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
+from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
 
 
 class MoEASRModule(LightningModule):
@@ -75,6 +77,8 @@ class MoEASRModule(LightningModule):
             experts that do well on them and refitting the gate to that; see `Refinement`.
         refine_temperature: Nats a token by which an expert must be better to count e times more.
         refine_balance: 0 leaves the experts the shares of the corpus that they win, 1 gives all the same.
+        max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
+            ends with an error.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class MoEASRModule(LightningModule):
         refine_rounds: int = 0,
         refine_temperature: float = 0.1,
         refine_balance: float = 1.0,
+        max_skipped_batches: int = 20,
         optimizer: OptimizerCallable = adamw,
     ):
         super().__init__()
@@ -149,6 +154,7 @@ class MoEASRModule(LightningModule):
         plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance)
         self.refinement = Refinement(plan, RunDir(Path(run_dir)), self.seed)
         self.wer = WordErrorRate()
+        self.skipped = SkippedBatches(max_skipped_batches)
         self._phase = self.phases.at(0, 0.0)
         self._window: list[tuple[Tensor, Tensor]] = []
 
@@ -176,13 +182,20 @@ class MoEASRModule(LightningModule):
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the mixture; with the last micro-batch of a step, what all of them say of the gate."""
-        logits_BE = noisy(self.mixture.gate(batch.embeddings_BD), self.weights.noise)
-        loss = self._loss(batch, logits_BE)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
-        self._window.append((batch.embeddings_BD, batch.soft_labels_BE))
-        if self._ends_step(batch_idx):
+        losses = self._losses(batch, noisy(self.mixture.gate(batch.embeddings_BD), self.weights.noise))
+        loss = losses.a_token
+        if self.skipped.is_usable(batch.ids, loss, losses.sum_B):
+            self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
+            self._window.append((batch.embeddings_BD, batch.soft_labels_BE))
+        else:
+            loss = nothing_to_learn(self.mixture)
+        if self._ends_step(batch_idx) and self._window:
             loss = loss + self._gate_loss() * self.trainer.accumulate_grad_batches
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.skipped.check_gradient(optimizer, uses_scaler(self.trainer))
+        self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:
         """Loss, entropy of the gate, agreement with the soft labels; WER of the first batches.
@@ -193,7 +206,7 @@ class MoEASRModule(LightningModule):
         logits_BE = self.mixture.gate(batch.embeddings_BD)
         is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
         values = {
-            "val/loss": self._loss(batch, logits_BE),
+            "val/loss": self._losses(batch, logits_BE).a_token,
             "val/gate_entropy": normalised_entropy(self.mixture.probs(logits_BE)).mean(),
             "val/gate_accuracy": is_same_B.float().mean(),
         }
@@ -227,9 +240,11 @@ class MoEASRModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         drop_frozen(checkpoint, self)
         checkpoint["refinement_rounds"] = self.refinement.rounds_done
+        checkpoint["skipped_batches"] = self.skipped.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.refinement.rounds_done = checkpoint.get("refinement_rounds", 0)
+        self.skipped.load_state(checkpoint.get("skipped_batches", {}))
 
     def export(self, run: RunDir) -> None:
         """Write the mixture, its gate, its experts as peft folders, and the best scores."""
@@ -250,10 +265,8 @@ class MoEASRModule(LightningModule):
             },
         )
 
-    def _loss(self, batch: SpeechBatch, logits_BE: Tensor) -> Tensor:
-        """Mean cross-entropy a token over the batch, in nats."""
-        loss = self.mixture.loss(batch, self.mixture.choose(logits_BE))
-        return loss.sum_B.sum() / loss.num_tokens_B.sum()
+    def _losses(self, batch: SpeechBatch, logits_BE: Tensor) -> TokenLoss:
+        return self.mixture.loss(batch, self.mixture.choose(logits_BE))
 
     def _gate_loss(self) -> Tensor:
         """Of all utterances since the last optimizer step: the gate is small enough to run on them again."""

@@ -1,0 +1,120 @@
+"""Batches that a training cannot learn from, because their loss or their gradient is not finite.
+
+One NaN in one utterance would be in every weight after the step. Such a batch is left out by all ranks
+together, counted and named; where they become many the training ends, for then it is the training that is ill.
+"""
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from moe_lightning.errors import InputError
+from moe_lightning.global_batch import sum_over_ranks
+
+
+class SkippedBatches:
+    """What a training has skipped, and how much of it is borne.
+
+    Args:
+        limit: Batches that may be skipped in the whole training.
+
+    Raises:
+        InputError: The limit is negative.
+    """
+
+    def __init__(self, limit: int):
+        if limit < 0:
+            raise InputError(f"max_skipped_batches must be at least 0, got {limit}")
+        self.limit = limit
+        self.count = 0
+        self._ids_since_step: list[str] = []
+
+    def is_usable(self, ids: Sequence[str], loss: Tensor, losses_B: Tensor | None = None) -> bool:
+        """Whether a batch's loss is finite on every rank; all ranks must ask, and get the same answer.
+
+        Args:
+            ids: Of the utterances on this rank.
+            losses_B: Where they are known one by one, so that only those that are not finite are named.
+
+        Raises:
+            InputError: The limit is exceeded.
+        """
+        is_finite = math.isfinite(loss.item())
+        if _holds_on_all_ranks(is_finite, loss.device):
+            self._ids_since_step += ids
+            return True
+        self._count("loss", [] if is_finite else _not_finite(ids, losses_B))
+        return False
+
+    def check_gradient(self, optimizer: Optimizer, has_scaler: bool = False) -> None:
+        """Keep the optimizer from a step without a usable batch, or with a gradient that is not finite.
+
+        Args:
+            has_scaler: Whether a gradient scaler looks for infinite gradients itself; to it they are usual.
+
+        Raises:
+            InputError: The limit is exceeded.
+        """
+        ids, self._ids_since_step = self._ids_since_step, []
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if not ids:
+            _drop_gradients(parameters)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if not gradients or has_scaler:
+            return
+        is_finite = math.isfinite(nn.utils.get_total_norm(gradients).item())
+        if not _holds_on_all_ranks(is_finite, gradients[0].device):
+            _drop_gradients(parameters)
+            self._count("gradient", ids)
+
+    def state(self) -> dict[str, int]:
+        """For a checkpoint."""
+        return {"count": self.count}
+
+    def load_state(self, state: dict[str, int]) -> None:
+        self.count = state.get("count", 0)
+
+    def _count(self, what: str, ids: Sequence[str]) -> None:
+        self.count += 1
+        if ids:
+            names = ", ".join(map(repr, ids))
+            print(f"warning: a batch is skipped, its {what} is not finite: {names}", file=sys.stderr, flush=True)
+        if self.count > self.limit:
+            raise InputError(
+                f"{self.count} batches had a loss or gradient that is not finite, more than max_skipped_batches"
+                f" {self.limit}; look at the utterances named above, lower the learning rate, or train in another"
+                " precision (bf16-mixed, 32-true)"
+            )
+
+
+def nothing_to_learn(module: nn.Module) -> Tensor:
+    """A loss of zero whose gradient is zero for every trained parameter: the ranks still meet in the backward pass."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return 0.0 * torch.stack([parameter.flatten()[0].float() for parameter in trained]).sum()
+
+
+def uses_scaler(trainer: Any) -> bool:
+    """Whether gradients are scaled, as in 16-mixed."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
+
+
+def _holds_on_all_ranks(claim: bool, device: torch.device) -> bool:
+    return sum_over_ranks(torch.tensor(0.0 if claim else 1.0, device=device)).item() == 0
+
+
+def _not_finite(ids: Sequence[str], losses_B: Tensor | None) -> list[str]:
+    if losses_B is None:
+        return list(ids)
+    is_finite_B = torch.isfinite(losses_B).tolist()
+    return [id_ for id_, is_finite in zip(ids, is_finite_B, strict=True) if not is_finite] or list(ids)
+
+
+def _drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Optimizers leave alone what has no gradient: neither momentum nor weight decay moves it."""
+    for parameter in parameters:
+        parameter.grad = None
