@@ -38,6 +38,10 @@ class SpeechBatch(NamedTuple):
     soft_labels_BE: Tensor
     embeddings_BD: Tensor
     """Pooled embeddings of the frozen base encoder."""
+    frames_BTD: Tensor | None = None
+    """Its frames, where a gate reads cached ones."""
+    num_frames_B: Tensor | None = None
+    """Real ones of each utterance, int64."""
 
 
 class GateBatch(NamedTuple):
@@ -45,3 +49,7 @@ class GateBatch(NamedTuple):
 
     embeddings_BD: Tensor
     soft_labels_BE: Tensor
+    frames_BTD: Tensor | None = None
+    """Encoder frames, where the gate reads them."""
+    num_frames_B: Tensor | None = None
+    """Real ones of each utterance, int64."""

@@ -104,6 +104,9 @@ class StageCLI(LightningCLI):
         if "assignment" in arguments:
             assignment = ("model.assignment", "model.top_k")
             parser.link_arguments(assignment, "data.experts_per_utterance", compute_fn=_experts_per_utterance)
+        for name in ("gate", "gate_input"):  # the data module reads frames or audio where the gate does
+            if name in arguments:
+                parser.link_arguments(f"model.{name}", f"data.{name}")
         for name in FROM_DATA:
             if name in arguments:
                 parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "moe_lightning"
 STAGES = ("embedding", "clustering", "gating", "experts", "moe", "evaluation", "inference")
 MAY_IMPORT = {
-    "moe": ("moe_lightning.gating.model", "moe_lightning.gating.refit", "moe_lightning.experts"),
+    "moe": (*(f"moe_lightning.gating.{name}" for name in ("model", "reading", "refit")), "moe_lightning.experts"),
     "evaluation": ("moe_lightning.moe",),
     "inference": ("moe_lightning.moe",),
 }

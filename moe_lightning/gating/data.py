@@ -1,20 +1,29 @@
-"""GatingDataModule: embeddings of the store with the soft labels of the clustering."""
+"""GatingDataModule: what a gate reads of each utterance, with the soft labels of the clustering."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset, default_collate
+from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from moe_lightning.batch import GateBatch
 from moe_lightning.corpus.batch_plan import BatchPlan
-from moe_lightning.corpus.loader import ResumableLoader
+from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
+from moe_lightning.speech_loaders import SpeechLoaders
+from moe_lightning.stored_frames import require_frames, stored_frames
+
+MOST_STANDARDISED = 1024
+"""Utterances that frames are standardised by; pooled embeddings, being in memory, by all."""
+FRAMES_PER_SECOND = 50.0
 
 
 class GatingDataModule(LightningDataModule):
@@ -24,9 +33,11 @@ class GatingDataModule(LightningDataModule):
         run_dir: Folder of the run, with embeddings and soft labels.
         whisper_model: The model that the embeddings must be of.
         batch_size: Utterances a step.
-        num_workers: Processes that collate; the embeddings are in memory, so none is fastest.
+        num_workers: Processes that read audio (live) or collate; embeddings are in memory, so none is fastest.
         soft_labels_file: Which soft labels, where the run has several.
         seed: Of the order of utterances.
+        gate: Of the model: ``attentive`` reads frames.
+        gate_input: Of the model: ``live`` reads audio.
     """
 
     def __init__(
@@ -37,6 +48,8 @@ class GatingDataModule(LightningDataModule):
         num_workers: int = 0,
         soft_labels_file: str | None = None,
         seed: int = 42,
+        gate: str = "mlp",
+        gate_input: str = "cached",
     ):
         super().__init__()
         if batch_size < 1:
@@ -62,31 +75,51 @@ class GatingDataModule(LightningDataModule):
         return int(self.inputs.store.embeddings_ND.shape[1])
 
     @property
+    def pooling(self) -> str:
+        """How the embeddings were pooled."""
+        return self.inputs.store.info.pooling if self.inputs.store.info else "mean"
+
+    @property
+    def embedding_pad(self) -> str:
+        """How they were padded."""
+        return self.inputs.store.info.pad if self.inputs.store.info else "batch"
+
+    @property
+    def embedding_layer(self) -> str:
+        """Encoder layers that they are of."""
+        return self.inputs.store.info.embedding_layer if self.inputs.store.info else "last"
+
+    @property
     def train_embeddings_ND(self) -> Tensor:
-        """What the gate is standardised by."""
-        return self._split("train").tensors[0]
+        """What a gate on cached embeddings is standardised by."""
+        return torch.from_numpy(self.inputs.store.of(self._ids("train")))
+
+    def standardising_batches(self) -> FixedLoader:
+        """What any other gate is: some train utterances, drawn by seed, the same on every rank."""
+        loader = self._fixed("train", rank=0, num_ranks=1)
+        order = np.random.default_rng(self.hparams["seed"]).permutation(len(loader.batches))
+        num_batches = max(1, MOST_STANDARDISED // self.hparams["batch_size"])
+        loader.batches = [loader.batches[number] for number in order[:num_batches]]
+        return loader
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the train split; goes on where a checkpoint stood."""
         if self._train_loader is not None:  # asked for before every epoch
             return self._train_loader
-        dataset = self._split("train")
-        plan = BatchPlan([1.0] * len(dataset), self.hparams["batch_size"], self.hparams["seed"])
         assert self.trainer is not None
-        self._train_loader = ResumableLoader(
-            dataset,
-            plan,
-            _collate,
-            num_workers=self.hparams["num_workers"],
-            rank=self.trainer.global_rank,
-            num_ranks=self.trainer.world_size,
-        )
+        place = {"rank": self.trainer.global_rank, "num_ranks": self.trainer.world_size}
+        if self.hparams["gate_input"] == "live":
+            self._train_loader = self._live.train(**place)
+        else:
+            dataset, plan, collate = self._cached("train")
+            self._train_loader = ResumableLoader(dataset, plan, collate, self.hparams["num_workers"], **place)
         if self._resumed_state:
             self._train_loader.load_state_dict(self._resumed_state)
         return self._train_loader
 
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader(self._split("dev"), batch_size=self.hparams["batch_size"], collate_fn=_collate)
+    def val_dataloader(self) -> FixedLoader:
+        assert self.trainer is not None
+        return self._fixed("dev", self.trainer.global_rank, self.trainer.world_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the train split stands."""
@@ -95,13 +128,66 @@ class GatingDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed_state = state_dict or None
 
-    def _split(self, split: str) -> TensorDataset:
+    @property
+    def _live(self) -> SpeechLoaders:
+        names = ("batch_size", "num_workers", "seed")
+        run = RunDir(Path(self.hparams["run_dir"]))
+        return SpeechLoaders(run, self.inputs, **{name: self.hparams[name] for name in names})
+
+    def _fixed(self, split: str, rank: int, num_ranks: int) -> FixedLoader:
+        """A split in the same batches every time, each utterance once over all ranks."""
+        if self.hparams["gate_input"] == "live":
+            return self._live.fixed(split, rank, num_ranks)
+        dataset, plan, collate = self._cached(split)
+        return FixedLoader(dataset, plan.epoch(0, rank, num_ranks), collate, self.hparams["num_workers"])
+
+    def _cached(self, split: str) -> tuple[Dataset[Any], BatchPlan, Callable[[list[Any]], GateBatch]]:
+        ids, store = self._ids(split), self.inputs.store
+        if self.hparams["gate"] == "attentive":
+            require_frames(store)
+            num_frames = {entry.id: entry.num_frames or 0 for entry in store.entries}
+            return (
+                _Ids(ids),
+                self._plan([num_frames[id_] / FRAMES_PER_SECOND for id_ in ids]),
+                _FramesCollate(self.inputs),
+            )
+        tensors = (torch.from_numpy(part) for part in (store.of(ids), self.inputs.soft_labels.of(ids)))
+        return TensorDataset(*tensors), self._plan([1.0] * len(ids)), _collate
+
+    def _plan(self, durations: Sequence[float]) -> BatchPlan:
+        return BatchPlan(durations, self.hparams["batch_size"], self.hparams["seed"])
+
+    def _ids(self, split: str) -> list[str]:
+        """Utterances of a split that have a soft label."""
         ids = [entry.id for entry in self.inputs.store.entries if entry.split == split]
         ids = [id_ for id_ in ids if id_ in self.inputs.soft_labels]
         if not ids:
             raise InputError(f"no utterance of the {split} split has a soft label; run `moe-lightning cluster` again")
-        embeddings_ND = torch.from_numpy(self.inputs.store.of(ids))
-        return TensorDataset(embeddings_ND, torch.from_numpy(self.inputs.soft_labels.of(ids)))
+        return ids
+
+
+class _Ids(Dataset[str]):
+    """Utterances; what is known of them is looked up when a batch is made."""
+
+    def __init__(self, ids: Sequence[str]):
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> str:
+        return self.ids[row]
+
+
+@dataclass(frozen=True)
+class _FramesCollate:
+    inputs: RunInputs
+
+    def __call__(self, ids: list[str]) -> GateBatch:
+        """Frames, embeddings and soft labels of utterances."""
+        embeddings_BD, labels_BE = self.inputs.store.of(ids), self.inputs.soft_labels.of(ids)
+        frames = stored_frames(self.inputs.store, ids)
+        return GateBatch(torch.from_numpy(embeddings_BD), torch.from_numpy(labels_BE), *frames)
 
 
 def _collate(items: list[tuple[Tensor, Tensor]]) -> GateBatch:

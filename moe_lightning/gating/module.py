@@ -1,14 +1,22 @@
 """GatingModule: train the gate on the soft labels of the clustering."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 
-from moe_lightning.batch import GateBatch
-from moe_lightning.gating.model import Gate, normalised_entropy, soft_label_divergence
+from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.backbone.speech import Pad
+from moe_lightning.batch import GateBatch, SpeechBatch
+from moe_lightning.embedding_store import Pooling
+from moe_lightning.gating.attentive import AttentiveGate
+from moe_lightning.gating.model import normalised_entropy, soft_label_divergence
+from moe_lightning.gating.reading import FrozenEncoder, GateConfig, GateInput, GateKind, Readable
 from moe_lightning.json_files import write_json
 from moe_lightning.optimization import adamw
 from moe_lightning.run_dir import RunDir
@@ -16,58 +24,95 @@ from moe_lightning.run_inputs import require_trained
 
 
 class GatingModule(LightningModule):
-    """The gate alone, on cached embeddings.
+    """The gate alone, on what the store holds of an utterance or on the live encoder.
 
     Args:
         num_experts: Columns of the soft labels; comes from the clustering.
         embedding_dim: Size of the embeddings; comes from their store.
+        pooling: How the embeddings were pooled; comes from their store.
+        embedding_pad: How they were padded; comes from their store.
+        embedding_layer: Encoder layers that they are of; comes from their store.
         whisper_model: The model that made the embeddings, checked against the store.
         run_dir: Folder of the run; `validate` takes the trained gate from it.
         hidden_dim: Width of the gate's hidden layer.
+        gate: ``mlp``: two layers on the pooled embedding; ``attentive``: attention over encoder layers and
+            frames before them.
+        gate_input: ``cached``: from the store, which for ``attentive`` must hold frames; ``live``: by the
+            frozen encoder, from audio.
+        gate_layers: Encoder layers that a live gate reads, such as ``2,4,last``; those of the store unless given.
     """
 
     def __init__(
         self,
         num_experts: int,
         embedding_dim: int,
+        pooling: Pooling = "mean",
+        embedding_pad: Pad = "batch",
+        embedding_layer: str = "last",
         whisper_model: str = "v2",
         run_dir: str = "lightning_logs/full",
         hidden_dim: int = 512,
+        gate: GateKind = "mlp",
+        gate_input: GateInput = "cached",
+        gate_layers: str | None = None,
         optimizer: OptimizerCallable = adamw,
     ):
         super().__init__()
         self.save_hyperparameters(ignore="optimizer")
         self.optimizer = optimizer
-        self.gate = Gate(embedding_dim, num_experts, hidden_dim)
+        self.config = GateConfig(
+            num_experts=num_experts,
+            embedding_dim=embedding_dim,
+            pooling=pooling,
+            pad=embedding_pad,
+            embedding_layer=embedding_layer,
+            kind=gate,
+            source=gate_input,
+            layers=gate_layers,
+            hidden_dim=hidden_dim,
+        )
+        self.gate = self.config.build()
+        self.encoder: FrozenEncoder | None = None
+        if gate_input == "live":
+            self.encoder = FrozenEncoder(load_backbone(whisper_model, embedding_pad), self.config)
 
-    def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """``probs_BE`` of embeddings."""
-        return self.gate(embeddings_BD).softmax(dim=1)
+    def forward(self, readable: Readable) -> Tensor:
+        """``probs_BE`` of embeddings, or of frames for a gate that attends to them."""
+        return self.gate(readable).softmax(dim=1)
+
+    def read(self, batch: GateBatch | SpeechBatch) -> Readable:
+        """What the gate reads of a batch."""
+        if self.encoder is not None and isinstance(batch, SpeechBatch):
+            return self.encoder.read(batch.waveforms_BL, batch.num_samples_B)
+        return self.config.cached(batch)
 
     def setup(self, stage: str) -> None:
-        """Standardise by the training embeddings, or take the trained gate; a checkpoint is loaded after this."""
-        if stage == "fit":
-            self.gate.standardise(self.trainer.datamodule.train_embeddings_ND)  # type: ignore[attr-defined]
-        else:
+        """Take the trained gate to be validated; a checkpoint is loaded after this."""
+        if stage != "fit":
             gate_file = require_trained(RunDir(Path(self.hparams["run_dir"])).gate_file, "gating")
             self.gate.load_state_dict(torch.load(gate_file, map_location="cpu", weights_only=True))
 
-    def training_step(self, batch: GateBatch, batch_idx: int) -> Tensor:
+    def on_fit_start(self) -> None:
+        """Standardise by training utterances; a resumed gate is."""
+        if self.trainer.ckpt_path is None:
+            self._standardise()
+
+    def training_step(self, batch: GateBatch | SpeechBatch, batch_idx: int) -> Tensor:
         """KL divergence from the soft labels."""
-        loss = soft_label_divergence(self.gate(batch.embeddings_BD), batch.soft_labels_BE)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.embeddings_BD))
+        loss = soft_label_divergence(self.gate(self.read(batch)), batch.soft_labels_BE)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.soft_labels_BE))
         return loss
 
-    def validation_step(self, batch: GateBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: GateBatch | SpeechBatch, batch_idx: int) -> None:
         """Divergence, agreement of the likeliest expert, entropy."""
-        logits_BE = self.gate(batch.embeddings_BD)
+        logits_BE = self.gate(self.read(batch))
         is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
         values = {
             "val/loss": soft_label_divergence(logits_BE, batch.soft_labels_BE),
             "val/accuracy": is_same_B.float().mean(),
             "val/entropy": normalised_entropy(logits_BE.softmax(dim=1)).mean(),
         }
-        self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.embeddings_BD))
+        self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.soft_labels_BE))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())
@@ -78,3 +123,28 @@ class GatingModule(LightningModule):
         torch.save(self.gate.state_dict(), run.gate_file)
         metrics = {name: round(float(value), 6) for name, value in self.trainer.callback_metrics.items()}
         write_json(run.gate_config_file, {**dict(self.hparams), "metrics": metrics})
+
+    def _standardise(self) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.config.kind == "mlp" and self.config.source == "cached":
+            self.gate.standardise(data.train_embeddings_ND)
+            return
+        device = self.trainer.strategy.root_device
+        self.gate.to(device)
+        readables = _Readables(self, data.standardising_batches())
+        if isinstance(self.gate, AttentiveGate):
+            self.gate.standardise(readables)
+        else:
+            self.gate.standardise(torch.cat(list(readables)))
+
+
+@dataclass(frozen=True)
+class _Readables:
+    """What a gate reads of batches, made anew each time that one goes through them."""
+
+    module: GatingModule
+    batches: Iterable[GateBatch | SpeechBatch]
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.batches:
+            yield self.module.read(self.module.trainer.strategy.batch_to_device(batch))
