@@ -72,9 +72,14 @@ def resample(
 
 def interval(values_R: np.ndarray) -> Interval:
     """The middle 95 % of drawn values."""
+    return intervals(values_R[:, None])[0]
+
+
+def intervals(values_RS: np.ndarray) -> list[Interval]:
+    """The middle 95 % of the drawn values of each column."""
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(values_R, [tail, 100 - tail])
-    return round(float(low), 6), round(float(high), 6)
+    bounds_S2 = np.percentile(values_RS, [tail, 100 - tail], axis=0).T
+    return [(round(low, 6), round(high, 6)) for low, high in bounds_S2.tolist()]
 
 
 def compare(system: Resampled, baseline: Resampled) -> Comparison:

@@ -10,7 +10,7 @@ from moe_lightning.evaluation.checks import check_split
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
 from moe_lightning.evaluation.hypotheses import Decoded
-from moe_lightning.evaluation.report.write import write_report
+from moe_lightning.evaluation.report.write import write_model_card, write_report
 from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
 from moe_lightning.evaluation.systems import ScoreSettings, check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
@@ -89,7 +89,8 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
     if split == "test":
         _add_to_best(run, results)
     print_results(results)
-    write_report(run, report, results, utterances)
+    write_report(run, report, results, utterances, decoded.systems)
+    write_model_card(run, report, results, utterances)
     print(f"report: {report.page_file}   results: {report.results_file}   hypotheses: {report.hypotheses_file}")
     return results
 

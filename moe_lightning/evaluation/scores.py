@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from moe_lightning.corpus import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.alignment import Counts, count_characters, count_words
-from moe_lightning.evaluation.bootstrap import Interval, Resampled, interval, resample
+from moe_lightning.evaluation.bootstrap import Interval, Resampled, intervals, resample
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,13 @@ class SystemCounts:
         """Count the errors of hypotheses, by the utterances' ids."""
         raw = [" ".join(hypotheses[id_].split()) for id_ in references.ids]
         normalised = [references.normalise(text) for text in raw]
+        words = count_words(references.normalised, normalised)
+        characters = count_characters(references.normalised, normalised)
+        if normalised == raw and references.normalised == references.raw:
+            return cls(words, characters, words, characters)
         return cls(
-            words=count_words(references.normalised, normalised),
-            characters=count_characters(references.normalised, normalised),
+            words=words,
+            characters=characters,
             raw_words=count_words(references.raw, raw),
             raw_characters=count_characters(references.raw, raw),
         )
@@ -77,8 +82,13 @@ class Draws:
     over: str
     """What was drawn: speakers, or utterances where there is but one speaker."""
 
+    @cached_property
+    def intervals(self) -> list[Interval] | None:
+        """Of each system's rate."""
+        return None if self.rates_RS is None else intervals(self.rates_RS)
+
     def interval(self, system: int) -> Interval | None:
-        return None if self.rates_RS is None else interval(self.rates_RS[:, system])
+        return None if self.intervals is None else self.intervals[system]
 
     def resampled(self, system: int, rate: float) -> Resampled:
         assert self.rates_RS is not None

@@ -13,7 +13,7 @@ from moe_lightning.backbone.normaliser import NORMALISERS
 from moe_lightning.corpus import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.bootstrap import compare
-from moe_lightning.evaluation.fields import DURATION, DURATION_SLOTS, LAST_SLOT, group_columns
+from moe_lightning.evaluation.fields import DURATION, DURATION_SLOTS, LAST_SLOT, OWN_FIELDS, group_columns
 from moe_lightning.evaluation.scores import Draws, References, SystemCounts, draw, error_rate, rates
 
 Hypotheses: TypeAlias = Mapping[str, str]
@@ -21,6 +21,8 @@ Hypotheses: TypeAlias = Mapping[str, str]
 Results: TypeAlias = dict[str, Any]
 
 MOST_DIFFERING = 20
+MOST_COMPARED = 64
+"""A field of more values (sessions, many speakers) has scores by group and no comparisons by group."""
 MIN_WORDS = 30
 """A group of fewer words is no worst group: its rate is chance."""
 
@@ -141,6 +143,7 @@ class _Board:
                 for value, rows in rows_by_value(field, values).items()
             }
             for field, values in groups.items()
+            if field in OWN_FIELDS or len(set(values)) <= MOST_COMPARED
         }
         return {
             "system": system,

@@ -18,7 +18,7 @@ from moe_lightning.evaluation.report import clips
 from moe_lightning.evaluation.report.charts import Bar, Dots, bars, dot_plot, line_chart
 from moe_lightning.evaluation.report.clips import audio_clips
 from moe_lightning.evaluation.report.curves import MOST_POINTS, Chart, Curve, read_curves
-from moe_lightning.evaluation.report.examples import alignment_html
+from moe_lightning.evaluation.report.examples import Example, alignment_html
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
 from moe_lightning.evaluation.systems import ScoreSettings, score_systems
@@ -78,19 +78,17 @@ def evil_results(num_systems: int = 2) -> tuple[dict, RunFacts]:
         },
     }
     results["verdict"] = judge(results)._asdict()
-    rows = {
-        one.id: {
-            "id": one.id,
-            "reference": one.text,
-            "expert": 0,
-            "alignments": {name: align(one.text, texts[one.id]) for name, texts in systems.items()},
-        }
+    examples = {
+        one.id: Example(
+            reference=one.text,
+            known=EVIL,
+            alignments={name: align(one.text, systems[name][one.id]) for name in names[:2]},
+            clip="data:audio/mpeg;base64,AAAA" if one.id == "u000" else None,
+        )
         for one in utterances
     }
     chart = Chart(EVIL, [Curve(EVIL, [0, 10], [1.0, 0.5])])
-    known = dict.fromkeys(rows, EVIL)
-    clips_of = {"u000": "data:audio/mpeg;base64,AAAA"}
-    facts = RunFacts(rows, known, clips_of, {EVIL: [chart]}, {"verdict": EVIL}, b"\x89PNG", "../clustered/report.html")
+    facts = RunFacts(examples, {EVIL: [chart]}, {"verdict": EVIL}, b"\x89PNG", "../clustered/report.html")
     return results, facts
 
 
@@ -125,8 +123,8 @@ def test_the_headline_comes_first() -> None:
 
 def test_a_run_without_curves_clusters_and_recordings_has_a_page_without_them() -> None:
     results, facts = evil_results()
-    bare = facts._replace(clips={}, charts={}, cluster_report=None, cluster_picture=None)
-    text = page({**results, "experts": None}, bare)
+    bare = facts._replace(examples={}, charts={}, cluster_report=None, cluster_picture=None)
+    text = page({**results, "experts": None, "decoding": None}, bare)
     assert "<h2>Systems" in text
     assert not any(f"<h2>{name}" in text for name in ("Training", "Clusters", "Routing"))
     assert "audio" not in Page(text).tags

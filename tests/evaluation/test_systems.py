@@ -87,6 +87,15 @@ def test_the_utterances_that_differ_most_come_first() -> None:
     assert found["comparisons"]["one vs two"]["most_improved"] == ["u003"]
 
 
+def test_a_field_of_very_many_values_has_scores_and_no_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_lightning.evaluation.systems.MOST_COMPARED", 15)
+    utterances, systems = split_of(80)
+    results = score_systems(utterances, systems, [("good", "bad")], settings=FAST)
+    assert len(results["systems"]["good"]["groups"]["speaker"]) == 16
+    assert "speaker" not in results["comparisons"]["good vs bad"]["groups"]
+    assert "accent" in results["comparisons"]["good vs bad"]["groups"]
+
+
 def test_the_worst_group_and_the_spread_pass_over_groups_of_a_few_words() -> None:
     utterances = [utterance(number, "a b c d e f g h", accent="ab"[number % 2]) for number in range(10)]
     utterances.append(utterance(10, "a", accent="c"))

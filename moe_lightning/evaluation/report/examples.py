@@ -2,12 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from moe_lightning.evaluation.verdict import label
 
 NUM_EXAMPLES = 5
 """Of each kind: where the system is better, and where it is worse."""
+
+
+class Example(NamedTuple):
+    """An utterance, as it was said and as systems wrote it."""
+
+    reference: str
+    known: str
+    """Its fields, speaker and length, in words."""
+    alignments: Mapping[str, Sequence[Sequence[str]]]
+    """Of each system, in the order in which they are shown."""
+    clip: str | None
+    """Address of its sound."""
 
 
 def example_ids(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -19,41 +31,28 @@ def example_ids(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def example_section(
-    comparison: Mapping[str, Any],
-    rows: Mapping[str, Mapping[str, Any]],
-    fields: Mapping[str, str],
-    clips: Mapping[str, str],
-) -> str:
-    """The most different utterances, words in colour.
-
-    Args:
-        rows: Lines of the hypotheses' file by utterance id.
-        fields: What is known of each of these utterances, in words, by its id.
-        clips: Address of the sound of some of them.
-    """
-    systems = (comparison["baseline"], comparison["system"])
+def example_section(comparison: Mapping[str, Any], examples: Mapping[str, Example]) -> str:
+    """The most different utterances, words in colour."""
     parts = [
         "<h2>Examples</h2>\n"
         '<p class="soft">Normalised texts. <span class="S">Written wrongly</span> (with what was said behind it),'
         ' <span class="D">missing</span>, <span class="I">too much</span>.</p>'
     ]
     for heading, ids in example_ids(comparison).items():
-        shown = [_example(rows[id_], systems, fields.get(id_, ""), clips.get(id_)) for id_ in ids if id_ in rows]
+        shown = [_example(id_, examples[id_]) for id_ in ids if id_ in examples]
         parts.append(f"<h3>{escape(heading)}</h3>" + ("\n".join(shown) or "<p>Nowhere.</p>"))
     return "\n".join(parts)
 
 
-def _example(row: Mapping[str, Any], systems: Sequence[str], known: str, clip: str | None) -> str:
-    sound = f'<audio controls preload="none" src="{escape(clip)}"></audio>' if clip else ""
+def _example(id_: str, example: Example) -> str:
+    sound = f'<audio controls preload="none" src="{escape(example.clip)}"></audio>' if example.clip else ""
     texts = "".join(
-        f"<dt>{escape(label(system).removeprefix('the '))}</dt><dd>{alignment_html(row['alignments'][system])}</dd>"
-        for system in systems
+        f"<dt>{escape(label(system).removeprefix('the '))}</dt><dd>{alignment_html(pairs)}</dd>"
+        for system, pairs in example.alignments.items()
     )
     return (
-        f'<div class="example"><div class="head"><span>{escape(row["id"])}</span><span>{escape(known)}</span>'
-        f"<span>expert {row['expert']}</span>{sound}</div>"
-        f"<dl><dt>reference</dt><dd>{escape(row['reference'])}</dd>{texts}</dl></div>"
+        f'<div class="example"><div class="head"><span>{escape(id_)}</span><span>{escape(example.known)}</span>'
+        f"{sound}</div><dl><dt>reference</dt><dd>{escape(example.reference)}</dd>{texts}</dl></div>"
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from moe_lightning.evaluation.report.curves import Chart
-from moe_lightning.evaluation.report.examples import example_section
+from moe_lightning.evaluation.report.examples import Example, example_section
 from moe_lightning.evaluation.report.run_sections import (
     cluster_section,
     cost_section,
@@ -22,12 +22,8 @@ _STYLE_FILE = Path(__file__).with_name("report.css")
 class RunFacts(NamedTuple):
     """What the page shows beside the results."""
 
-    rows: Mapping[str, Mapping[str, Any]]
-    """Lines of the hypotheses' file by utterance id."""
-    fields: Mapping[str, str]
-    """What is known of the example utterances, in words, by id."""
-    clips: Mapping[str, str]
-    """Addresses of their sound."""
+    examples: Mapping[str, Example]
+    """Utterances that are shown word by word, by id."""
     charts: Mapping[str, Sequence[Chart]]
     cluster_report: Mapping[str, Any] | None
     cluster_picture: bytes | None
@@ -48,7 +44,7 @@ def page(results: Mapping[str, Any], facts: RunFacts) -> str:
         routing_section(results),
         cluster_section(facts.cluster_report, facts.cluster_picture, facts.cluster_address),
         training_section(facts.charts),
-        example_section(comparison, facts.rows, facts.fields, facts.clips),
+        example_section(comparison, facts.examples),
         cost_section(results),
         snapshot_section(results),
     ]

@@ -68,7 +68,7 @@ def cost_section(results: Results) -> str:
         [
             escape(name),
             *(f"{one[key]:,}" for key in ("parameters", "trained_parameters")),
-            f"{one['seconds']:.1f}",
+            f"{one['seconds']:.1f}" if "seconds" in one else "-",
             f"{one['real_time_factor']:.4f}",
         ]
         for name, one in results["systems"].items()
@@ -78,15 +78,20 @@ def cost_section(results: Results) -> str:
         [escape(stage), "-" if one["seconds"] is None else f"{one['seconds']:.0f}", escape(str(one["started"] or "-"))]
         for stage, one in results["environment"]["stages"].items()
     ]
-    decoding = results["decoding"]
-    where = (
-        f"Decoded on {decoding['device']}, {decoding['num_threads']} threads: {decoding['audio_seconds']:.0f} s of"
-        f" audio, peak memory {decoding['memory_bytes'] / 2**30:.2f} GiB. The mixture's time has the embedding in it."
-    )
     heads = ["system", "parameters", "trained", "seconds of decoding", "real-time factor"]
-    return f"<h2>Cost</h2>\n{table(heads, rows)}\n<p class='soft'>{escape(where)}</p>\n" + table(
-        ["stage", "seconds", "started"], stages
+    of_stages = table(["stage", "seconds", "started"], stages)
+    return f"<h2>Cost</h2>\n{table(heads, rows)}\n{_where_decoded(results.get('decoding'))}\n{of_stages}"
+
+
+def _where_decoded(decoding: Results | None) -> str:
+    if not decoding:
+        return ""
+    threads = "1 thread" if decoding["num_threads"] == 1 else f"{decoding['num_threads']} threads"
+    said = (
+        f"Decoded on {decoding['device']}, {threads}: {decoding['audio_seconds']:.0f} s of audio, peak memory"
+        f" {decoding['memory_bytes'] / 2**30:.2f} GiB. The mixture's time has the embedding in it."
     )
+    return f'<p class="soft">{escape(said)}</p>'
 
 
 def snapshot_section(results: Results) -> str:

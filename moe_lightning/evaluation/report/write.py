@@ -5,39 +5,76 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from moe_lightning.backbone.normaliser import normalise
 from moe_lightning.corpus import Utterance
+from moe_lightning.evaluation.alignment import align
 from moe_lightning.evaluation.fields import shown_fields
-from moe_lightning.evaluation.hypotheses import read_hypotheses
 from moe_lightning.evaluation.report.clips import audio_clips
 from moe_lightning.evaluation.report.curves import training_charts
-from moe_lightning.evaluation.report.examples import example_ids
+from moe_lightning.evaluation.report.examples import Example, example_ids
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
 from moe_lightning.json_files import read_json
 from moe_lightning.run_dir import ReportDir, RunDir
 
 
-def write_report(run: RunDir, report: ReportDir, results: Mapping[str, Any], utterances: Sequence[Utterance]) -> None:
-    """Write ``index.html`` and ``README.md`` beside the results."""
+def write_report(
+    run: RunDir,
+    report: ReportDir,
+    results: Mapping[str, Any],
+    utterances: Sequence[Utterance],
+    systems: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Write ``index.html`` beside the results.
+
+    Args:
+        run: Whose clusters and training curves are shown.
+        results: Of `score_systems`, with ``verdict``, ``split`` and ``environment``; ``experts``, ``decoding`` and
+            the costs of systems are shown where they are there.
+        utterances: That were scored.
+        systems: Their transcripts by id, by the name of the system.
+    """
     comparison = next(iter(results["comparisons"].values()))
-    ids = [id_ for some in example_ids(comparison).values() for id_ in some]
-    by_id = {utterance.id: utterance for utterance in utterances}
-    examples = [by_id[id_] for id_ in ids]
-    fields = shown_fields(results["systems"][comparison["system"]]["groups"])
     facts = RunFacts(
-        rows={row["id"]: row for row in read_hypotheses(report)},
-        fields={one.id: _known(one, fields) for one in examples},
-        clips=audio_clips(examples),
+        examples=_examples(results, comparison, utterances, systems),
         charts=training_charts(run),
         cluster_report=_cluster_report(run),
         cluster_picture=_cluster_picture(run),
         cluster_address=os.path.relpath(run.cluster_report_file, report.path),
     )
     _write(report.page_file, page(results, facts))
+
+
+def write_model_card(
+    run: RunDir, report: ReportDir, results: Mapping[str, Any], utterances: Sequence[Utterance]
+) -> None:
+    """Write ``README.md`` beside the results: the card of the run's mixture."""
     config = read_json(run.mixture_config_file, "moe-lightning pipeline")
     languages = sorted({one.language for one in utterances if one.language}) or [config["language"]]
     name = Path(str(results["environment"]["stages"]["corpus"]["settings"].get("dataset_root", "a corpus"))).name
     _write(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
+
+
+def _examples(
+    results: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+    utterances: Sequence[Utterance],
+    systems: Mapping[str, Mapping[str, str]],
+) -> dict[str, Example]:
+    ids = {id_ for some in example_ids(comparison).values() for id_ in some}
+    shown = [utterance for utterance in utterances if utterance.id in ids]
+    clips = audio_clips(shown)
+    fields = shown_fields(results["systems"][comparison["system"]]["groups"])
+    names = (comparison["baseline"], comparison["system"])
+    return {
+        one.id: Example(
+            reference=one.text,
+            known=_known(one, fields),
+            alignments={name: align(normalise(one.text), normalise(systems[name][one.id])) for name in names},
+            clip=clips.get(one.id),
+        )
+        for one in shown
+    }
 
 
 def _known(utterance: Utterance, fields: Sequence[str]) -> str:
