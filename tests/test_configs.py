@@ -102,7 +102,7 @@ def test_a_stages_yaml_resolves_to_the_documented_defaults(stage: str, capsys: p
     expected = {"gating": (20, 256), "experts": (5, 4), "moe": (10, 4)}[stage]
     assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == expected
     assert config["early_stopping"]["patience"] == 5
-    optimizer = "moe_lightning.experts.optimizer.ExpertAdamW" if stage == "experts" else "torch.optim.AdamW"
+    optimizer = "torch.optim.AdamW" if stage == "gating" else "moe_lightning.experts.optimizer.ExpertAdamW"
     assert config["model"]["optimizer"]["class_path"] == optimizer
     assert config["model"]["optimizer"]["init_args"]["lr"] == pytest.approx(1e-4)
     assert config["model"]["optimizer"]["init_args"]["weight_decay"] == pytest.approx(0.01)

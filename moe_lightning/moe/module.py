@@ -18,6 +18,7 @@ from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.embedding_store import Pooling
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.gated_lora import ExpertConfig
+from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.gating.model import normalised_entropy
 from moe_lightning.json_files import write_json
 from moe_lightning.moe.gate_loss import GateWeights, gate_terms, noisy, weighted_sum
@@ -28,7 +29,7 @@ from moe_lightning.moe.refinement_round import RefinementPlan
 from moe_lightning.moe.routing import RoutingMode
 from moe_lightning.moe.schedule import RoutingSchedule
 from moe_lightning.moe.stages_before import load_stages_before
-from moe_lightning.optimization import Schedule, adamw, scheduled, share_done
+from moe_lightning.optimization import Schedule, scheduled, share_done
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
@@ -120,7 +121,7 @@ class MoEASRModule(LightningModule):
         refine_temperature: float = 0.1,
         refine_balance: float = 1.0,
         max_skipped_batches: int = 20,
-        optimizer: OptimizerCallable = adamw,
+        optimizer: OptimizerCallable = ExpertAdamW,
     ):
         super().__init__()
         self.save_hyperparameters(ignore="optimizer")
@@ -225,7 +226,7 @@ class MoEASRModule(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(
             [
-                {"params": self.mixture.experts.expert_parameters()},
+                self.mixture.experts.parameter_group(),
                 {"params": list(self.mixture.gate.parameters())},
             ]
         )
