@@ -1,11 +1,17 @@
 """A progress bar for whatever takes longer than two seconds, and nothing for what does not."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+
+def say(what: str) -> None:
+    """Tell on stderr what is being done, where it is seconds of different things rather than many of one."""
+    print(f"{what} ...", file=sys.stderr, flush=True)
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

@@ -22,6 +22,7 @@ def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[s
     args.pop("config")
     asked = {name: args.pop(name) for name in _HDBSCAN_NAMES}
     asked = {name: value for name, value in asked.items() if value is not None}
+    args["layers"] = tuple(args["layers"].split(",")) if args["layers"] else ()
     args["residualise"] = tuple(args["residualise"].split(",")) if args["residualise"] else ()
     settings = ClusteringSettings(**args, hdbscan=HdbscanOptions(**asked))
     if settings.algorithm == "hdbscan" or not asked:
@@ -58,6 +59,7 @@ def _add_main_flags(parser: argparse.ArgumentParser) -> None:
     add("--label-field", metavar="FIELD", help="manifest field that --algorithm label takes the clusters from")
     add("--manifest-dir", type=Path, metavar="DIR", help="of the manifests; default: corpus/ beside the output folder")
     add("--pool-stats", choices=("mean", "mean+std"), help="statistics to use of a store that holds both; default all")
+    add("--layers", metavar="L,...", help="encoder layers to use of a store that joins several, 6,last; default all")
     add(
         "--pool-speakers",
         type=_decimal_or_auto,

@@ -3,6 +3,7 @@
 Everything is learned from the training rows and kept, so that a new embedding goes the same way.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from moe_lightning.clustering.neighbours import Neighbours
 from moe_lightning.clustering.residuals import Removal, fit_removal
 from moe_lightning.errors import InputError
+from moe_lightning.store_info import StoreInfo
 
 
 def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:
@@ -29,18 +31,33 @@ def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:
     return embeddings.mean(axis=1) if pooling == "mean" else embeddings.reshape(len(embeddings), -1)
 
 
-def select_stats(embeddings_ND: np.ndarray, stored: str | None, wanted: str | None) -> np.ndarray:
-    """The statistics asked for of a store that may hold means joined with deviations.
+def select_parts(
+    embeddings_ND: np.ndarray, info: StoreInfo | None, stats: str | None = None, layers: Sequence[str] = ()
+) -> np.ndarray:
+    """The statistics and encoder layers asked for, of embeddings that join several.
 
     Args:
-        stored: Pooling of the store; None if it is not known, which is taken for the mean.
-        wanted: ``mean``, ``mean+std``, or None for all that is there.
+        info: Of the store; None if it is not known, which is taken for the mean of the last layer.
+        stats: ``mean``, ``mean+std``, or None for all that is there.
+        layers: As the store names them; none given: all that are there.
+
+    Raises:
+        InputError: The store does not hold them.
     """
-    if wanted in (None, stored) or (wanted == "mean" and stored != "mean+std"):
+    pooling, stored = (info.pooling, info.embedding_layer) if info else ("mean", "last")
+    if stats == "mean+std" and pooling != stats:
+        raise InputError(f"--pool-stats {stats}: the store holds {pooling}; embed with --pooling {stats}")
+    missing = [layer for layer in layers if layer not in stored.split(",")]
+    if missing or (layers and pooling == "flatten"):
+        held = f"layers {stored} flattened" if pooling == "flatten" else f"layers {stored}"
+        wanted = ",".join(layers)
+        raise InputError(f"--layers {wanted}: the store holds {held}; embed with --embedding-layer {wanted}")
+    parts = [part.split() for part in info.parts] if info and pooling != "flatten" else []
+    is_kept = [(stats != "mean" or part[2] == "mean") and (not layers or part[1] in layers) for part in parts]
+    if all(is_kept):
         return embeddings_ND
-    if wanted == "mean":
-        return embeddings_ND[:, : embeddings_ND.shape[1] // 2]
-    raise InputError(f"--pool-stats {wanted}: the store holds {stored or 'mean'}; embed with --pooling {wanted}")
+    blocks = np.split(embeddings_ND, len(parts), axis=1)
+    return np.concatenate([block for block, keep in zip(blocks, is_kept, strict=True) if keep], axis=1)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Properties of a recording that are no property of the voice's population, measured from its audio."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from moe_lightning.corpus import SAMPLE_RATE, Utterance, read_audio
+from moe_lightning.progress import progress
 
 NUISANCES = ("duration", "snr", "loudness", "bandwidth", "pitch")
 """Seconds, dB, dB of full scale, Hz, Hz."""
@@ -19,7 +20,7 @@ SILENCE = 1e-10
 
 def measure(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
     """All variables of each utterance, name -> (N,); NaN where there is nothing to measure, as the pitch of noise."""
-    rows = [measure_waveform(read_audio(utterance)) for utterance in _shown(utterances)]
+    rows = [measure_waveform(read_audio(utterance)) for utterance in progress(utterances, "measuring audio")]
     return {name: np.array([row[name] for row in rows]) for name in NUISANCES}
 
 
@@ -74,12 +75,3 @@ def _frames(waveform_L: np.ndarray, size: int, hop: int) -> np.ndarray:
     """Overlapping frames, (T, size), float64; a shorter waveform is padded with zeros to one frame."""
     padded = np.pad(waveform_L.astype(np.float64), (0, max(0, size - len(waveform_L))))
     return np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-
-
-def _shown(utterances: Sequence[Utterance]) -> Iterable[Utterance]:
-    """The utterances, with a progress bar where it takes more than a moment."""
-    if len(utterances) < 200:
-        return utterances
-    from rich.progress import track
-
-    return track(utterances, description="measuring audio", transient=True)

@@ -23,11 +23,7 @@ def predict(arguments: Sequence[str]) -> None:
     clusterer = Clusterer.load(RunDir(args.run_dir).stage_dir("clustering"))
     store = EmbeddingStore.load(args.embedding_dir)
     _check_same_kind(clusterer, store, args.embedding_dir)
-    made_with = clusterer.info["settings"]
-    embeddings_ND = embeddings_of(
-        store, made_with["pooling"], made_with["pool_stats"], made_with.get("pool_speakers", 0.0)
-    )
-    prediction = clusterer.predict(embeddings_ND)
+    prediction = clusterer.predict(embeddings_of(store, clusterer.info["settings"]))
     folder = args.output_dir or RunDir(args.run_dir).stage_dir("clustering") / "predicted"
     labels_file, soft_labels_file = label_files(folder, clusterer.info["algorithm"])
     HardLabels(store.ids, prediction.labels_N).save(labels_file)

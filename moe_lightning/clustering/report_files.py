@@ -16,6 +16,7 @@ from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance
 from moe_lightning.embedding_store import StoreEntry
 from moe_lightning.json_files import write_json
+from moe_lightning.progress import say
 from moe_lightning.run_dir import RunDir
 
 PROJECTOR_DIR = "projector"
@@ -41,6 +42,7 @@ def write_pictures(
         return []
     folder = settings.output_dir
     names = RunDir(folder.parent)
+    say(f"laying out {len(training)} utterances")
     layout = lay_out(fitted.points_NR, "pca" if settings.plot == "none" else settings.plot, settings.seed)
     title = f"{len(fitted.points_NR)} training utterances, {fitted.partition.algorithm}"
     files = []
@@ -49,11 +51,13 @@ def write_pictures(
         files.append(folder / plot_file.name)
         files[-1].write_bytes(plot_clusters(layout, fitted.partition.labels_N, title))
     if settings.report:
+        say("measuring the audio, and clustering samples to see how stable the clusters are")
         known = known_columns(utterances, settings.seed) if utterances else {}
         speakers = [entry.contributor_id for entry in training]
         report = make_report(fitted, prediction, splits_N, known, speakers, settings)
         print(("warning: " if report.verdict.is_warning else "") + report.verdict.sentence)
         columns = own_columns(fitted) | known
+        say("drawing the pictures")
         training_ids = [entry.id for entry in training]
         scatter = scatter_data(layout, training_ids, utterances, columns, folder)
         page_file, data_file = (

@@ -57,6 +57,8 @@ class ClusteringSettings:
     """Holds the manifests; None: the run's, beside the output folder, if it has them."""
     pool_stats: str | None = None
     """``mean`` or ``mean+std`` of a store that holds both; None: whatever it holds."""
+    layers: tuple[str, ...] = ()
+    """Encoder layers of a store that joins several; none: all that it holds."""
     pool_speakers: float | None = None
     """How far each utterance moves towards the mean of its speaker before it is clustered, 0 to 1; None
     (``auto``): 0.8 where the train split has four speakers an expert, else not at all."""
@@ -91,6 +93,8 @@ class ClusteringSettings:
         _check_at_least(0, seed=self.seed)
         if self.pool_speakers is not None and not 0 <= self.pool_speakers <= 1:
             raise InputError(f"--pool-speakers must be auto or a number from 0 to 1, got {self.pool_speakers}")
+        if "" in self.layers:
+            raise InputError("--layers takes encoder layers joined by commas, as in 6,last")
         for name in self.residualise:
             if not name:
                 raise InputError("--residualise takes names joined by commas, as in duration,snr")

@@ -1,12 +1,14 @@
 """The stage: an embedding store in, labels, plot and clusterer out."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Clusterer, Prediction
-from moe_lightning.clustering.features import pool, select_stats
+from moe_lightning.clustering.features import pool, select_parts
 from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
 from moe_lightning.clustering.report_files import write_pictures
 from moe_lightning.clustering.settings import ClusteringSettings
@@ -26,7 +28,7 @@ def run(settings: ClusteringSettings) -> Clusterer:
     rows = _training_rows(store)
     training = [store.entries[row] for row in rows]
     settings = replace(settings, pool_speakers=choose_share(settings, [entry.contributor_id for entry in training]))
-    embeddings_ND = embeddings_of(store, settings.pooling, settings.pool_stats, settings.pool_speakers)
+    embeddings_ND = embeddings_of(store, asdict(settings))
     fitted = _fit(embeddings_ND[rows], training, settings)
     fitted.clusterer.info["store"] = asdict(store.info) if store.info else None
     for note in fitted.notes:
@@ -41,13 +43,16 @@ def run(settings: ClusteringSettings) -> Clusterer:
     return fitted.clusterer
 
 
-def embeddings_of(
-    store: EmbeddingStore, pooling: str, pool_stats: str | None, pool_speakers: float | None
-) -> np.ndarray:
-    """One vector an utterance, of the statistics asked for, (N, D), moved towards those of its speaker."""
-    stored = store.info.pooling if store.info else None
-    embeddings_ND = select_stats(pool(store.embeddings_ND, pooling), stored, pool_stats)
-    return towards_speakers(embeddings_ND, speakers_of(store), pool_speakers or 0.0)
+def embeddings_of(store: EmbeddingStore, settings: Mapping[str, Any]) -> np.ndarray:
+    """One vector an utterance, of the statistics and layers asked for, (N, D), moved towards those of its speaker.
+
+    Args:
+        settings: The fields of `ClusteringSettings`, or what a clusterer keeps of them.
+    """
+    embeddings_ND = select_parts(
+        pool(store.embeddings_ND, settings["pooling"]), store.info, settings["pool_stats"], settings.get("layers", ())
+    )
+    return towards_speakers(embeddings_ND, speakers_of(store), settings.get("pool_speakers") or 0.0)
 
 
 def label_files(folder: Path, algorithm: str) -> tuple[Path, Path]:

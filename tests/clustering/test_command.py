@@ -122,6 +122,8 @@ def test_a_flag_of_hdbscan_only_warns_under_spectral(store_dir, tmp_path, capsys
         (["--min-cluster-size", "1"], "--min-cluster-size must be at least 2, got 1"),
         (["--algorithm", "spectral", "--num-experts", "500"], "--num-experts 500"),
         (["--metric", "foo"], "--metric foo"),
+        (["--layers", "6,"], "--layers takes encoder layers joined by commas"),
+        (["--layers", "6"], "--layers 6: the store holds layers last"),
         (["--num-experts", "8", "--no-reduce-experts"], "--no-reduce-experts wants 8"),
     ],
 )

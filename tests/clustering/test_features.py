@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from moe_lightning.clustering.features import fit_features, pool
+from moe_lightning.clustering.features import fit_features, pool, select_parts
 from moe_lightning.errors import InputError
+from moe_lightning.store_info import StoreInfo
 
 from .conftest import blobs
 
@@ -62,3 +63,39 @@ def test_frames_are_pooled_as_asked():
     with pytest.raises(InputError, match="--pooling none needs one vector"):
         pool(frames_NTD, "none")
     assert pool(frames_NTD[0], "flatten").shape == (3, 4)
+
+
+LAYERS = StoreInfo("nano", "mean+std", "batch", embedding_layer="2,4,last")
+ROWS_ND = np.arange(12.0).reshape(2, 6)  # means of 2, 4 and last, then their deviations
+
+
+@pytest.mark.parametrize(
+    ("stats", "layers", "columns"),
+    [
+        (None, (), [0, 1, 2, 3, 4, 5]),
+        ("mean", (), [0, 1, 2]),
+        ("mean+std", ("4",), [1, 4]),
+        ("mean", ("2", "last"), [0, 2]),
+        (None, ("last", "2"), [0, 2, 3, 5]),
+    ],
+)
+def test_statistics_and_layers_are_taken_out_of_what_a_store_joins(stats, layers, columns):
+    np.testing.assert_array_equal(select_parts(ROWS_ND, LAYERS, stats, layers), ROWS_ND[:, columns])
+
+
+@pytest.mark.parametrize(
+    ("info", "stats", "layers", "words"),
+    [
+        (LAYERS, None, ("3",), "--layers 3: the store holds layers 2,4,last; embed with --embedding-layer 3"),
+        (None, None, ("6", "last"), "--layers 6,last: the store holds layers last"),
+        (StoreInfo("nano", "mean", "batch"), "mean+std", (), "the store holds mean; embed with --pooling mean+std"),
+        (StoreInfo("nano", "flatten", "30s"), None, ("last",), "holds layers last flattened"),
+    ],
+)
+def test_what_a_store_does_not_hold_is_named_with_the_way_to_get_it(info, stats, layers, words):
+    with pytest.raises(InputError, match=words.replace("+", r"\+")):
+        select_parts(ROWS_ND, info, stats, layers)
+
+
+def test_an_unknown_store_is_taken_whole():
+    assert select_parts(ROWS_ND, None, "mean") is ROWS_ND
