@@ -43,6 +43,8 @@ class SpeechDataModule(LightningDataModule):
         group_by_expert: Batches of utterances that have the same likeliest expert.
         expert: Use only utterances that are assigned to this expert, to train it alone.
         experts_per_utterance: Experts that an utterance is assigned to; comes from the model's assignment.
+        gate: Of the model: ``attentive`` reads frames, from the store unless ``gate_input`` is live.
+        gate_input: Of the model.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class SpeechDataModule(LightningDataModule):
         group_by_expert: bool = False,
         expert: int | None = None,
         experts_per_utterance: int | None = 1,
+        gate: str = "mlp",
+        gate_input: str = "cached",
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -130,6 +134,7 @@ class SpeechDataModule(LightningDataModule):
             max_seconds=self.hparams["max_seconds"],
             choice=ExpertChoice(self.hparams["group_by_expert"], self.expert, self.hparams["experts_per_utterance"]),
             augmentation=Augmentation.from_folders(**{name: self.hparams[name] for name in _AUGMENTATION}),
+            with_frames=(self.hparams["gate"], self.hparams["gate_input"]) == ("attentive", "cached"),
         )
 
     def train_dataloader(self) -> ResumableLoader:

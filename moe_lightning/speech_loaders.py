@@ -12,9 +12,11 @@ from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
+from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
+from moe_lightning.stored_frames import require_frames, stored_frames
 
 
 class ExpertChoice(NamedTuple):
@@ -50,6 +52,7 @@ class SpeechLoaders:
         max_seconds: Cost of a batch, at most, as `BatchPlan` counts it; None leaves it to ``batch_size``.
         augmentation: Of the train split.
         choice: Of utterances by their experts.
+        with_frames: Batches bring the stored encoder frames, for a gate that reads them.
     """
 
     run: RunDir
@@ -61,6 +64,7 @@ class SpeechLoaders:
     max_seconds: float | None = None
     augmentation: Augmentation | None = None
     choice: ExpertChoice = ALL_UTTERANCES
+    with_frames: bool = False
 
     def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
         """Batches of the train split, an order of its own every epoch."""
@@ -106,7 +110,10 @@ class SpeechLoaders:
 
     def _collate(self, utterances: Sequence[Utterance]) -> "SpeechCollate":
         ids = [utterance.id for utterance in utterances]
-        return SpeechCollate(self.inputs.soft_labels.of(ids), self.inputs.store.of(ids))
+        store = self.inputs.store
+        if self.with_frames:
+            require_frames(store)
+        return SpeechCollate(self.inputs.soft_labels.of(ids), store.of(ids), store if self.with_frames else None)
 
 
 @dataclass(frozen=True)
@@ -115,18 +122,24 @@ class SpeechCollate:
 
     soft_labels_NE: np.ndarray
     embeddings_ND: np.ndarray
+    frames_store: EmbeddingStore | None = None
+    """Where batches are to have the frames of its utterances."""
 
     def __call__(self, items: list[AudioItem]) -> SpeechBatch:
         rows = [item.row for item in items]
         waveforms = pad_waveforms([item.waveform_L for item in items])
+        ids = [item.id for item in items]
+        frames = stored_frames(self.frames_store, ids) if self.frames_store else (None, None)
         return SpeechBatch(
-            ids=[item.id for item in items],
+            ids=ids,
             waveforms_BL=waveforms.waveforms_BL,
             num_samples_B=waveforms.num_samples_B,
             texts=[item.text for item in items],
             languages=[item.language for item in items],
             soft_labels_BE=torch.from_numpy(self.soft_labels_NE[rows]),
             embeddings_BD=torch.from_numpy(self.embeddings_ND[rows]),
+            frames_BTD=frames[0],
+            num_frames_B=frames[1],
         )
 
 

@@ -102,6 +102,23 @@ def clustered_run(tiny_corpus: Path, tiny_whisper: Path, tmp_path_factory: pytes
 
 
 @pytest.fixture(scope="session")
+def frames_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clustered run whose store holds the frames of layer 1 and the last one; copy it before writing to it."""
+    from moe_lightning.clustering.__main__ import main as cluster
+    from moe_lightning.embedding.__main__ import main as embed
+    from moe_lightning.run_dir import RunDir
+
+    run = RunDir(tmp_path_factory.mktemp("frames") / "tiny")
+    shutil.copytree(RunDir(clustered_run).stage_dir("corpus"), run.stage_dir("corpus"))
+    frames = ["--store", "frames", "--embedding-layer", "1,last", "--frames-dtype", "float32"]
+    embed(["--run-dir", str(run.path), "--whisper-model", str(tiny_whisper), "--num-workers", "0", *frames])
+    store, output = str(run.embedding_dir(str(tiny_whisper))), str(run.stage_dir("clustering"))
+    spectral = ["--algorithm", "spectral", "--num-experts", "2", "--plot", "none"]
+    cluster(["--embedding-dir", store, "--output-dir", output, *spectral])
+    return run.path
+
+
+@pytest.fixture(scope="session")
 def pretrained_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with gate and experts trained as well; copy it before writing to it."""
     run = tmp_path_factory.mktemp("pretrained") / "tiny"

@@ -53,22 +53,38 @@ class SpeechExperts(nn.Module):
         if gradient_checkpointing:
             checkpoint_layers(self.backbone, self.shares)
 
-    def encode(self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_NE: Tensor) -> Frames:
+    def encode(
+        self, waveforms_BL: Tensor, num_samples_B: Tensor, gate_NE: Tensor, base: Frames | None = None
+    ) -> Frames:
         """Encoder frames of each utterance's own mixture.
 
         Args:
             gate_NE: One row an utterance, or K, for K mixtures of each side by side: the frames then have
                 B * K rows, an utterance's one after another.
+            base: What `base_frames` makes of the waveforms, where it is known already.
         """
-        return self.adapt(self.base_frames(waveforms_BL, num_samples_B), gate_NE)
+        return self.adapt(self.base_frames(waveforms_BL, num_samples_B) if base is None else base, gate_NE)
 
     def base_frames(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Frames:
         """What the first encoder layer with experts reads: of the frozen base alone, whatever the gates."""
+        return self.base_layers(waveforms_BL, num_samples_B, ())[1]
+
+    def base_layers(self, waveforms_BL: Tensor, num_samples_B: Tensor, layers: Sequence[int]) -> tuple[Frames, Frames]:
+        """Frames of some layers on the way, joined along D, and those of `base_frames`, in one pass.
+
+        Args:
+            layers: Rising, none above the first one with experts.
+        """
         features = self.backbone.features(waveforms_BL, num_samples_B)
         if self.training and self.spec_augment:
             values_BMT = self.spec_augment(features.values_BMT, features.num_frames_B)
             features = features._replace(values_BMT=values_BMT)
-        return self.backbone.run_layers(self.backbone.stem(features), 0, self.config.adapt_from_layer)
+        frames, done, found = self.backbone.stem(features), 0, []
+        for layer in layers:
+            frames, done = self.backbone.run_layers(frames, done, layer), layer
+            found.append(frames.values_BTD)
+        base = self.backbone.run_layers(frames, done, self.config.adapt_from_layer)
+        return (frames._replace(values_BTD=torch.cat(found, dim=-1)) if found else frames), base
 
     def adapt(self, frames: Frames, gate_NE: Tensor) -> Frames:
         """Encoder frames of each utterance's own mixture, from those of `base_frames`."""

@@ -41,8 +41,9 @@ def transcribe_files(
         for start in range(0, len(parts), PARTS_AT_ONCE):
             waveforms = pad_waveforms(parts[start : start + PARTS_AT_ONCE])
             waveforms_BL, num_samples_B = (part.to(mixture.device) for part in waveforms)
-            embeddings_BD = mixture.embed(waveforms_BL, num_samples_B)
-            texts += mixture.transcribe(waveforms_BL, num_samples_B, [language] * len(waveforms_BL), embeddings_BD)
+            embeddings_BD, base = mixture.listen(waveforms_BL, num_samples_B)
+            languages = [language] * len(waveforms_BL)
+            texts += mixture.transcribe(waveforms_BL, num_samples_B, languages, embeddings_BD, base)
             experts += mixture.route(embeddings_BD).experts_BK[:, 0].tolist()
         yield Transcript(audio_file, " ".join(text for text in texts if text), experts[0])
 

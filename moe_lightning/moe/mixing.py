@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moe_lightning.backbone.speech import Hypotheses, TokenLoss
+from moe_lightning.backbone.speech import Frames, Hypotheses, TokenLoss
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.moe.routing import ONE_PASS, Routing, RoutingMode, dense_gates
@@ -38,12 +38,18 @@ def gate_rows(routing: Routing, mode: RoutingMode, num_experts: int) -> Tensor:
     return F.one_hot(routing.experts_BK.flatten(), num_experts).float()
 
 
-def mixture_loss(experts: SpeechExperts, batch: SpeechBatch, routing: Routing, mode: RoutingMode) -> TokenLoss:
-    """Negative log-likelihood of each utterance's transcript under its mixture, with a gradient for its weights."""
+def mixture_loss(
+    experts: SpeechExperts, batch: SpeechBatch, routing: Routing, mode: RoutingMode, base: Frames | None = None
+) -> TokenLoss:
+    """Negative log-likelihood of each utterance's transcript under its mixture, with a gradient for its weights.
+
+    Args:
+        base: What the first encoder layer with experts reads, where it is known already.
+    """
     gate_NE = gate_rows(routing, mode, experts.config.num_experts)
     if mode in ("confidence", "loss"):
-        return _chosen_loss(_losses_side_by_side(experts, batch, gate_NE), routing.weights_BK, mode)
-    frames = experts.encode(batch.waveforms_BL, batch.num_samples_B, gate_NE)
+        return _chosen_loss(_losses_side_by_side(experts, batch, gate_NE, base), routing.weights_BK, mode)
+    frames = experts.encode(batch.waveforms_BL, batch.num_samples_B, gate_NE, base)
     targets = experts.backbone.targets(batch.texts, batch.languages)
     return experts.token_loss(frames, targets, gate_NE, routing.weights_BK if mode == "posterior" else None)
 
@@ -56,10 +62,11 @@ def mixture_hypotheses(
     languages: Sequence[str | None],
     routing: Routing,
     mode: RoutingMode,
+    base: Frames | None = None,
 ) -> Hypotheses:
-    """Text of each utterance under its mixture."""
+    """Text of each utterance under its mixture; ``base`` as in `mixture_loss`."""
     gate_NE = gate_rows(routing, mode, experts.config.num_experts)
-    frames = experts.encode(waveforms_BL, num_samples_B, gate_NE)
+    frames = experts.encode(waveforms_BL, num_samples_B, gate_NE, base)
     if mode == "posterior":
         return experts.decode(frames, languages, gate_NE, routing.weights_BK)
     if mode == "loss":
@@ -89,17 +96,20 @@ def expert_losses(experts: SpeechExperts, batch: SpeechBatch, max_rows: int = MA
     num_utterances, num_experts = len(batch.ids), experts.config.num_experts
     num_at_once = max(1, max_rows // num_utterances)
     parts = []
-    with _evaluating(experts):
+    with evaluating(experts):
+        base = experts.base_frames(batch.waveforms_BL, batch.num_samples_B)  # once for all
         for one_hot_CE in torch.eye(num_experts, device=batch.waveforms_BL.device).split(num_at_once):
-            losses = _losses_side_by_side(experts, batch, one_hot_CE.repeat(num_utterances, 1))
+            losses = _losses_side_by_side(experts, batch, one_hot_CE.repeat(num_utterances, 1), base)
             parts.append(losses.sum_B / losses.num_tokens_B)
     return torch.cat(parts, dim=1)
 
 
-def _losses_side_by_side(experts: SpeechExperts, batch: SpeechBatch, gate_NE: Tensor) -> TokenLoss:
+def _losses_side_by_side(
+    experts: SpeechExperts, batch: SpeechBatch, gate_NE: Tensor, base: Frames | None = None
+) -> TokenLoss:
     """Negative log-likelihood of each utterance under each of its rows, (B, K)."""
     num_rows = len(gate_NE) // len(batch.ids)
-    frames = experts.encode(batch.waveforms_BL, batch.num_samples_B, gate_NE)
+    frames = experts.encode(batch.waveforms_BL, batch.num_samples_B, gate_NE, base)
     targets = experts.backbone.targets(_repeated(batch.texts, num_rows), _repeated(batch.languages, num_rows))
     losses = experts.token_loss(frames, targets, gate_NE)
     return TokenLoss(*(part.unflatten(0, (-1, num_rows)) for part in losses))
@@ -118,7 +128,7 @@ def _repeated(values: Sequence[str | None], times: int) -> list:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Within it every part of a module is in evaluation mode; after it, in the one that it was in."""
     was_training = [part for part in module.modules() if part.training]
     module.eval()

@@ -9,14 +9,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Hypotheses, Pad, TokenLoss
+from moe_lightning.backbone.speech import Frames, Hypotheses, Pad, TokenLoss
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.gating.model import Gate
+from moe_lightning.gating.reading import GateConfig, GateInput, GateKind
 from moe_lightning.json_files import read_json, write_json
+from moe_lightning.moe.hearing import Heard, hear
 from moe_lightning.moe.mixing import mixture_hypotheses, mixture_loss
 from moe_lightning.moe.routing import Routing, RoutingMode, check_routing, dense_gates, gate_probs, route
 from moe_lightning.run_dir import RunDir
@@ -34,6 +35,11 @@ class MixtureConfig:
     embedding_dim: int
     experts: ExpertConfig
     hidden_dim: int = 512
+    gate: GateKind = "mlp"
+    gate_input: GateInput = "cached"
+    """In training; of new audio every gate reads the live encoder."""
+    gate_layers: str | None = None
+    """Encoder layers that a live gate reads; None: those of the embeddings."""
     routing: RoutingMode = "top_k"
     top_k: int = 2
     gate_temperature: float = 1.0
@@ -58,12 +64,28 @@ class MixtureConfig:
                 f" got {self.min_expert_prob}"
             )
 
+    @property
+    def gate_config(self) -> GateConfig:
+        """What the gate is and reads."""
+        return GateConfig(
+            num_experts=self.experts.num_experts,
+            embedding_dim=self.embedding_dim,
+            pooling=self.pooling,
+            pad=self.embedding_pad,
+            embedding_layer=self.embedding_layer,
+            kind=self.gate,
+            source=self.gate_input,
+            layers=self.gate_layers,
+            hidden_dim=self.hidden_dim,
+        )
+
 
 class MixtureASR(nn.Module):
     """A speech recogniser in which every utterance runs its own mixture of experts.
 
-    The gate reads the utterance's embedding by the frozen base encoder: a cached one in training, a
-    fresh one for new audio.
+    The gate reads what the frozen base encoder makes of the utterance: in training from the cache or live, for new
+    audio always live. Its embeddings are what the gate's head reads: the pooled ones, or for a gate that attends to
+    frames the statistics of these.
     """
 
     def __init__(self, config: MixtureConfig):
@@ -71,20 +93,36 @@ class MixtureASR(nn.Module):
         self.config = config
         backbone = load_backbone(config.whisper_model, config.pad, config.language)
         self.experts = SpeechExperts(backbone, config.experts)
-        self.gate = Gate(config.embedding_dim, config.experts.num_experts, config.hidden_dim)
+        self.gate: Any = config.gate_config.build()  # it takes what `read` gives it: embeddings, or frames
 
     @property
     def device(self) -> torch.device:
-        return self.gate.mean_D.device
+        device: torch.device = self.gate.mean_D.device
+        return device
+
+    def hear(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Heard:
+        """What the gate reads of new audio."""
+        return hear(self.experts, self.config.gate_config, waveforms_BL, num_samples_B)
+
+    def read(self, batch: SpeechBatch) -> Heard:
+        """What the gate reads of a batch: what it brings from the cache, or the live encoder."""
+        if self.config.gate_input == "live":
+            return self.hear(batch.waveforms_BL, batch.num_samples_B)
+        return Heard(self.config.gate_config.cached(batch), None)
 
     def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
-        """Embeddings of new audio as the gate knows them, (B, D)."""
-        kind = (self.config.pooling, self.config.embedding_pad, self.config.embedding_layer)
-        return self.experts.embed(waveforms_BL, num_samples_B, *kind)
+        """Embeddings of new audio, (B, D), which `route` takes."""
+        return self.listen(waveforms_BL, num_samples_B)[0]
+
+    @torch.no_grad()
+    def listen(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Frames | None]:
+        """Embeddings of new audio, and what the experts go on from where it lay on the way: for `transcribe`."""
+        readable, base = self.hear(waveforms_BL, num_samples_B)
+        return self.gate.pool(readable), base
 
     def route(self, embeddings_BD: Tensor) -> Routing:
-        """Experts of utterances, by their pooled embeddings."""
-        return self.choose(self.gate(embeddings_BD))
+        """Experts of utterances, by what the gate's head reads."""
+        return self.choose(self.gate.head(embeddings_BD))
 
     def choose(self, logits_BE: Tensor) -> Routing:
         """Experts of utterances, by the gate's logits."""
@@ -109,12 +147,16 @@ class MixtureASR(nn.Module):
         self.set_phase(**state)
 
     def gates(self, embeddings_BD: Tensor) -> Tensor:
-        """``gate_BE`` of utterances, by their pooled embeddings."""
+        """``gate_BE`` of utterances, by what the gate's head reads."""
         return dense_gates(self.route(embeddings_BD), self.config.experts.num_experts)
 
-    def loss(self, batch: SpeechBatch, routing: Routing) -> TokenLoss:
-        """Negative log-likelihood of each utterance's transcript under its mixture."""
-        return mixture_loss(self.experts, batch, routing, self.config.routing)
+    def loss(self, batch: SpeechBatch, routing: Routing, base: Frames | None = None) -> TokenLoss:
+        """Negative log-likelihood of each utterance's transcript under its mixture.
+
+        Args:
+            base: Of `read`.
+        """
+        return mixture_loss(self.experts, batch, routing, self.config.routing, base)
 
     @torch.no_grad()
     def transcribe(
@@ -123,9 +165,10 @@ class MixtureASR(nn.Module):
         num_samples_B: Tensor,
         languages: Sequence[str | None],
         embeddings_BD: Tensor | None = None,
+        base: Frames | None = None,
     ) -> list[str]:
         """Greedy transcripts of 16 kHz waveforms; without embeddings they are computed first."""
-        return self.hypotheses(waveforms_BL, num_samples_B, languages, embeddings_BD).texts
+        return self.hypotheses(waveforms_BL, num_samples_B, languages, embeddings_BD, base).texts
 
     @torch.no_grad()
     def hypotheses(
@@ -134,12 +177,13 @@ class MixtureASR(nn.Module):
         num_samples_B: Tensor,
         languages: Sequence[str | None],
         embeddings_BD: Tensor | None = None,
+        base: Frames | None = None,
     ) -> Hypotheses:
         """Transcripts as `transcribe` gives them, and how sure the mixture is of each."""
         if embeddings_BD is None:
-            embeddings_BD = self.embed(waveforms_BL, num_samples_B)
+            embeddings_BD, base = self.listen(waveforms_BL, num_samples_B)
         routing, mode = self.route(embeddings_BD), self.config.routing
-        return mixture_hypotheses(self.experts, waveforms_BL, num_samples_B, languages, routing, mode)
+        return mixture_hypotheses(self.experts, waveforms_BL, num_samples_B, languages, routing, mode, base)
 
     def save(self, run: RunDir) -> None:
         """Write weights and config to the run."""

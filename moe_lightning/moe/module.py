@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.normaliser import normalised
-from moe_lightning.backbone.speech import Pad, TokenLoss
+from moe_lightning.backbone.speech import Frames, Pad, TokenLoss
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.corpus.spec_augment import SpecAugment
@@ -20,6 +20,7 @@ from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.gating.model import normalised_entropy
+from moe_lightning.gating.reading import GateInput, GateKind, Readable
 from moe_lightning.json_files import write_json
 from moe_lightning.moe.gate_loss import GateWeights, gate_terms, noisy, weighted_sum
 from moe_lightning.moe.mixing import expert_losses
@@ -46,8 +47,13 @@ class MoEASRModule(LightningModule):
         embedding_layer: Encoder layers that they are of; comes from their store.
         run_dir: Where gate and experts of the stages before lie.
         whisper_model: v2, v3, nano, a hub id or a folder.
-        rank: As the experts were pre-trained; so are alpha, dropout, shared_rank and target_modules.
-        hidden_dim: As the gate was trained.
+        rank: As the experts were pre-trained; so are alpha, dropout, shared_rank, target_modules,
+            adapt_from_layer, rslora and noop_expert.
+        hidden_dim: As the gate was trained; so are gate and gate_layers.
+        gate: ``mlp``, or ``attentive``: attention over encoder layers and frames.
+        gate_input: ``cached``: from the store, which for ``attentive`` must hold frames; ``live``: by the
+            frozen encoder, in one pass with the experts where the gate's layers lie below them.
+        gate_layers: Encoder layers that a live gate reads; those of the store unless given.
         routing: ``merge`` (all experts by the gate), ``top_k`` or ``hard``, of one pass; ``posterior``,
             ``confidence`` or ``loss``, which run the K likeliest experts side by side and cost K times as
             much. The same in training and decoding.
@@ -96,7 +102,13 @@ class MoEASRModule(LightningModule):
         dropout: float = 0.05,
         shared_rank: int = 0,
         target_modules: tuple[str, ...] = ("q_proj", "v_proj"),
+        adapt_from_layer: int = 0,
+        rslora: bool = False,
+        noop_expert: bool = False,
         hidden_dim: int = 512,
+        gate: GateKind = "mlp",
+        gate_input: GateInput = "cached",
+        gate_layers: str | None = None,
         routing: RoutingMode = "top_k",
         top_k: int = 2,
         routing_schedule: tuple[str, ...] = (),
@@ -132,13 +144,17 @@ class MoEASRModule(LightningModule):
         self.phases = RoutingSchedule(
             routing, tuple(routing_schedule), gate_temperature, gate_temperature_start, pull_until
         )
-        experts = ExpertConfig(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
+        size = (num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
+        experts = ExpertConfig(*size, adapt_from_layer, rslora, noop_expert)
         self.mixture = MixtureASR(
             MixtureConfig(
                 whisper_model=whisper_model,
                 embedding_dim=embedding_dim,
                 experts=experts,
                 hidden_dim=hidden_dim,
+                gate=gate,
+                gate_input=gate_input,
+                gate_layers=gate_layers,
                 routing=routing,
                 top_k=top_k,
                 gate_temperature=gate_temperature,
@@ -157,7 +173,7 @@ class MoEASRModule(LightningModule):
         self.wer = WordErrorRate()
         self.skipped = SkippedBatches(max_skipped_batches)
         self._phase = self.phases.at(0, 0.0)
-        self._window: list[tuple[Tensor, Tensor]] = []
+        self._window: list[tuple[Readable, Tensor]] = []
 
     def setup(self, stage: str) -> None:
         """Start from the stages before, or take the mixture to be validated; a checkpoint is loaded after this."""
@@ -183,11 +199,12 @@ class MoEASRModule(LightningModule):
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the mixture; with the last micro-batch of a step, what all of them say of the gate."""
-        losses = self._losses(batch, noisy(self.mixture.gate(batch.embeddings_BD), self.weights.noise))
+        readable, base = self.mixture.read(batch)
+        losses = self._losses(batch, noisy(self.mixture.gate(readable), self.weights.noise), base)
         loss = losses.a_token
         if self.skipped.is_usable(batch.ids, loss, losses.sum_B):
             self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
-            self._window.append((batch.embeddings_BD, batch.soft_labels_BE))
+            self._window.append((readable, batch.soft_labels_BE))
         else:
             loss = nothing_to_learn(self.mixture)
         if self._ends_step(batch_idx) and self._window:
@@ -204,20 +221,22 @@ class MoEASRModule(LightningModule):
         Returns:
             ``gate_BE`` and, where the batch was decoded, ``hypotheses``: for the callbacks.
         """
-        logits_BE = self.mixture.gate(batch.embeddings_BD)
+        readable, base = self.mixture.read(batch)
+        embeddings_BD = self.mixture.gate.pool(readable)
+        logits_BE = self.mixture.gate.head(embeddings_BD)
         is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
         values = {
-            "val/loss": self._losses(batch, logits_BE).a_token,
+            "val/loss": self._losses(batch, logits_BE, base).a_token,
             "val/gate_entropy": normalised_entropy(self.mixture.probs(logits_BE)).mean(),
             "val/gate_accuracy": is_same_B.float().mean(),
         }
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
         hypotheses: list[str] = []
         if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
-            hypotheses = self.mixture.transcribe(*batch[1:3], batch.languages, batch.embeddings_BD)
+            hypotheses = self.mixture.transcribe(*batch[1:3], batch.languages, embeddings_BD, base)
             self.wer.update(*normalised(hypotheses, batch.texts))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
-        return {"gate_BE": self.mixture.gates(batch.embeddings_BD), "hypotheses": hypotheses}
+        return {"gate_BE": self.mixture.gates(embeddings_BD), "hypotheses": hypotheses}
 
     def expert_losses(self, batch: SpeechBatch) -> Tensor:
         """``losses_BE`` of every expert alone, nats a token; for the callbacks."""
@@ -266,17 +285,17 @@ class MoEASRModule(LightningModule):
             },
         )
 
-    def _losses(self, batch: SpeechBatch, logits_BE: Tensor) -> TokenLoss:
-        return self.mixture.loss(batch, self.mixture.choose(logits_BE))
+    def _losses(self, batch: SpeechBatch, logits_BE: Tensor, base: Frames | None) -> TokenLoss:
+        return self.mixture.loss(batch, self.mixture.choose(logits_BE), base)
 
     def _gate_loss(self) -> Tensor:
         """Of all utterances since the last optimizer step: the gate is small enough to run on them again."""
-        embeddings_BD, soft_labels_BE = (torch.cat(parts) for parts in zip(*self._window, strict=True))
+        logits_BE = torch.cat([self.mixture.gate(readable) for readable, _ in self._window])
+        soft_labels_BE = torch.cat([labels_BE for _, labels_BE in self._window])
         self._window.clear()
-        logits_BE = self.mixture.gate(embeddings_BD)
         terms = gate_terms(logits_BE, self.mixture.probs(logits_BE), soft_labels_BE, self.weights)
-        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(embeddings_BD))
-        self.log("train/gate_temperature", self._phase.temperature, batch_size=len(embeddings_BD))
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(logits_BE))
+        self.log("train/gate_temperature", self._phase.temperature, batch_size=len(logits_BE))
         return weighted_sum(terms, self.weights, self._phase.pull)
 
     def _ends_step(self, batch_idx: int) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from moe_lightning.corpus.loader import FixedLoader
 from moe_lightning.json_files import read_json, write_json
-from moe_lightning.moe.mixing import expert_losses
+from moe_lightning.moe.mixing import evaluating, expert_losses
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.moe.refinement_round import RefinementPlan, Round, Survey, decide, field_agreement
 from moe_lightning.progress import progress
@@ -124,9 +124,9 @@ def survey(mixture: MixtureASR, loader: FixedLoader, ids: Sequence[str], trainer
     for batch in progress(loader, name) if trainer.is_global_zero else loader:
         rows_B = [rows[id_] for id_ in batch.ids]
         batch = trainer.strategy.batch_to_device(batch)
-        with trainer.precision_plugin.forward_context():
+        with trainer.precision_plugin.forward_context(), evaluating(mixture):
             losses_NE[rows_B] = expert_losses(mixture.experts, batch).float().cpu()
-            pooled_NP[rows_B] = mixture.gate.pool(batch.embeddings_BD).float().cpu()
+            pooled_NP[rows_B] = mixture.gate.pool(mixture.read(batch).readable).float().cpu()
     return Survey(tuple(ids), _over_ranks(losses_NE, trainer).numpy(), _over_ranks(pooled_NP, trainer))
 
 

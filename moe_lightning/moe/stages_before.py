@@ -4,7 +4,8 @@ import torch
 
 from moe_lightning.errors import InputError
 from moe_lightning.experts.model import load_experts
-from moe_lightning.moe.model import MixtureASR
+from moe_lightning.json_files import read_json
+from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 
@@ -17,6 +18,7 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
     """
     gate_file = require_trained(run.gate_file, "gating")
     experts_file = require_trained(run.pretrained_experts_file, "experts")
+    _check_reading(mixture.config, run)
     try:
         mixture.gate.load_state_dict(torch.load(gate_file, map_location="cpu", weights_only=True))
         load_experts(mixture.experts, experts_file)
@@ -24,3 +26,18 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
         raise InputError(
             f"gate or experts of {run.path} do not fit the joint stage: {error}; give it the settings of theirs"
         ) from error
+
+
+def _check_reading(config: MixtureConfig, run: RunDir) -> None:
+    """Raise an InputError where the gate was trained as another one, or on other layers of the same size."""
+    if not run.gate_config_file.exists():
+        return
+    then = read_json(run.gate_config_file, "python -m moe_lightning.gating fit --config configs/gating.yaml")
+    now = {"gate": config.gate, "gate_layers": config.gate_config.read_layers}
+    then["gate_layers"] = then.get("gate_layers") or then.get("embedding_layer", config.embedding_layer)
+    for name, value in now.items():
+        if then.get(name, value) != value:
+            raise InputError(
+                f"the gate of {run.path} was trained with {name} {then[name]}, the joint stage has {value}; give it"
+                f" --model.{name} {then[name]}"
+            )

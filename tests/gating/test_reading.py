@@ -11,8 +11,6 @@ import torch
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.speech import Frames
-from moe_lightning.clustering.__main__ import main as cluster
-from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.errors import InputError
 from moe_lightning.gating.data import GatingDataModule
 from moe_lightning.gating.module import GatingModule
@@ -21,18 +19,6 @@ from moe_lightning.run_dir import RunDir
 from tests.training import Stopped, callback, fit
 
 QUICK = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--model.hidden_dim", "32"]
-
-
-@pytest.fixture(scope="module")
-def frames_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose store holds the frames of layer 1 and the last one."""
-    run = RunDir(tmp_path_factory.mktemp("frames") / "tiny")
-    shutil.copytree(RunDir(clustered_run).stage_dir("corpus"), run.stage_dir("corpus"))
-    model = ["--run-dir", str(run.path), "--whisper-model", str(tiny_whisper), "--num-workers", "0"]
-    embed([*model, "--store", "frames", "--embedding-layer", "1,last", "--frames-dtype", "float32"])
-    store, output = str(run.embedding_dir(str(tiny_whisper))), str(run.stage_dir("clustering"))
-    cluster(["--embedding-dir", store, "--output-dir", output, "--algorithm", "spectral", "--num-experts", "2"])
-    return run.path
 
 
 @pytest.fixture
