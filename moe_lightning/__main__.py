@@ -11,7 +11,7 @@ COMMANDS = {
     "embed": ("embedding", "stage 1: an embedding of each utterance"),
     "cluster": ("clustering", "stage 2: groups of utterances, soft labels"),
     "gating": ("gating", "stage 3: train the gate (LightningCLI: fit, validate, test)"),
-    "experts": ("experts", "stage 4: pre-train the experts (LightningCLI)"),
+    "experts": ("experts", "stage 4: pre-train the experts (LightningCLI); add, drop, merge or join experts"),
     "moe": ("moe", "stage 5: train gate and experts together (LightningCLI)"),
     "evaluate": ("evaluation", "stage 6: word error rates, overall and by group"),
     "transcribe": ("inference", "text of audio files, by a finished run"),

@@ -187,7 +187,10 @@ def _contents(run: RunDir, stage: Stage) -> dict[str, str]:
 def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings: Settings) -> None:
     way_out = f"choose another --run-dir, or remove {run.stage_dir(stage)} (and the stages after it) to make it again"
     defaults = record.get("defaults", {})
-    then, now = _hashed({**defaults, **record.get("settings", {})}), _hashed({**defaults, **settings})
+    then, now = (
+        decisive_settings({**defaults, **record.get("settings", {})}),
+        decisive_settings({**defaults, **settings}),
+    )
     changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
     unknown = [name for name in changed if defaults and name not in then]
     if unknown:
@@ -219,12 +222,13 @@ def _input_hashes(run: RunDir, stage: Stage) -> dict[str, str]:
     }
 
 
-def _hashed(settings: Settings) -> Settings:
+def decisive_settings(settings: Settings) -> Settings:
+    """Those whose change makes another result: no knobs of speed, memory and logging."""
     return {name: value for name, value in settings.items() if not _KNOBS & set(name.split("."))}
 
 
 def _hash(settings: Settings, inputs: dict[str, str]) -> str:
-    text = json.dumps([_hashed(settings), inputs], sort_keys=True)
+    text = json.dumps([decisive_settings(settings), inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

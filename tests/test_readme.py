@@ -11,6 +11,7 @@ import pytest
 from moe_lightning.clustering.cli import build_parser as clustering_parser
 from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.evaluation.__main__ import parser as evaluate_parser
+from moe_lightning.experts.life_command import parser as experts_parser
 from moe_lightning.inference.__main__ import parser as transcribe_parser
 from moe_lightning.pipeline import main as pipeline
 from moe_lightning.pipeline_flags import build_parser
@@ -37,6 +38,7 @@ def test_every_command_of_the_readme_is_tested_here() -> None:
         "pip install",
         "moe-lightning pipeline",
         "moe-lightning transcribe",
+        "moe-lightning experts",
         "moe-lightning corpus check",
         "moe-lightning evaluate",
         "python -m moe_lightning.",
@@ -67,6 +69,11 @@ def test_the_pipeline_takes_the_flags(line: str, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("line", starting_with("moe-lightning transcribe"))
 def test_transcribe_takes_the_arguments(line: str) -> None:
     assert transcribe_parser().parse_args(arguments(line, 2)).files
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning experts"))
+def test_experts_takes_the_arguments(line: str) -> None:
+    assert experts_parser().parse_args(arguments(line, 2)).run_dir
 
 
 @pytest.mark.parametrize("line", starting_with("moe-lightning evaluate"))

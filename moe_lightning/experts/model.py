@@ -220,10 +220,21 @@ def load_experts(experts: SpeechExperts, file: Path) -> None:
     Raises:
         InputError: They were trained with other settings: another alpha would rescale them all.
     """
-    with safe_open(file, framework="pt") as tensors:
-        then = json.loads((tensors.metadata() or {}).get("experts", "{}"))
+    then = _saved_settings(file)
     now = json.loads(json.dumps(asdict(experts.config)))
     for name in _SETTINGS:
         if name in then and then[name] != now[name]:
             raise InputError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
     experts.load_expert_state(load_file(file))
+
+
+def read_expert_config(file: Path) -> ExpertConfig:
+    """The config of `save_experts`."""
+    then = _saved_settings(file)
+    return ExpertConfig(**{**then, "target_modules": tuple(then["target_modules"])})
+
+
+def _saved_settings(file: Path) -> dict[str, Any]:
+    with safe_open(file, framework="pt") as tensors:
+        settings: dict[str, Any] = json.loads((tensors.metadata() or {}).get("experts", "{}"))
+    return settings

@@ -18,18 +18,24 @@ from torch.optim import Optimizer
 from moe_lightning.errors import InputError
 
 
-class _Stack(NamedTuple):
-    """Parameters of one shape, which are updated together."""
+class _Block(NamedTuple):
+    """The same rows of parameters of one shape: those of U experts, or rows that belong to none (U is 1)."""
 
     parameters: list[nn.Parameter]
-    """P of them, each of R rows; a parameter that holds no experts is one row."""
+    """P of them."""
+    rows: slice
+    num_units: int
 
     @property
-    def gradients_PRD(self) -> Tensor:
-        first = self.parameters[0]
-        gradients = [one.grad if one.grad is not None else torch.zeros_like(one) for one in self.parameters]
-        rows = first.shape[0] if first.ndim == 2 else 1
-        return torch.stack([gradient.reshape(rows, -1) for gradient in gradients])
+    def is_of_experts(self) -> bool:
+        return self.rows.stop is not None
+
+    def view(self, tensor: Tensor) -> Tensor:
+        """(U, N): an expert's rows in one."""
+        return (tensor[self.rows] if tensor.ndim else tensor).view(self.num_units, -1)
+
+    def gradients(self) -> list[Tensor]:
+        return [self.view(one.grad if one.grad is not None else torch.zeros_like(one)) for one in self.parameters]
 
 
 class ExpertAdamW(Optimizer):
@@ -72,11 +78,16 @@ class ExpertAdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            stacks = list(_stacks(group))
-            gradients = [stack.gradients_PRD for stack in stacks]
-            is_active_U = self._active(group, gradients)
-            for stack, gradients_PRD in zip(stacks, gradients, strict=True):
-                self._update(group, stack, gradients_PRD, is_active_U)
+            blocks = list(_blocks(group))
+            is_active = {
+                kind: torch.stack([_has_gradient(block) for block in blocks if block.is_of_experts == kind]).any(dim=0)
+                for kind in {block.is_of_experts for block in blocks}
+            }
+            if group.get("frozen") and True in is_active:
+                is_active[True] &= ~torch.tensor(group["frozen"], device=is_active[True].device)
+            active = {kind: _chosen(mask_U) for kind, mask_U in is_active.items()}
+            for block in blocks:
+                self._update(group, block, active[block.is_of_experts])
         return loss
 
     @torch.no_grad()
@@ -88,80 +99,74 @@ class ExpertAdamW(Optimizer):
         """
         norms = []
         for group in self.param_groups:
-            stacks = list(_stacks(group))
-            gradients = [stack.gradients_PRD for stack in stacks]
-            norm_U = torch.stack([_by_unit(one.square(), group) for one in gradients]).sum(dim=0).sqrt()
-            factor_U = (max_norm / (norm_U + 1e-6)).clamp(max=1.0)
-            for stack, gradients_PRD in zip(stacks, gradients, strict=True):
-                factors_R1 = _over_rows(factor_U, group, gradients_PRD.shape[1])
-                for parameter in stack.parameters:
-                    if parameter.grad is not None:
-                        parameter.grad.mul_(factors_R1 if parameter.ndim == 2 else factors_R1[0, 0])
-            norms.append(norm_U)
+            blocks = list(_blocks(group))
+            for kind in sorted({block.is_of_experts for block in blocks}, reverse=True):
+                own = [block for block in blocks if block.is_of_experts == kind]
+                norm_U = torch.stack([one.norm(dim=1) for block in own for one in block.gradients()]).norm(dim=0)
+                factor_U = (max_norm / (norm_U + 1e-6)).clamp(max=1.0)
+                large = _chosen(~(factor_U >= 1))  # NaN is large too
+                for gradient_UN in (one for block in own for one in block.gradients()):
+                    gradient_UN[large] *= factor_U[large][:, None]
+                norms.append(norm_U)
         return torch.cat(norms)
 
     def freeze(self, is_frozen_E: Tensor) -> None:
         """Let these experts be, whatever their gradients; a boolean an expert."""
         for group in self.param_groups:
-            if "rank" in group:
-                group["frozen"] = is_frozen_E.tolist()
+            for block in _blocks(group):
+                if block.is_of_experts:
+                    group["frozen"] = is_frozen_E[: block.num_units].tolist()
 
-    def _active(self, group: dict[str, Any], gradients: list[Tensor]) -> Tensor:
-        """Which experts had an utterance, (U,) bool: the group's experts, then its shared rows."""
-        is_active_U = torch.stack([_by_unit(gradients_PRD != 0, group) for gradients_PRD in gradients]).sum(dim=0) > 0
-        if "rank" in group:
-            num_own = len(is_active_U) - 1
-            frozen = [*group.get("frozen", []), *[False] * num_own][:num_own]
-            is_active_U &= ~torch.tensor([*frozen, False], device=is_active_U.device)
-        return is_active_U
-
-    def _update(self, group: dict[str, Any], stack: _Stack, gradients_PRD: Tensor, is_active_U: Tensor) -> None:
-        state = self._state(stack, gradients_PRD, is_active_U)
+    def _update(self, group: dict[str, Any], block: _Block, active: Tensor | slice) -> None:
+        """Step of the block's active experts: gathered from parameters and moments, and put back."""
+        if isinstance(active, Tensor) and not len(active):
+            return
+        step_U, mean_PUN, square_PUN = self._state(block)
         beta1, beta2 = group["betas"]
-        rows = gradients_PRD.shape[1]
-        state["step_U"] += is_active_U
-        is_active_R1 = _over_rows(is_active_U.to(gradients_PRD.dtype), group, rows)
-        step_R1 = _over_rows(state["step_U"], group, rows).clamp(min=1)
-        state["mean_PRD"].lerp_(gradients_PRD, is_active_R1 * (1 - beta1))
-        state["square_PRD"].lerp_(gradients_PRD.square(), is_active_R1 * (1 - beta2))
-        root_PRD = (state["square_PRD"] / (1 - beta2**step_R1)).sqrt_().add_(group["eps"])
-        rate_R1 = is_active_R1 * (group["lr"] / (1 - beta1**step_R1))
-        values_PRD = torch.stack([one.reshape(rows, -1) for one in stack.parameters])
-        values_PRD *= 1 - is_active_R1 * (group["lr"] * group["weight_decay"])
-        values_PRD -= rate_R1 * state["mean_PRD"] / root_PRD
-        for parameter, values_RD in zip(stack.parameters, values_PRD, strict=True):
-            parameter.copy_(values_RD.view(parameter.shape))
+        gradients_PAN = torch.stack([gradient_UN[active] for gradient_UN in block.gradients()])
+        step_U[active] += 1
+        step_A1 = step_U[active][:, None]
+        mean_PAN = mean_PUN[:, active].lerp_(gradients_PAN, 1 - beta1)
+        square_PAN = square_PUN[:, active].mul_(beta2).addcmul_(gradients_PAN, gradients_PAN, value=1 - beta2)
+        if isinstance(active, Tensor):  # of all experts these are views, already written to
+            mean_PUN[:, active], square_PUN[:, active] = mean_PAN, square_PAN
+        root_PAN = (square_PAN / (1 - beta2**step_A1)).sqrt_().add_(group["eps"])
+        change_PAN = (mean_PAN / root_PAN).mul_(group["lr"] / (1 - beta1**step_A1))
+        for parameter, change_AN in zip(block.parameters, change_PAN, strict=True):
+            values_UN = block.view(parameter.data)
+            values_UN[active] = values_UN[active] * (1 - group["lr"] * group["weight_decay"]) - change_AN
 
-    def _state(self, stack: _Stack, gradients_PRD: Tensor, is_active_U: Tensor) -> dict[str, Tensor]:
-        """Moments of a stack and steps of each expert; they belong to its first parameter."""
-        state: dict[str, Tensor] = self.state[stack.parameters[0]]
-        if not state:
-            state["step_U"] = torch.zeros_like(is_active_U, dtype=gradients_PRD.dtype)
-            state["mean_PRD"] = torch.zeros_like(gradients_PRD)
-            state["square_PRD"] = torch.zeros_like(gradients_PRD)
-        return state
+    def _state(self, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps and moments of a block; they belong to its first parameter."""
+        state, kind = self.state[block.parameters[0]], "expert" if block.is_of_experts else "other"
+        if f"{kind}_step_U" not in state:
+            view_UN = block.view(block.parameters[0].detach())
+            moments = view_UN.new_zeros(2, len(block.parameters), *view_UN.shape)
+            state[f"{kind}_step_U"] = view_UN.new_zeros(len(view_UN))
+            state[f"{kind}_mean_PUN"], state[f"{kind}_square_PUN"] = moments[0].clone(), moments[1].clone()
+        return state[f"{kind}_step_U"], state[f"{kind}_mean_PUN"], state[f"{kind}_square_PUN"]
 
 
-def _stacks(group: dict[str, Any]) -> Iterator[_Stack]:
+def _blocks(group: dict[str, Any]) -> Iterator[_Block]:
     by_shape: dict[tuple[int, ...], list[nn.Parameter]] = {}
     for parameter in group["params"]:
         by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
-    return map(_Stack, by_shape.values())
+    for shape, parameters in by_shape.items():
+        if "rank" not in group:
+            yield _Block(parameters, slice(None), 1)
+            continue
+        num_shared = int(group.get("shared_rank", 0))
+        num_own = shape[0] - num_shared
+        yield _Block(parameters, slice(num_own), num_own // int(group["rank"]))
+        if num_shared:
+            yield _Block(parameters, slice(num_own, None), 1)
 
 
-def _num_experts(group: dict[str, Any], rows: int) -> int:
-    return (rows - int(group.get("shared_rank", 0))) // int(group["rank"]) if "rank" in group else 0
+def _has_gradient(block: _Block) -> Tensor:
+    """Which units have a gradient other than zero, in any of the parameters; (U,) bool."""
+    return torch.stack([gradient_UN.any(dim=1) for gradient_UN in block.gradients()]).any(dim=0)
 
 
-def _by_unit(values_PRD: Tensor, group: dict[str, Any]) -> Tensor:
-    """Sums of each expert's rows, and of the shared ones behind them; (U,)."""
-    sums_R = values_PRD.sum(dim=(0, 2))
-    num_own = _num_experts(group, len(sums_R)) * int(group.get("rank", 0))
-    own_E = sums_R[:num_own].view(-1, int(group["rank"])).sum(dim=1) if num_own else sums_R[:0]
-    return torch.cat([own_E, sums_R[num_own:].sum(dim=0, keepdim=True)])
-
-
-def _over_rows(values_U: Tensor, group: dict[str, Any], rows: int) -> Tensor:
-    """Each expert's value at its rows, the last value at those of the shared expert; (R, 1)."""
-    own_R = values_U[:-1].repeat_interleave(int(group.get("rank", 1)))
-    return torch.cat([own_R, values_U[-1:].expand(rows - len(own_R))])[:, None]
+def _chosen(is_chosen_U: Tensor) -> Tensor | slice:
+    """Their indices; all as a slice, which needs no copies."""
+    return slice(None) if bool(is_chosen_U.all()) else is_chosen_U.nonzero().flatten()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from moe_lightning.experts.__main__ import main as experts_command
 from moe_lightning.experts.best import BestExperts
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.objective import lessons
@@ -31,8 +32,15 @@ def packed(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.Tem
     return run
 
 
+def finished_again(run: RunDir, whisper: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command for all experts says of a run whose experts were joined."""
+    capsys.readouterr()
+    fit("experts", run.path, whisper, *SMALL, *BY_EXPERT)
+    return capsys.readouterr().out
+
+
 def test_experts_trained_together_equal_jobs_of_their_own(
-    packed: RunDir, clustered_run: Path, tiny_whisper: Path, tmp_path: Path
+    packed: RunDir, clustered_run: Path, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy_of(clustered_run, tmp_path)
     together, orders = load_file(packed.pretrained_experts_file), []
@@ -51,6 +59,10 @@ def test_experts_trained_together_equal_jobs_of_their_own(
     assert [line for line in order if line in orders[0]] == orders[0]
     assert order not in (orders[0] + orders[1], orders[1] + orders[0]), "the experts take turns"
     assert run.experts_alone() == [0, 1]
+    experts_command(["join", "--run-dir", str(run.path)])
+    joined = load_file(run.pretrained_experts_file)
+    assert all(torch.allclose(joined[name], together[name], atol=1e-6, rtol=1e-5) for name in together)
+    assert "finished before" in finished_again(run, tiny_whisper, capsys)
 
 
 def test_both_experts_have_moved(packed: RunDir) -> None:

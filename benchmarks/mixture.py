@@ -1,0 +1,288 @@
+"""What a mixture costs: training steps and decoding, beside the bare backbone, one LoRA, and adapters in turns.
+
+    python benchmarks/mixture.py [--quick] [--json FILE] [--plot FILE.png]
+
+One process; all systems share one backbone of random weights and take turns, so that what else the
+machine does disturbs each alike. On a CPU the clock is the process's own (with one thread its seconds
+are those of a machine at rest) and the model has the shape of Whisper base; on a GPU it is that of
+large-v2 in bfloat16, and the clock is the wall's.
+"""
+
+import argparse
+import copy
+import gc
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mixture_report import BACKBONE, IN_TURNS, ONE_LORA, TOP_K, figures, mixture_name, plot, print_table
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+
+from moe_lightning.backbone.pretrained import load_whisper
+from moe_lightning.backbone.whisper import WhisperBackbone
+from moe_lightning.experts.gated_lora import ExpertConfig
+from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.experts.optimizer import ExpertAdamW
+
+RANK, SEED = 16, 0
+NUMBERS, QUICK_NUMBERS = (2, 4, 8, 16, 32, 64), (2, 8, 64)
+SHAPES = {
+    "base": {"d_model": 512, "layers": 6, "heads": 8, "seconds": 5.0, "batch": 8, "tokens": 24},
+    "large-v2": {"d_model": 1280, "layers": 32, "heads": 20, "seconds": 10.0, "batch": 16, "tokens": 48},
+}
+QUICK = {"seconds": 3.0, "batch": 2, "tokens": 8}
+TEXT = "the quick brown fox jumps over the lazy dog again and again"
+
+
+class Speech(NamedTuple):
+    """A batch of noise with transcripts."""
+
+    waveforms_BL: Tensor
+    num_samples_B: Tensor
+    texts: list[str]
+    languages: list[str | None]
+
+
+class System(NamedTuple):
+    """What is measured."""
+
+    name: str
+    num_experts: int
+    train: Callable[[], None] | None
+    decode: Callable[[], None] | None
+    adapter_mb: float
+
+
+def main() -> None:
+    """Measure, print a table, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small batches, few rounds, under 50 s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="cost against the number of experts, as a PNG")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each system; default 7, 2 with --quick")
+    args = parser.parse_args()
+    has_gpu = torch.cuda.is_available()
+    shape = SHAPES["large-v2" if has_gpu else "base"] | (QUICK if args.quick else {})
+    bench = Bench(shape, torch.device("cuda" if has_gpu else "cpu"))
+    systems = bench.systems(QUICK_NUMBERS if args.quick else NUMBERS)
+    rows = measure(systems, args.rounds or (2 if args.quick else 7), has_gpu)
+    print_table(rows, shape)
+    if args.json:
+        args.json.write_text(json.dumps(figures(rows) | {"shape": shape, "systems": rows}, indent=1) + "\n")
+    if args.plot:
+        plot(rows, args.plot)
+
+
+class Bench:
+    """Makes the systems: each a view of the same backbone with adapters of its own."""
+
+    def __init__(self, shape: dict[str, Any], device: torch.device):
+        torch.manual_seed(SEED)
+        self.shape, self.device = shape, device
+        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.tokenizer = load_whisper("nano")[1]
+        self.model = random_whisper(shape, self.tokenizer).to(device, self.dtype)
+        samples = int(shape["seconds"] * 16_000)
+        self.speech = Speech(
+            0.1 * torch.randn(shape["batch"], samples, device=device),
+            torch.full((shape["batch"],), samples, device=device),
+            [TEXT] * shape["batch"],
+            ["en"] * shape["batch"],
+        )
+
+    def systems(self, numbers: tuple[int, ...]) -> list[System]:
+        """Bare backbone, one LoRA, mixtures of so many experts, and adapters in turns."""
+        mixtures = [self.mixture(number, TOP_K) for number in numbers]
+        merged = [
+            self.mixture(number, number) for number in numbers if number == 8 or (numbers == NUMBERS and number > 8)
+        ]
+        in_turns = [self.in_turns(8), *([self.in_turns(8, TOP_K)] if numbers == NUMBERS else [])]
+        return [self.bare(), self.one_lora(), *mixtures, *merged, *in_turns]
+
+    def backbone(self) -> WhisperBackbone:
+        """A backbone with modules of its own and the weights of all."""
+        shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
+        backbone = WhisperBackbone(copy.deepcopy(self.model, shared), self.tokenizer)
+        backbone.tokens.suppressed = [backbone.tokens.end]  # random weights: all systems write as many tokens
+        return backbone
+
+    def bare(self) -> System:
+        backbone = self.backbone().eval()
+
+        def decode() -> None:
+            self.decode_with(backbone)
+
+        def loss() -> None:
+            with torch.no_grad():
+                self.loss_of(backbone)
+
+        return System(BACKBONE, 0, loss, decode, 0.0)
+
+    def one_lora(self) -> System:
+        backbone = self.backbone()
+        get_peft_model(backbone.model, lora())
+        optimizer = torch.optim.AdamW(adapters_of(backbone), lr=1e-4)
+
+        def train() -> None:
+            backbone.train()
+            optimizer.zero_grad()
+            self.loss_of(backbone).backward()
+            optimizer.step()
+
+        return System(ONE_LORA, 1, train, lambda: self.decode_with(backbone.eval()), megabytes(backbone))
+
+    def in_turns(self, num_experts: int, num_kept: int | None = None) -> System:
+        """Adapters one after another: each over the whole batch, or over the utterances that keep it."""
+        backbone = self.backbone()
+        model = get_peft_model(backbone.model, lora(), adapter_name="0")
+        for expert in range(1, num_experts):
+            model.add_adapter(str(expert), lora())
+        optimizer = torch.optim.AdamW(adapters_of(backbone), lr=1e-4)
+        gate_BE = self.gates(num_experts, num_kept or num_experts)
+
+        def train() -> None:
+            backbone.train()
+            optimizer.zero_grad()
+            for expert in range(num_experts):
+                rows = gate_BE[:, expert].nonzero().flatten().tolist()
+                if rows:
+                    model.set_adapter(str(expert))
+                    self.loss_of(backbone, rows).backward()
+            optimizer.step()
+
+        name = IN_TURNS if num_kept is None else f"{IN_TURNS}, {num_kept} an utterance"
+        return System(name, num_experts, train, None, megabytes(backbone))
+
+    def mixture(self, num_experts: int, num_kept: int) -> System:
+        experts = SpeechExperts(self.backbone(), ExpertConfig(num_experts, RANK)).to(self.device)
+        for layer in experts.layers.values():
+            layer.to(self.dtype)
+        optimizer = ExpertAdamW([experts.parameter_group()])
+        gate_BE = self.gates(num_experts, num_kept)
+
+        def train() -> None:
+            experts.train()
+            optimizer.zero_grad()
+            experts.loss(*self.speech, gate_BE).backward()
+            optimizer.step()
+
+        def decode() -> None:
+            with torch.no_grad(), experts.eval().shares.set(gate_BE):
+                self.decode_with(experts.backbone)
+
+        size = sum(parameter.nbytes for parameter in experts.expert_parameters()) / 2**20
+        return System(mixture_name(num_kept, num_experts), num_experts, train, decode, size)
+
+    def gates(self, num_experts: int, num_kept: int) -> Tensor:
+        """Random experts of each utterance, with random shares."""
+        generator = torch.Generator().manual_seed(SEED)
+        logits_BE = torch.randn(self.shape["batch"], num_experts, generator=generator)
+        probs_BK, experts_BK = logits_BE.softmax(dim=1).topk(num_kept, dim=1)
+        shares_BK = probs_BK / probs_BK.sum(dim=1, keepdim=True)
+        return torch.zeros_like(logits_BE).scatter(1, experts_BK, shares_BK).to(self.device)
+
+    def loss_of(self, backbone: WhisperBackbone, rows: list[int] | None = None) -> Tensor:
+        chosen = slice(None) if rows is None else rows
+        texts = self.speech.texts if rows is None else [self.speech.texts[row] for row in rows]
+        features = backbone.features(self.speech.waveforms_BL[chosen], self.speech.num_samples_B[chosen])
+        frames = backbone.encode(features._replace(values_BMT=features.values_BMT.to(self.dtype)))
+        loss = backbone.token_loss(frames, backbone.targets(texts, self.speech.languages[: len(texts)]))
+        return loss.sum_B.sum() / loss.num_tokens_B.sum()
+
+    @torch.no_grad()
+    def decode_with(self, backbone: WhisperBackbone) -> None:
+        features = backbone.features(self.speech.waveforms_BL, self.speech.num_samples_B)
+        frames = backbone.encode(features._replace(values_BMT=features.values_BMT.to(self.dtype)))
+        backbone.decode(frames, self.speech.languages, max_tokens=self.shape["tokens"])
+
+
+def random_whisper(shape: dict[str, Any], tokenizer: Any) -> WhisperForConditionalGeneration:
+    """Whisper's architecture and vocabulary, weights of its initialisation."""
+    vocab = tokenizer.get_vocab()
+    start, end = vocab["<|startoftranscript|>"], vocab["<|endoftext|>"]
+    width, layers, heads = shape["d_model"], shape["layers"], shape["heads"]
+    ids = {"decoder_start_token_id": start, "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    config = WhisperConfig(
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
+        attn_implementation="sdpa",
+        **ids,
+    )
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(decoder_start_token_id=start, eos_token_id=end, pad_token_id=end)
+    return model.requires_grad_(False)
+
+
+def lora() -> LoraConfig:
+    return LoraConfig(r=RANK, lora_alpha=32, lora_dropout=0.05, target_modules=["q_proj", "v_proj"], bias="none")
+
+
+def adapters_of(backbone: WhisperBackbone) -> list[nn.Parameter]:
+    return [parameter for name, parameter in backbone.named_parameters() if ".lora_" in name]
+
+
+def megabytes(backbone: WhisperBackbone) -> float:
+    return sum(parameter.nbytes for parameter in adapters_of(backbone)) / 2**20
+
+
+def measure(systems: list[System], rounds: int, has_gpu: bool) -> list[dict[str, Any]]:
+    """Each system's seconds in every round, and the memory that a training step takes at most."""
+    rows: list[dict[str, Any]] = [
+        {"name": one.name, "num_experts": one.num_experts, "adapter_mb": one.adapter_mb, "train": [], "decode": []}
+        for one in systems
+    ]
+    for turn in range(rounds + 1):  # the first turn warms up
+        for system, row in zip(systems, rows, strict=True):
+            for kind, work in (("train", system.train), ("decode", system.decode)):
+                if work is None:
+                    continue
+                seconds, peak_mb = timed(work, has_gpu)
+                if turn:
+                    row[kind].append(seconds)
+                    row[f"{kind}_peak_mb"] = peak_mb
+    return rows
+
+
+def timed(work: Callable[[], None], has_gpu: bool) -> tuple[float, float]:
+    """Seconds, and the most memory above what lay there before, MB."""
+    gc.collect()
+    clock = time.perf_counter if has_gpu else time.process_time
+    before = reset_peak(has_gpu)
+    start = clock()
+    work()
+    if has_gpu:
+        torch.cuda.synchronize()
+    seconds = clock() - start
+    return seconds, peak(has_gpu) - before
+
+
+def reset_peak(has_gpu: bool) -> float:
+    if has_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the greatest resident size
+    return status("VmRSS")
+
+
+def peak(has_gpu: bool) -> float:
+    return torch.cuda.max_memory_allocated() / 2**20 if has_gpu else status("VmHWM")
+
+
+def status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Table and plot of what `mixture.py` measured."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TOP_K = 2
+BACKBONE, ONE_LORA, IN_TURNS = "backbone (loss, no gradient)", "one LoRA (peft)", "adapters in turns"
+HEADS = (
+    *("system", "E", "training step, s", "of one LoRA's throughput", "decoding, s", "of the backbone's throughput"),
+    *("a step's peak, MB", "adapters, MB"),
+)
+
+
+def mixture_name(num_kept: int, num_experts: int) -> str:
+    return f"mixture, {TOP_K} an utterance" if num_kept == TOP_K else "mixture, all merged"
+
+
+def ratio(rows: list[dict[str, Any]], ours: dict[str, Any], other: str, kind: str) -> float:
+    """Throughput over that of another system: median over the rounds."""
+    theirs = next(row for row in rows if row["name"] == other)
+    return statistics.median(slow / fast for slow, fast in zip(theirs[kind], ours[kind], strict=True))
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The ratios of throughput of a mixture of 8, two experts an utterance."""
+    ours = next(row for row in rows if row["num_experts"] == 8 and row["name"] == mixture_name(TOP_K, 8))
+    return {
+        "train_vs_one_lora_e8": ratio(rows, ours, ONE_LORA, "train"),
+        "train_vs_sequential_e8": ratio(rows, ours, IN_TURNS, "train"),
+        "decode_vs_backbone_e8": ratio(rows, ours, BACKBONE, "decode"),
+    }
+
+
+def print_table(rows: list[dict[str, Any]], shape: dict[str, Any]) -> None:
+    """Markdown."""
+    batch = f"a batch of {shape['batch']} x {shape['seconds']:g} s, {shape['tokens']} tokens decoded"
+    print(f"width {shape['d_model']}, {batch}, {torch.get_num_threads()} thread(s)")
+    print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
+    for row in rows:
+        cells = [row["name"], str(row["num_experts"])]
+        for kind, other in (("train", ONE_LORA), ("decode", BACKBONE)):
+            if row[kind]:
+                cells += [f"{statistics.median(row[kind]):.3f}", f"{ratio(rows, row, other, kind):.2f}"]
+            else:
+                cells += ["-", "-"]
+        cells += [f"{row['train_peak_mb']:.0f}", f"{row['adapter_mb']:.1f}"]
+        print(f"| {' | '.join(cells)} |")
+    for name, value in figures(rows).items():
+        print(f"{name}: {value:.3f}")
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Seconds against the number of experts."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    ours = [row for row in rows if row["name"] == mixture_name(TOP_K, row["num_experts"])]
+    numbers = [row["num_experts"] for row in ours]
+    panels = zip(figure.subplots(1, 2), (("train", "training step"), ("decode", "decoding")), strict=True)
+    for axes, (kind, title) in panels:
+        axes.plot(numbers, [statistics.median(row[kind]) for row in ours], marker="o", label=ours[0]["name"])
+        for row, style in zip(rows[:2], ("--", ":"), strict=True):
+            axes.axhline(statistics.median(row[kind]), linestyle=style, color="grey", label=row["name"])
+        axes.set(xscale="log", xlabel="experts", ylabel="seconds", title=title, ylim=(0, None))
+        axes.set_xticks(numbers, [str(number) for number in numbers])
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path)

@@ -1,0 +1,192 @@
+"""`moe-lightning experts add | drop | merge | join`: change the experts of a finished run.
+
+The result is a run of its own in `--output-dir`; the run it comes from is left as it is. It holds what
+`transcribe` and `evaluate` read, and what the joint stage starts from: `--to-train` leaves that stage
+open, so that `moe fit` trains gate and experts further (an added expert is not chosen before that).
+"""
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.command_line import CommandParser
+from moe_lightning.errors import InputError, MissingInputError, exits_cleanly
+from moe_lightning.experts.adapters import save_adapters
+from moe_lightning.experts.expert_config import ExpertConfig
+from moe_lightning.experts.life import UNCHOSEN, Change, Mixture, add, drop, joined, merge
+from moe_lightning.experts.model import SpeechExperts, read_expert_config, save_experts
+from moe_lightning.json_files import read_json, write_json
+from moe_lightning.run_dir import RunDir, Stage
+from moe_lightning.soft_labels import SoftLabels
+from moe_lightning.stage_record import decisive_settings, recorded_stage
+
+COMMANDS = ("add", "drop", "merge", "join")
+
+
+def parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(
+        prog="moe-lightning experts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("change", choices=COMMANDS)
+    parser.add_argument("experts", nargs="*", type=int, metavar="EXPERT", help="drop K; merge K L")
+    parser.add_argument("--run-dir", type=Path, required=True, help="the run to start from")
+    parser.add_argument("--output-dir", type=Path, help="the run to make; add, drop and merge need it")
+    parser.add_argument("--like", type=int, metavar="K", help="add: start from this expert's deltas, not from zero")
+    parser.add_argument("--gate-bias", type=float, default=UNCHOSEN, help=f"add: its logit; default {UNCHOSEN:g}")
+    parser.add_argument("--share", type=float, default=0.5, help="merge: weight of the first; default 0.5")
+    parser.add_argument("--to-train", action="store_true", help="leave the joint stage open, to be trained further")
+    return parser
+
+
+@exits_cleanly
+def main(argv: Sequence[str]) -> None:
+    """Make the changed run, or join experts that were trained alone."""
+    options = parser().parse_args(argv)
+    num_named = {"drop": 1, "merge": 2}.get(options.change, 0)
+    if len(options.experts) != num_named:
+        raise InputError(f"{options.change} takes {num_named} experts, got {len(options.experts)}")
+    run = RunDir(options.run_dir)
+    if options.change == "join":
+        num_experts = join(run)
+        print(f"joined {num_experts} experts into {run.pretrained_experts_file}")
+        return
+    if options.output_dir is None:
+        raise InputError(f"{options.change} makes a run of its own: say where with --output-dir")
+    temperature = read_json(run.mixture_config_file, "moe-lightning pipeline").get("gate_temperature", 1.0)
+    changes: dict[str, Change] = {
+        "add": lambda mixture: add(mixture, options.like, options.gate_bias),
+        "drop": lambda mixture: drop(mixture, options.experts[0]),
+        "merge": lambda mixture: merge(mixture, options.experts[0], options.experts[1], options.share, temperature),
+    }
+    changed = change_run(run, RunDir(options.output_dir), changes[options.change], options.to_train)
+    print(f"{options.output_dir}: {changed.num_experts} experts")
+
+
+def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = False) -> ExpertConfig:
+    """Write a run with other experts.
+
+    Returns:
+        Their config.
+
+    Raises:
+        InputError: The run has no finished joint stage, or the output is there already.
+    """
+    if output.path.exists():
+        raise InputError(f"{output.path} is there already; nothing is overwritten, choose another --output-dir")
+    settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
+    experts = settings["experts"]
+    config = ExpertConfig(**{**experts, "target_modules": tuple(experts["target_modules"])})
+    state = load_file(run.mixture_file)
+    gate = {name: state.pop(name) for name in list(state) if name.startswith("gate.")}
+    weight, bias = (_only(gate, f"output.{kind}") for kind in ("weight", "bias"))
+    labels = {file: SoftLabels.load(file) for file in run.all_soft_labels_files()}
+    tensors = [torch.from_numpy(one.probs_NE) for one in labels.values()]
+    for file, one in labels.items():
+        if one.num_experts != config.num_experts:
+            raise InputError(f"{file} has {one.num_experts} experts, the mixture of {run.path} {config.num_experts}")
+    changed = change(Mixture(config, state, gate[weight], gate[bias], tensors))
+    gate |= {weight: changed.gate_weight_EH.contiguous(), bias: changed.gate_bias_E.contiguous()}
+    settings |= {
+        "experts": asdict(changed.config),
+        "top_k": min(settings["top_k"], changed.config.num_experts),
+    }
+    _copy_stages(run, output, to_train)
+    for (file, one), probs_NE in zip(labels.items(), changed.soft_labels, strict=True):
+        target = output.stage_dir("clustering") / file.name
+        target.unlink(missing_ok=True)
+        SoftLabels(one.ids, probs_NE.numpy()).save(target)
+    _write_mixture(output, settings, changed, gate)
+    return changed.config
+
+
+def join(run: RunDir) -> int:
+    """Put experts that jobs of their own have trained into one file, as one job would have written it.
+
+    Returns:
+        How many they are.
+
+    Raises:
+        InputError: One is missing, or they were trained with different settings.
+    """
+    found = run.experts_alone()
+    if not found:
+        raise MissingInputError(
+            f"{run.stage_dir('experts')} has no expert that was trained alone; run `python -m moe_lightning.experts fit"
+            " --data.expert 0` and so on first"
+        )
+    parts = [RunDir(run.path, expert) for expert in found]
+    config = read_expert_config(parts[0].pretrained_experts_file)
+    missing = sorted(set(range(config.num_adapted)) - set(found))
+    if missing:
+        raise MissingInputError(
+            f"expert {missing[0]} of {config.num_experts} has not been trained alone yet; run"
+            f" `python -m moe_lightning.experts fit --data.expert {missing[0]}` with the settings of the others"
+        )
+    records = [read_json(part.record_file("experts"), "moe-lightning experts") for part in parts]
+    settings = [
+        {name: value for name, value in record["settings"].items() if name != "data.expert"} for record in records
+    ]
+    first = decisive_settings(settings[0])
+    for expert, others in zip(found, map(decisive_settings, settings), strict=True):
+        odd = [name for name in sorted({*others, *first}) if others.get(name) != first.get(name)]
+        if odd:
+            raise InputError(f"experts {found[0]} and {expert} were trained with different {', '.join(odd)}")
+    with recorded_stage(run, "experts", settings[0], records[0]["defaults"]) as has_work:
+        if has_work:
+            deltas = joined([load_file(part.pretrained_experts_file) for part in parts], found, config)
+            metadata = {"experts": json.dumps(asdict(config))}
+            save_file(deltas, run.pretrained_experts_file, metadata=metadata)
+    return len(found)
+
+
+def _write_mixture(output: RunDir, settings: dict[str, Any], changed: Mixture, gate: dict[str, Tensor]) -> None:
+    """The mixture for decoding, and gate and experts where a joint stage starts from."""
+    experts = SpeechExperts(load_backbone(settings["whisper_model"]), changed.config)
+    experts.load_expert_state(changed.deltas)
+    for file in (output.mixture_file, output.pretrained_experts_file, output.gate_file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(experts.expert_state() | gate, output.mixture_file)
+    write_json(output.mixture_config_file, settings)
+    save_experts(experts, output.pretrained_experts_file)
+    save_adapters(experts, settings["whisper_model"], output)
+    plain = {name.removeprefix("gate."): tensor for name, tensor in gate.items()}
+    for file in (output.gate_file, output.joint_gate_file):
+        torch.save(plain, file)
+
+
+def _copy_stages(run: RunDir, output: RunDir, to_train: bool) -> None:
+    """What the stages before the experts made, and the records of the trained ones; no checkpoints."""
+    stages: tuple[Stage, ...] = ("corpus", "embedding", "clustering")
+    for stage in stages:
+        if run.stage_dir(stage).exists():
+            copy = _link if stage == "embedding" else shutil.copy2
+            shutil.copytree(run.stage_dir(stage), output.stage_dir(stage), copy_function=copy)
+    files = [run.record_file("gating"), run.gate_config_file, run.record_file("experts"), run.best_file]
+    for file in [*files, *([] if to_train else [run.record_file("moe")])]:
+        if file.exists():
+            target = output.path / file.relative_to(run.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, target)
+
+
+def _link(source: str, target: str) -> None:
+    """Embeddings are large and never written to again: a second name for the same file, where the disk allows it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _only(gate: dict[str, Tensor], suffix: str) -> str:
+    return next(name for name in gate if name.endswith(suffix))
