@@ -1,5 +1,6 @@
 """What the scores say, in plain words."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from moe_lightning.evaluation.fields import shown_fields
@@ -46,21 +47,26 @@ def label(system: str) -> str:
     return _LABELS.get(system, system)
 
 
+def called(results: Mapping[str, Any], system: str) -> str:
+    """A system as the results name it, else as a sentence does."""
+    return str(results["systems"][system].get("label") or label(system))
+
+
 def headline_sentence(results: dict[str, Any], comparison: dict[str, Any]) -> str:
     """Both rates, the relative change with its interval, and the probability."""
     system, baseline = comparison["system"], comparison["baseline"]
     rates = {name: f"{100 * results['systems'][name]['wer']:.1f} %" for name in (system, baseline)}
+    name, other = called(results, system), called(results, baseline)
     probability = comparison["probability_better"]
     if probability is None:
-        return f"One utterance says nothing: {label(system)} {rates[system]}, {label(baseline)} {rates[baseline]}."
+        return f"One utterance says nothing: {name} {rates[system]}, {other} {rates[baseline]}."
     against = f"{rates[system]} of the words are wrong instead of {rates[baseline]}"
     change, over = _change_in_words(comparison), comparison["over"]
     draws = f"in {_percent(probability)} of the draws of {over} it makes fewer errors"
-    name, other = label(system), label(baseline)
     if probability >= SURE:
-        return f"{name.capitalize()} beats {other}: {against}{change}; {draws}."
+        return f"{_capitalised(name)} beats {other}: {against}{change}; {draws}."
     if probability <= 1 - SURE:
-        return f"{name.capitalize()} is worse than {other}: {against}{change}; {draws}."
+        return f"{_capitalised(name)} is worse than {other}: {against}{change}; {draws}."
     return f"It is not established that {name} beats {other}: {against}{change}; {draws}."
 
 
@@ -125,6 +131,10 @@ def _change_in_words(comparison: dict[str, Any]) -> str:
     sign = 1 if improvement >= 0 else -1
     low, high = sorted(100 * sign * bound for bound in bounds)
     return f", {100 * abs(improvement):.0f} % {word} errors (95 % interval {low:.0f} to {high:.0f} %)"
+
+
+def _capitalised(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def _percent(share: float) -> str:

@@ -162,6 +162,24 @@ def test_a_bar_is_as_long_as_its_rate_and_carries_its_interval() -> None:
     assert 'class="whisker" style="left:25.00%;width:50.00%"' in drawn
 
 
+def test_seeds_are_dots_on_their_bar_and_a_third_system_is_a_diamond() -> None:
+    assert bars([Bar("a", 0.2, None, points=(0.1, 0.4))]).count("<b style=") == 2
+    drawn = dot_plot([Dots("a", 0.1, 0.2, None, other=0.4)])
+    assert 'class="diamond" style="left:100.00%"' in drawn
+
+
+def test_a_ladder_names_its_systems_and_shows_the_bare_backbone_first() -> None:
+    results, facts = evil_results(num_systems=3)
+    other = next(name for name in results["systems"] if name.startswith(EVIL))
+    results["comparisons"] = dict(reversed(results["comparisons"].items()))
+    results["systems"][other] |= {"label": "one LoRA", "wer_by_seed": [0.1, 0.2]}
+    text = page({**results, "seeds": [1, 2]}, facts)
+    assert "empty dot is the bare backbone, the full one the mixture with its interval, the diamond one LoRA" in text
+    assert "All 2 seeds together" in text
+    assert "fewer errors than one LoRA" in text
+    assert 'class="diamond"' in text
+
+
 def test_a_group_that_got_worse_is_marked() -> None:
     drawn = dot_plot([Dots("a", 0.1, 0.2, None), Dots("b", 0.2, 0.1, (0.0, 0.9))])
     assert drawn.count("row worse") == 1

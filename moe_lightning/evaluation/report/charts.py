@@ -20,6 +20,8 @@ class Bar(NamedTuple):
     interval: Interval | None
     note: str = ""
     is_headline: bool = False
+    points: tuple[float, ...] = ()
+    """Rates that it is made of, such as those of several seeds."""
 
 
 class Dots(NamedTuple):
@@ -31,17 +33,20 @@ class Dots(NamedTuple):
     interval: Interval | None
     """Of the rate after."""
     note: str = ""
+    other: float | None = None
+    """A third rate to compare with."""
 
 
 def bars(rows: Sequence[Bar]) -> str:
     """A bar for each rate, a line for its interval; all from 0 on."""
-    top = _nice_top(max(max(row.rate, *(row.interval or (0.0,))) for row in rows))
+    top = _nice_top(max(max(row.rate, *(row.interval or (0.0,)), *row.points) for row in rows))
     parts = []
     for row in rows:
         kind = " headline" if row.is_headline else ""
+        points = "".join(f'<b style="left:{_place(point, top)}"></b>' for point in row.points)
         parts.append(
             f'<div class="row{kind}">{_name(row.name, row.note)}<div class="track">{_grid(top)}'
-            f'<div class="fill" style="width:{_place(row.rate, top)}"></div>{_whisker(row.interval, top)}</div>'
+            f'<div class="fill" style="width:{_place(row.rate, top)}"></div>{_whisker(row.interval, top)}{points}</div>'
             f'<div class="figure">{_percent(row.rate)}{_bounds(row.interval)}</div></div>'
         )
     return f'<div class="plot">{"".join(parts)}{_axis(top)}</div>'
@@ -49,7 +54,7 @@ def bars(rows: Sequence[Bar]) -> str:
 
 def dot_plot(rows: Sequence[Dots]) -> str:
     """Of each group an empty dot before and a full one after, red where it got worse; a line between them."""
-    top = _nice_top(max(max(row.before, row.after) for row in rows))
+    top = _nice_top(max(max(row.before, row.after, row.other or 0.0) for row in rows))
     parts = []
     for row in rows:
         low, high = sorted((row.before, row.after))
@@ -58,6 +63,7 @@ def dot_plot(rows: Sequence[Dots]) -> str:
             f'<div class="row{kind}">{_name(row.name, row.note)}<div class="track">{_grid(top)}'
             f"{_whisker(row.interval, top)}"
             f'<div class="way" style="left:{_place(low, top)};width:{_place(high - low, top)}"></div>'
+            f"{_diamond(row.other, top)}"
             f'<div class="dot before" style="left:{_place(row.before, top)}"></div>'
             f'<div class="dot" style="left:{_place(row.after, top)}"></div></div>'
             f'<div class="figure">{100 * row.before:.1f} &rarr; {_percent(row.after)}</div></div>'
@@ -152,6 +158,10 @@ def _whisker(interval: Interval | None, top: float) -> str:
         return ""
     low, high = (min(bound, top) for bound in interval)
     return f'<div class="whisker" style="left:{_place(low, top)};width:{_place(high - low, top)}"></div>'
+
+
+def _diamond(rate: float | None, top: float) -> str:
+    return "" if rate is None else f'<div class="diamond" style="left:{_place(rate, top)}"></div>'
 
 
 def _place(value: float, top: float) -> str:

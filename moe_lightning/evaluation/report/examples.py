@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from moe_lightning.evaluation.verdict import label
+from moe_lightning.evaluation.verdict import called
 
 NUM_EXAMPLES = 5
 """Of each kind: where the system is better, and where it is worse."""
@@ -22,32 +22,33 @@ class Example(NamedTuple):
     """Address of its sound."""
 
 
-def example_ids(comparison: Mapping[str, Any]) -> dict[str, list[str]]:
+def example_ids(results: Mapping[str, Any]) -> dict[str, list[str]]:
     """Ids to show, by the heading that they stand under."""
-    name, other = label(comparison["system"]), label(comparison["baseline"])
+    comparison = next(iter(results["comparisons"].values()))
+    name, other = (called(results, comparison[side]) for side in ("system", "baseline"))
     return {
         f"Where {name} is better than {other}": comparison["most_improved"][:NUM_EXAMPLES],
         f"Where {name} is worse than {other}": comparison["most_worsened"][:NUM_EXAMPLES],
     }
 
 
-def example_section(comparison: Mapping[str, Any], examples: Mapping[str, Example]) -> str:
+def example_section(results: Mapping[str, Any], examples: Mapping[str, Example]) -> str:
     """The most different utterances, words in colour."""
     parts = [
         "<h2>Examples</h2>\n"
         '<p class="soft">Normalised texts. <span class="S">Written wrongly</span> (with what was said behind it),'
         ' <span class="D">missing</span>, <span class="I">too much</span>.</p>'
     ]
-    for heading, ids in example_ids(comparison).items():
-        shown = [_example(id_, examples[id_]) for id_ in ids if id_ in examples]
+    for heading, ids in example_ids(results).items():
+        shown = [_example(id_, examples[id_], results) for id_ in ids if id_ in examples]
         parts.append(f"<h3>{escape(heading)}</h3>" + ("\n".join(shown) or "<p>Nowhere.</p>"))
     return "\n".join(parts)
 
 
-def _example(id_: str, example: Example) -> str:
+def _example(id_: str, example: Example, results: Mapping[str, Any]) -> str:
     sound = f'<audio controls preload="none" src="{escape(example.clip)}"></audio>' if example.clip else ""
     texts = "".join(
-        f"<dt>{escape(label(system).removeprefix('the '))}</dt><dd>{alignment_html(pairs)}</dd>"
+        f"<dt>{escape(called(results, system).removeprefix('the '))}</dt><dd>{alignment_html(pairs)}</dd>"
         for system, pairs in example.alignments.items()
     )
     return (

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from moe_lightning.evaluation.report.curves import Chart
 from moe_lightning.evaluation.report.examples import Example, example_section
+from moe_lightning.evaluation.report.groups_section import groups_section
 from moe_lightning.evaluation.report.run_sections import (
     cluster_section,
     cost_section,
@@ -13,7 +14,7 @@ from moe_lightning.evaluation.report.run_sections import (
     snapshot_section,
     training_section,
 )
-from moe_lightning.evaluation.report.scores_section import groups_section, head_section, systems_section
+from moe_lightning.evaluation.report.scores_section import head_section, systems_section
 from moe_lightning.html_page import document
 
 _STYLE_FILE = Path(__file__).with_name("report.css")
@@ -36,7 +37,6 @@ def page(results: Mapping[str, Any], facts: RunFacts) -> str:
     Args:
         results: As in ``results.json``: any number of systems, the first comparison is the headline.
     """
-    comparison = next(iter(results["comparisons"].values()))
     sections = [
         head_section(results),
         systems_section(results),
@@ -44,7 +44,7 @@ def page(results: Mapping[str, Any], facts: RunFacts) -> str:
         routing_section(results),
         cluster_section(facts.cluster_report, facts.cluster_picture, facts.cluster_address),
         training_section(facts.charts),
-        example_section(comparison, facts.examples),
+        example_section(results, facts.examples),
         cost_section(results),
         snapshot_section(results),
     ]

@@ -1,12 +1,11 @@
-"""Verdict, systems, and groups of the page."""
+"""Verdict and systems of the page."""
 
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from moe_lightning.evaluation.fields import DURATION, MOST_VALUES, shown_fields
-from moe_lightning.evaluation.report.charts import Bar, Dots, bars, dot_plot
-from moe_lightning.evaluation.verdict import label
+from moe_lightning.evaluation.report.charts import Bar, bars
+from moe_lightning.evaluation.verdict import called
 from moe_lightning.html_page import cards, table, verdict
 
 Results = Mapping[str, Any]
@@ -19,12 +18,12 @@ def head_section(results: Results) -> str:
     said = results["verdict"]
     details = "".join(f"<li>{escape(text)}</li>" for text in said["details"])
     figures = [
-        (f"{100 * system['wer']:.1f} %", f"word error rate of {label(comparison['system'])}"),
-        (_improvement(comparison), f"fewer errors than {label(comparison['baseline'])}"),
+        (f"{100 * system['wer']:.1f} %", f"word error rate of {called(results, comparison['system'])}"),
+        (_improvement(comparison), f"fewer errors than {called(results, comparison['baseline'])}"),
         (_probability(comparison["probability_better"]), "probability that it is better"),
         (f"{100 * system['cer']:.1f} %", "character error rate"),
         (str(results["utterances"]), f"utterances of {results['speakers']} speakers"),
-        (str(system["words"]), f"words of the {results['split']} split"),
+        (str(system["words"] // _num_seeds(results)), f"words of the {results['split']} split"),
     ]
     return (
         "<h1>Does the mixture help?</h1>\n"
@@ -40,12 +39,13 @@ def systems_section(results: Results) -> str:
     """Every system as a bar with its interval, and its numbers."""
     headline = next(iter(results["comparisons"].values()))["system"]
     rows = [
-        Bar(name, one["wer"], one["interval"], _parameters(one), name == headline)
+        Bar(called(results, name).removeprefix("the "), one["wer"], one["interval"], _parameters(one),
+            name == headline, tuple(one.get("wer_by_seed", ())))
         for name, one in results["systems"].items()
-    ]
+    ]  # fmt: skip
     numbers = [
         [
-            escape(name),
+            escape(called(results, name).removeprefix("the ")),
             *(f"{100 * one[key]:.1f}" for key in ("wer", "cer")),
             *(str(one[key]) for key in ("substitutions", "deletions", "insertions")),
             *(f"{100 * one['raw'][key]:.1f}" for key in ("wer", "cer")),
@@ -53,30 +53,9 @@ def systems_section(results: Results) -> str:
         for name, one in results["systems"].items()
     ]
     heads = ["system", "WER %", "CER %", "substituted", "deleted", "inserted", "raw WER %", "raw CER %"]
-    return f"<h2>Systems</h2>\n{bars(rows)}\n{table(heads, numbers)}\n{_comparison_table(results)}"
-
-
-def groups_section(results: Results) -> str:
-    """Each group before and after, and which is served worst."""
-    comparison = next(iter(results["comparisons"].values()))
-    before, after = (results["systems"][comparison[side]] for side in ("baseline", "system"))
-    fields = shown_fields(before["groups"])
-    fields += [field for field in (DURATION, "cluster") if 2 <= len(before["groups"].get(field, {})) <= MOST_VALUES]
-    if not fields:
-        return ""
-    parts = [
-        "<h2>Groups</h2>\n"
-        f"<p>Word error rate: the empty dot is {escape(label(comparison['baseline']))}, the full one"
-        f" {escape(label(comparison['system']))} with its interval; orange where it got worse.</p>"
-    ]
-    for field in fields:
-        rows = [
-            Dots(value, group["wer"], after["groups"][field][value]["wer"], after["groups"][field][value]["interval"],
-                 f"{group['words']} words, {group['speakers']} speakers")
-            for value, group in before["groups"][field].items()
-        ]  # fmt: skip
-        parts.append(f"<h3>{escape(field)}</h3>\n{dot_plot(rows)}{_worst(field, before, after)}")
-    return "\n".join(parts)
+    num_seeds = _num_seeds(results)
+    of_seeds = f'<p class="soft">All {num_seeds} seeds together; a dot is one seed.</p>' if num_seeds > 1 else ""
+    return f"<h2>Systems</h2>\n{bars(rows)}\n{of_seeds}{table(heads, numbers)}\n{_comparison_table(results)}"
 
 
 def _comparison_table(results: Results) -> str:
@@ -84,7 +63,8 @@ def _comparison_table(results: Results) -> str:
     for comparison in results["comparisons"].values():
         by_utterance = comparison["over_utterances"]
         rows.append([
-            escape(comparison["system"]), escape(comparison["baseline"]),
+            escape(called(results, comparison["system"]).removeprefix("the ")),
+            f'<td class="text">{escape(called(results, comparison["baseline"]).removeprefix("the "))}</td>',
             _improvement(comparison), _interval(comparison.get("interval")),
             _probability(comparison["probability_better"]),
             _interval(by_utterance["interval"]), _probability(by_utterance["probability_better"]),
@@ -95,13 +75,9 @@ def _comparison_table(results: Results) -> str:
     return "<h3>Comparisons</h3>\n" + table(heads, rows)
 
 
-def _worst(field: str, before: Results, after: Results) -> str:
-    first, then = before["worst_group"][field], after["worst_group"][field]
-    return (
-        f'<p class="soft">Worst: {escape(field)} {escape(first["value"])} with {100 * first["wer"]:.1f} % before,'
-        f" {escape(then['value'])} with {100 * then['wer']:.1f} % after. Spread between groups:"
-        f" {100 * before['spread'][field]:.1f} before, {100 * after['spread'][field]:.1f} after.</p>"
-    )
+def _num_seeds(results: Results) -> int:
+    """Trainings of each system that were scored together: they heard the same words."""
+    return len(results.get("seeds", [])) or 1
 
 
 def _parameters(system: Results) -> str:

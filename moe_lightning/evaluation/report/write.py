@@ -34,9 +34,8 @@ def write_report(
         utterances: That were scored.
         systems: Their transcripts by id, by the name of the system.
     """
-    comparison = next(iter(results["comparisons"].values()))
     facts = RunFacts(
-        examples=_examples(results, comparison, utterances, systems),
+        examples=_examples(results, utterances, systems),
         charts=training_charts(run),
         cluster_report=_cluster_report(run),
         cluster_picture=_cluster_picture(run),
@@ -57,15 +56,16 @@ def write_model_card(
 
 def _examples(
     results: Mapping[str, Any],
-    comparison: Mapping[str, Any],
     utterances: Sequence[Utterance],
     systems: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Example]:
-    ids = {id_ for some in example_ids(comparison).values() for id_ in some}
+    comparison = next(iter(results["comparisons"].values()))
+    ids = {id_ for some in example_ids(results).values() for id_ in some}
     shown = [utterance for utterance in utterances if utterance.id in ids]
     clips = audio_clips(shown)
     fields = shown_fields(results["systems"][comparison["system"]]["groups"])
-    names = (comparison["baseline"], comparison["system"])
+    wanted = ("backbone", comparison["baseline"], comparison["system"])
+    names = [name for name in dict.fromkeys(wanted) if name in systems]
     return {
         one.id: Example(
             reference=one.text,

@@ -1,0 +1,56 @@
+"""Groups of the page: each before and after, and which is served worst."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from moe_lightning.evaluation.fields import DURATION, MOST_VALUES, shown_fields
+from moe_lightning.evaluation.report.charts import Dots, dot_plot
+from moe_lightning.evaluation.verdict import called
+
+Results = Mapping[str, Any]
+
+
+def groups_section(results: Results) -> str:
+    """A dot plot of each telling field: bare backbone, the headline's system, and its baseline if that is another."""
+    comparison = next(iter(results["comparisons"].values()))
+    first = "backbone" if "backbone" in results["systems"] else comparison["baseline"]
+    other = comparison["baseline"] if comparison["baseline"] != first else None
+    before, after = results["systems"][first], results["systems"][comparison["system"]]
+    fields = shown_fields(before["groups"])
+    fields += [field for field in (DURATION, "cluster") if 2 <= len(before["groups"].get(field, {})) <= MOST_VALUES]
+    if not fields:
+        return ""
+    third = f", the diamond {called(results, other)}" if other else ""
+    said = (
+        f"Word error rate: the empty dot is {called(results, first)}, the full one"
+        f" {called(results, comparison['system'])} with its interval{third}; orange where it got worse."
+    )
+    parts = [f"<h2>Groups</h2>\n<p>{escape(said)}</p>"]
+    for field in fields:
+        plot = dot_plot(_rows(field, before, after, results["systems"][other] if other else None))
+        parts.append(f"<h3>{escape(field)}</h3>\n{plot}{_worst(field, before, after)}")
+    return "\n".join(parts)
+
+
+def _rows(field: str, before: Results, after: Results, other: Results | None) -> list[Dots]:
+    return [
+        Dots(
+            name=value,
+            before=group["wer"],
+            after=after["groups"][field][value]["wer"],
+            interval=after["groups"][field][value]["interval"],
+            note=f"{group['utterances']} utterances, {group['speakers']} speakers",
+            other=other["groups"][field][value]["wer"] if other else None,
+        )
+        for value, group in before["groups"][field].items()
+    ]
+
+
+def _worst(field: str, before: Results, after: Results) -> str:
+    first, then = before["worst_group"][field], after["worst_group"][field]
+    return (
+        f'<p class="soft">Worst: {escape(field)} {escape(first["value"])} with {100 * first["wer"]:.1f} % before,'
+        f" {escape(then['value'])} with {100 * then['wer']:.1f} % after. Spread between groups:"
+        f" {100 * before['spread'][field]:.1f} before, {100 * after['spread'][field]:.1f} after.</p>"
+    )
