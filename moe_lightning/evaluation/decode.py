@@ -29,7 +29,7 @@ def decode(
 ) -> Decoded:
     """Greedy transcripts of every utterance of a loader, all systems on the same batches.
 
-    The mixture embeds each utterance itself, as it does new audio: that is part of what it costs.
+    The mixture's gate listens to each utterance itself, as to new audio: that is part of what it costs.
 
     Args:
         true_experts: Expert of each utterance's true group by its id, for the system ``label``.
@@ -42,10 +42,10 @@ def decode(
         batch = _to_device(batch, device)
         speech = (batch.waveforms_BL, batch.num_samples_B)
         with watches["mixture"].running():
-            embeddings_BD = mixture.embed(*speech)
+            embeddings_BD, base = mixture.listen(*speech)
         for name in systems:
             with watches[name].running():
-                heard = decode_as(name, mixture, batch, embeddings_BD, true_experts or {})
+                heard = decode_as(name, mixture, batch, embeddings_BD, true_experts or {}, base)
             texts[name] |= zip(batch.ids, heard, strict=True)
         gates |= zip(batch.ids, mixture.gates(embeddings_BD).float().cpu().tolist(), strict=True)
         num_samples += int(batch.num_samples_B.sum())

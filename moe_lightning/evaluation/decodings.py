@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.speech import Frames
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.evaluation.alignment import count_words
 from moe_lightning.evaluation.system_names import System
@@ -15,15 +16,21 @@ from moe_lightning.moe.model import MixtureASR
 
 @torch.no_grad()
 def decode_as(
-    system: System, mixture: MixtureASR, batch: SpeechBatch, embeddings_BD: Tensor, true_experts: Mapping[str, int]
+    system: System,
+    mixture: MixtureASR,
+    batch: SpeechBatch,
+    embeddings_BD: Tensor,
+    true_experts: Mapping[str, int],
+    base: Frames | None = None,
 ) -> list[str]:
     """Transcripts of a batch by one system.
 
     Args:
         true_experts: Expert of each utterance's true group by its id, for ``label``.
+        base: Of `MixtureASR.listen`, with the embeddings: what the mixture's experts go on from.
     """
     if system == "mixture":
-        return mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, embeddings_BD)
+        return mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, embeddings_BD, base)
     num_experts = mixture.config.experts.num_experts
 
     def by_gates(gate_BE: Tensor | None) -> list[str]:
