@@ -45,6 +45,9 @@ def layer_frames(backbone: SpeechBackbone, features: Features, layers: Sequence[
 
     Args:
         layers: As `parse_layers` gives them.
+
+    Raises:
+        InputError: The last layer ends in an adapter that changes the number of frames.
     """
     frames, done, found = backbone.stem(features), 0, []
     for layer in layers:
@@ -52,6 +55,8 @@ def layer_frames(backbone: SpeechBackbone, features: Features, layers: Sequence[
             frames = backbone.run_layers(frames, done, None if layer == backbone.num_layers else layer)
             done = layer
         found.append(frames.values_BTD)
+    if len({values_BTD.shape[1] for values_BTD in found}) > 1:
+        raise InputError("this encoder's last layer has other frames than the layers below it; give one layer alone")
     return frames._replace(values_BTD=found[0] if len(found) == 1 else torch.cat(found, dim=-1))
 
 

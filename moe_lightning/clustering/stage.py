@@ -13,6 +13,7 @@ from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
 from moe_lightning.clustering.report_files import write_pictures
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import choose_share, pooled_in_words, speakers_of, towards_speakers
+from moe_lightning.clustering.stored_frames import stored_vectors
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
 from moe_lightning.corpus import Utterance
@@ -49,8 +50,9 @@ def embeddings_of(store: EmbeddingStore, settings: Mapping[str, Any]) -> np.ndar
     Args:
         settings: The fields of `ClusteringSettings`, or what a clusterer keeps of them.
     """
+    stored, info = stored_vectors(store, settings["pooling"], settings["pool_stats"])
     embeddings_ND = select_parts(
-        pool(store.embeddings_ND, settings["pooling"]), store.info, settings["pool_stats"], settings.get("layers", ())
+        pool(stored, settings["pooling"]), info, settings["pool_stats"], settings.get("layers", ())
     )
     return towards_speakers(embeddings_ND, speakers_of(store), settings.get("pool_speakers") or 0.0)
 

@@ -1,5 +1,6 @@
 """EmbeddingDataModule: the utterances of a run that have no embedding yet, each once over all ranks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,10 +8,15 @@ from lightning.pytorch import LightningDataModule
 
 from moe_lightning.batch import AudioBatch
 from moe_lightning.corpus import SPLITS, Utterance, read_manifest
+from moe_lightning.corpus.batch_plan import Batches
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader
+from moe_lightning.corpus.utterance import MAX_SECONDS
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store_shards import finished_shards
+
+CPU_SECONDS, GPU_SECONDS = 30.0, 480.0
+"""Of audio in a batch unless told otherwise: what fits the caches of a core, and what keeps a GPU busy."""
 
 
 class Progress(NamedTuple):
@@ -36,7 +42,8 @@ class EmbeddingDataModule(LightningDataModule):
         run_dir: Folder of the run, with its manifests.
         store_dir: Folder of the store, with the shards of earlier runs.
         batch_size: Utterances of a batch on one device, at most.
-        max_seconds: Seconds of audio in a batch, at most, as `BatchPlan` counts them; None for no limit.
+        max_seconds: Seconds of audio in a batch, at most, as `BatchPlan` counts them; None goes by the device.
+        pad: ``30s`` makes every utterance cost a whole window.
         num_workers: Processes that read audio.
     """
 
@@ -44,9 +51,10 @@ class EmbeddingDataModule(LightningDataModule):
         self,
         run_dir: str,
         store_dir: str,
-        batch_size: int = 64,
+        batch_size: int = 256,
         max_seconds: float | None = None,
         num_workers: int = 2,
+        pad: str = "batch",
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -63,18 +71,44 @@ class EmbeddingDataModule(LightningDataModule):
         self.progress = self.trainer.strategy.broadcast(progress)
 
     def predict_dataloader(self) -> FixedLoader:
-        """Batches of one length each, dealt out to the ranks; a rank may get one less than another, or none."""
+        """What is left to do for this rank, which may be nothing."""
         assert self.trainer is not None
         done = set(self.progress.ids)
         utterances = [utterance for _, utterance in self.splits if utterance.id not in done]
         if done and self.trainer.is_global_zero:
             print(f"embedding: {len(self.splits) - len(utterances)} of {len(self.splits)} utterances were done before")
-        if not utterances:
-            return FixedLoader(AudioDataset([]), [], _collate)
-        durations_N = [utterance.duration for utterance in utterances]
-        plan = BatchPlan(durations_N, self.hparams["batch_size"], 0, self.hparams["max_seconds"])
-        batches = plan.sorted()[self.trainer.global_rank :: self.trainer.world_size]
-        return FixedLoader(AudioDataset(utterances), batches, _collate, self.hparams["num_workers"])
+        return embedding_loader(
+            utterances,
+            self.hparams["batch_size"],
+            self.hparams["max_seconds"] or default_seconds(self.trainer.strategy.root_device.type),
+            self.hparams["num_workers"],
+            pad=self.hparams["pad"],
+            rank=self.trainer.global_rank,
+            num_ranks=self.trainer.world_size,
+        )
+
+
+def default_seconds(device: str) -> float:
+    """Seconds of audio in a batch on a kind of device."""
+    return CPU_SECONDS if device == "cpu" else GPU_SECONDS
+
+
+def embedding_loader(
+    utterances: Sequence[Utterance],
+    batch_size: int,
+    max_seconds: float,
+    num_workers: int = 0,
+    *,
+    pad: str = "batch",
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> FixedLoader:
+    """Batches of one length each, the costliest first, dealt out to the ranks; there may be none."""
+    batches: Batches = []
+    if utterances:
+        durations_N = [utterance.duration if pad == "batch" else MAX_SECONDS for utterance in utterances]
+        batches = BatchPlan(durations_N, batch_size, 0, max_seconds).sorted()[rank::num_ranks]
+    return FixedLoader(AudioDataset(utterances), batches, _collate, num_workers)
 
 
 def _collate(items: list[AudioItem]) -> AudioBatch:

@@ -35,7 +35,7 @@ def embed(options: argparse.Namespace) -> None:
     folder = RunDir(Path(options.run_dir)).embedding_dir(options.whisper_model)
     info = _info(options, module)
     data = EmbeddingDataModule(
-        options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers
+        options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers, options.pad
     )
     writer = StoreWriter(folder, ShardSettings(info.precision, info.frames_dtype, options.shard_size))
     trainer = _trainer(options, writer)

@@ -44,6 +44,7 @@ class StoreWriter(Callback):
         self.folder = folder
         self.settings = settings
         self.lock = lock
+        self._number, self._step = 0, 1
         self._start_shard()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,6 +1,8 @@
 """Which layers an embedding is of, and the frames behind it: against transformers, one utterance at a time."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,16 @@ from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.pooling import layers_text, parse_layers, pool
 from moe_lightning.backbone.speech import Frames
 from moe_lightning.clustering.__main__ import main as cluster
+from moe_lightning.clustering.stage import embeddings_of
 from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
 from moe_lightning.embedding.__main__ import main as embed
-from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.run_dir import RunDir
-from tests.refusals import Refusals
+from moe_lightning.run_inputs import check_run_model
+from tests.ctc_models import write_ctc
+from tests.refusals import Refusals, fit_arguments
 from tests.training import fit
 
 
@@ -135,3 +140,62 @@ def test_new_audio_is_embedded_as_the_store_was(corpus_run: RunDir, tiny_whisper
         waveform_L = torch.from_numpy(read_audio(utterance))
         found_BD = mixture.embed(waveform_L[None], torch.tensor([len(waveform_L)]))
         np.testing.assert_allclose(found_BD[0].numpy(), store.of([utterance.id])[0], atol=1e-4)
+
+
+def test_the_clustering_pools_stored_frames_as_it_is_asked_to(corpus_run: RunDir, tiny_whisper: Path) -> None:
+    frames = ["--store", "frames", "--frames-dtype", "float32", "--pad", "30s"]
+    store = embedded(corpus_run, tiny_whisper, *frames)
+    stacked_NTD = np.stack([store.frames_of(id_) for id_ in store.ids])
+    mean_ND, std_ND = stacked_NTD.mean(axis=1), stacked_NTD.std(axis=1)
+    found = {name: embeddings_of(store, {"pooling": "mean", "pool_stats": name}) for name in ("mean", "mean+std")}
+    np.testing.assert_allclose(found["mean"], mean_ND, atol=1e-5)
+    np.testing.assert_allclose(found["mean+std"], np.concatenate([mean_ND, std_ND], axis=1), atol=1e-5)
+    np.testing.assert_array_equal(
+        embeddings_of(store, {"pooling": "flatten", "pool_stats": None}), stacked_NTD.reshape(36, -1)
+    )
+
+
+def test_frames_of_different_lengths_cannot_be_flattened(corpus_run: RunDir, tiny_whisper: Path) -> None:
+    store = embedded(corpus_run, tiny_whisper, "--store", "frames")
+    with pytest.raises(InputError, match="as many frames of every utterance; embed with --pad 30s"):
+        embeddings_of(store, {"pooling": "flatten", "pool_stats": None})
+
+
+def test_a_clustering_refuses_embeddings_of_another_layer(
+    clustered_run: Path, corpus_run: RunDir, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embedded(corpus_run, tiny_whisper, "--embedding-layer", "1")
+    store = corpus_run.embedding_dir(str(tiny_whisper))
+    predict = ["predict", "--run-dir", clustered_run, "--embedding-dir", store, "--output-dir", tmp_path / "labels"]
+    words = Refusals(capsys)("clustering.__main__", *predict)
+    assert "has the embedding_layer '1', the clustering was made on 'last'" in words
+
+
+def test_any_stage_refuses_embeddings_of_other_weights_of_the_same_name(
+    clustered_run: Path, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, model = RunDir(tmp_path / "run"), tmp_path / "model"
+    shutil.copytree(clustered_run, run.path)
+    shutil.copytree(tiny_whisper, model)
+    check_run_model(run, str(model))  # a folder that was moved is the same model
+    info = StoreInfo.read(run.embedding_dirs()[0])
+    assert info is not None
+    replace(info, revision="sha256:other").write(run.embedding_dirs()[0])
+    for stage in ("gating", "experts", "moe"):
+        words = Refusals(capsys)(f"{stage}.__main__", *fit_arguments(run, stage, tiny_whisper))
+        assert "the embeddings are of other weights of" in words
+        assert "their revision is sha256:other" in words
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm", "wav2vec2-bert"])
+def test_a_ctc_encoder_embeds_as_one_utterance_at_a_time(kind: str, corpus_run: RunDir, tmp_path: Path) -> None:
+    model = write_ctc(tmp_path / "model", kind)
+    store = embedded(corpus_run, model, "--embedding-layer", "1,last")
+    backbone = load_backbone(str(model)).eval()
+    assert store.embeddings_ND.shape == (36, 2 * 32)
+    for utterance in utterances(corpus_run)[::9]:
+        waveform_L = torch.from_numpy(read_audio(utterance))
+        with torch.no_grad():
+            features = backbone.features(waveform_L[None], torch.tensor([len(waveform_L)]))
+            expected = [backbone.encode(features, num_layers).values_BTD[0].mean(dim=0) for num_layers in (1, None)]
+        np.testing.assert_allclose(store.of([utterance.id])[0], torch.cat(expected).numpy(), atol=1e-4)

@@ -149,3 +149,26 @@ def test_a_lock_of_another_machine_holds_while_it_is_renewed(tmp_path: Path) -> 
     with locked(tmp_path):
         assert json.loads(lock.read_text())["pid"] == os.getpid()
     assert not lock.exists()
+
+
+def test_a_full_disk_is_one_line_and_what_was_finished_stays(
+    corpus_run: RunDir, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus_run.embedding_dir(str(tiny_whisper))
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.decode().strip()}")
+    frames = ["--store", "frames", "--batch-size", "2", "--shard-size", "2"]
+    try:
+        words = refusal(corpus_run, tiny_whisper, capsys, *frames)
+        assert f"{folder}: a shard of 2 utterances cannot be written (No space left on device); make room" in words
+        num_done = 2 * len(shards(corpus_run, tiny_whisper))
+        assert num_done >= 2
+        assert not list(folder.glob("*.partial"))
+        subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
+        store = resume(corpus_run, tiny_whisper, *frames)
+        assert f"{num_done} of 36 utterances were done before" in capsys.readouterr().out
+        assert (len(store.ids), store.has_frames) == (36, True)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -1,0 +1,48 @@
+"""Vectors made of the frames that a store keeps, where its own pooling is not the one asked for."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from moe_lightning.embedding_store import EmbeddingStore, Pooling, StoreInfo
+from moe_lightning.errors import InputError
+
+
+class Vectors(NamedTuple):
+    """One vector an utterance, and what it was made of."""
+
+    embeddings: np.ndarray
+    """(N, D) float32; (N, T, D) of a folder with an array of frames an utterance."""
+    info: StoreInfo | None
+
+
+def stored_vectors(store: EmbeddingStore, pooling: str, pool_stats: str | None) -> Vectors:
+    """The vectors of a store; where it keeps frames and pooled them otherwise, new ones of the frames.
+
+    Args:
+        pooling: ``flatten`` joins all frames; anything else asks for ``pool_stats``.
+        pool_stats: ``mean``, ``mean+std``, or None for what is there.
+
+    Raises:
+        InputError: ``flatten``, and utterances differ in their number of frames.
+    """
+    wanted: Pooling | None = "flatten" if pooling == "flatten" else "mean+std" if pool_stats == "mean+std" else None
+    if not (wanted and store.info and store.has_frames and store.info.pooling != wanted):
+        return Vectors(store.embeddings_ND, store.info)
+    return Vectors(_pool_frames(store, wanted), replace(store.info, pooling=wanted))
+
+
+def _pool_frames(store: EmbeddingStore, pooling: Pooling) -> np.ndarray:
+    """One utterance after another, so that no more than one is in memory."""
+    lengths = {entry.num_frames for entry in store.entries}
+    if pooling == "flatten" and len(lengths) > 1:
+        raise InputError("--pooling flatten needs as many frames of every utterance; embed with --pad 30s")
+    return np.stack([_pooled(store.frames_of(id_), pooling) for id_ in store.ids])
+
+
+def _pooled(frames_TD: np.ndarray, pooling: str) -> np.ndarray:
+    frames_TD = frames_TD.astype(np.float32)
+    if pooling == "flatten":
+        return frames_TD.ravel()
+    return np.concatenate([frames_TD.mean(axis=0), frames_TD.std(axis=0)])
