@@ -1,13 +1,20 @@
 """What the corpus gives a training, in trainings."""
 
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
+import yaml
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
+from moe_lightning.corpus import read_audio, read_manifest
+from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.run_dir import RunDir
+from tests.corpus.conftest import write_audio
 from tests.training import Stopped, callback, fit
 
 AUGMENTED = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--data.max_seconds", "4"]
@@ -78,3 +85,42 @@ def test_spectrograms_are_masked_in_training_only(tiny_whisper):
     again = experts.eval().encode(waveforms_BL, num_samples_B, gate_BE).values_BTD
     assert not torch.allclose(masked, plain)
     assert torch.equal(plain, again)
+
+
+class RecordLoudness(Callback):
+    """Appends id and mean square of every utterance that is trained on to a file."""
+
+    def __init__(self, file: str):
+        self.file = Path(file)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        with self.file.open("a") as lines:
+            for id_, waveform_L, length in zip(batch.ids, batch.waveforms_BL, batch.num_samples_B, strict=True):
+                lines.write(f"{trainer.current_epoch} {id_} {float(waveform_L[:length].square().mean())!r}\n")
+
+
+def test_a_training_hears_the_noises_and_rooms_that_its_yaml_names(new_run, tiny_whisper, tmp_path):
+    write_audio(tmp_path / "noises" / "hum.wav", 2.0)
+    (tmp_path / "rooms").mkdir()
+    soundfile.write(tmp_path / "rooms" / "hall.wav", np.exp(-np.arange(800) / 100), 16_000)
+    folders = {"noise_dir": str(tmp_path / "noises"), "reverb_dir": str(tmp_path / "rooms")}
+    settings = {**folders, "noise_share": 0.5, "snr_db": [0.0, 5.0], "reverb_share": 0.5, "speeds": [0.9, 1.1]}
+    (tmp_path / "augmented.yaml").write_text(yaml.safe_dump({"data": settings, "trainer": {"max_epochs": 2}}))
+    run = new_run("run")
+    recorder = ["--trainer.callbacks+=tests.corpus.test_training.RecordLoudness"]
+    recorder += ["--trainer.callbacks.file", str(tmp_path / "heard")]
+    fit("experts", run.path, tiny_whisper, "--config", str(tmp_path / "augmented.yaml"), *recorder)
+    assert run.pretrained_experts_file.exists()
+
+    utterances = read_manifest(run.manifest_file("train"))
+    rows = {utterance.id: row for row, utterance in enumerate(utterances)}
+    augmentation = Augmentation.from_folders(**settings, seed=42)
+    heard = [line.split() for line in (tmp_path / "heard").read_text().splitlines()]
+    assert len(heard) == 2 * len(utterances)
+    num_changed = 0
+    for epoch, id_, mean_square in heard:
+        plain_L = read_audio(utterances[rows[id_]])
+        expected = float(np.square(augmentation(plain_L, int(epoch), rows[id_])).mean())
+        assert float(mean_square) == pytest.approx(expected, rel=1e-4)
+        num_changed += abs(expected - float(np.square(plain_L).mean())) > 1e-3 * expected
+    assert num_changed > len(heard) / 2
