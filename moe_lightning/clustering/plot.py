@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_lightning.clustering.umap_layout import umap_layout
+from moe_lightning.clustering.umap_layout import NUM_NEIGHBOURS, umap_layout
 
 # Okabe and Ito, "Color Universal Design" (2008): eight colours that colour-blind readers tell apart,
 # the yellow left for last because it is faint on white. More clusters repeat them with another marker.
@@ -15,6 +15,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 UNKNOWN_COLOUR = "#BBBBBB"
 MOST_POINTS = 3_000
 ROWS_OF_LEGEND = 16
+MOST_NEIGHBOURS = 100
 
 
 class Layout(NamedTuple):
@@ -27,15 +28,28 @@ class Layout(NamedTuple):
     """``umap`` or ``pca``."""
 
 
-def lay_out(points_NR: np.ndarray, method: str, seed: int) -> Layout:
-    """Two coordinates a point: the first principal directions, or UMAP."""
+def lay_out(points_NR: np.ndarray, method: str, seed: int, groups: Sequence[str] | None = None) -> Layout:
+    """Two coordinates a point: the first principal directions, or UMAP.
+
+    Args:
+        groups: Of each point, where points of a group lie together: UMAP then looks beyond the group, or each
+            would become an island anywhere.
+    """
     rows = np.sort(np.random.default_rng(seed).permutation(len(points_NR))[:MOST_POINTS])
     shown_NR = points_NR[rows]
     if method == "umap":
-        return Layout(rows, umap_layout(shown_NR, 2, seed, min_dist=0.5), method)
+        num_neighbours = _neighbours_beyond([groups[row] for row in rows]) if groups else NUM_NEIGHBOURS
+        layout_N2 = umap_layout(shown_NR, 2, seed, min_dist=0.5, num_neighbours=num_neighbours)
+        return Layout(rows, layout_N2, method)
     centred_NR = shown_NR - shown_NR.mean(axis=0)
     directions_RR = np.linalg.eigh(centred_NR.T @ centred_NR)[1][:, ::-1]
     return Layout(rows, np.pad(centred_NR @ directions_RR, ((0, 0), (0, 2)))[:, :2], method)
+
+
+def _neighbours_beyond(groups: Sequence[str]) -> int:
+    """Three groups of the usual size."""
+    usual = float(np.median(np.unique(groups, return_counts=True)[1]))
+    return int(np.clip(3 * usual, NUM_NEIGHBOURS, MOST_NEIGHBOURS))
 
 
 def plot_clusters(layout: Layout, labels_N: np.ndarray, title: str) -> bytes:

@@ -43,7 +43,9 @@ def write_pictures(
     folder = settings.output_dir
     names = RunDir(folder.parent)
     say(f"laying out {len(training)} utterances")
-    layout = lay_out(fitted.points_NR, "pca" if settings.plot == "none" else settings.plot, settings.seed)
+    speakers = [entry.contributor_id for entry in training]
+    method = "pca" if settings.plot == "none" else settings.plot
+    layout = lay_out(fitted.points_NR, method, settings.seed, speakers if settings.pool_speakers else None)
     title = f"{len(fitted.points_NR)} training utterances, {fitted.partition.algorithm}"
     files = []
     if settings.plot != "none":
@@ -53,7 +55,6 @@ def write_pictures(
     if settings.report:
         say("measuring the audio, and clustering samples to see how stable the clusters are")
         known = known_columns(utterances, settings.seed) if utterances else {}
-        speakers = [entry.contributor_id for entry in training]
         report = make_report(fitted, prediction, splits_N, known, speakers, settings)
         print(("warning: " if report.verdict.is_warning else "") + report.verdict.sentence)
         columns = own_columns(fitted) | known
