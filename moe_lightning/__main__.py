@@ -14,6 +14,7 @@ COMMANDS = {
     "experts": ("experts", "stage 4: pre-train the experts (LightningCLI); add, drop, merge or join experts"),
     "moe": ("moe", "stage 5: train gate and experts together (LightningCLI)"),
     "evaluate": ("evaluation", "stage 6: word error rates, overall and by group"),
+    "ladder": ("ladder", "does the mixture beat one LoRA of equal size, random clusters, the oracles?"),
     "transcribe": ("inference", "text of audio files, by a finished run"),
 }
 

@@ -1,0 +1,1 @@
+"""Does the mixture help? The same corpus, steps and seeds for every system that one might train instead."""

@@ -1,0 +1,50 @@
+"""The ladder from its first rung to the verdict."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from moe_lightning.evaluation.systems import ScoreSettings
+from moe_lightning.ladder.collect import collect
+from moe_lightning.ladder.rows import MIXTURE, Row, trained_rows
+from moe_lightning.ladder.runs import Ladder, Training
+from moe_lightning.ladder.size import run_size
+from moe_lightning.ladder.tuning import base_rates, best_factor, dev_score
+
+
+def climb(path: Path, flags: tuple[str, ...], pipeline: argparse.Namespace, own: argparse.Namespace) -> None:
+    """Train every row with every seed, score them together, write ``report/`` and print the table.
+
+    Args:
+        path: Folder of the ladder.
+        flags: Of the pipeline, as the user gave them.
+        pipeline: The same, parsed.
+        own: The ladder's own options.
+    """
+    ladder = Ladder(path, flags, base_rates(pipeline.set), own.jobs)
+    seeds = [pipeline.seed + number for number in range(own.seeds)]
+    factors = sorted(own.lr_factors, key=lambda factor: max(factor, 1 / factor))  # 1 first: the others share its stages
+
+    ladder.finish([Training(MIXTURE, factors[0], seeds[0])])
+    of_mixture = _tuned(ladder, MIXTURE, factors, seeds[0])
+    ladder.finish(Training(MIXTURE, of_mixture, seed) for seed in seeds)
+
+    rows = trained_rows(run_size(ladder.run(Training(MIXTURE, of_mixture, seeds[0]))), own.label_field)
+    one_loras = [row for row in rows if row.is_one_lora]
+    of_lora = _tuned(ladder, one_loras[-1], factors, seeds[0])
+    chosen = {row.name: of_lora if row.is_one_lora else of_mixture for row in [MIXTURE, *rows]}
+    ladder.finish(Training(row, chosen[row.name], seed) for row in rows for seed in seeds)
+
+    collect(ladder, [MIXTURE, *rows], chosen, seeds, ScoreSettings(own.num_resamples, pipeline.seed))
+
+
+def _tuned(ladder: Ladder, row: Row, factors: Sequence[float], seed: int) -> float:
+    """The learning rate's factor with the best score on the dev split."""
+    trainings = {factor: Training(row, factor, seed) for factor in factors}
+    ladder.finish(trainings.values())
+    scores = {factor: dev_score(ladder.run(training)) for factor, training in trainings.items()}
+    best = best_factor(scores)
+    if len(scores) > 1:
+        tried = ", ".join(f"x{factor:g}: {100 * score:.1f} %" for factor, score in sorted(scores.items()))
+        print(f"{row.name}: learning rate x{best:g} is best on the dev split ({tried})", flush=True)
+    return best

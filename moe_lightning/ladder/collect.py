@@ -1,0 +1,84 @@
+"""Transcripts of all runs of a ladder, scored together: a system's seeds are heard as one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.evaluation.environment import environment
+from moe_lightning.evaluation.hypotheses import Decoded
+from moe_lightning.evaluation.systems import ScoreSettings, score_systems
+from moe_lightning.evaluation.usage import expert_usage
+from moe_lightning.json_files import write_json
+from moe_lightning.ladder.rows import Row, Rung, rungs
+from moe_lightning.ladder.runs import Ladder, Training
+from moe_lightning.ladder.size import run_size
+from moe_lightning.ladder.table import print_ladder
+from moe_lightning.ladder.verdict import judge_ladder
+from moe_lightning.run_dir import RunDir
+
+BASELINES = ("lora_equal", "random", "backbone", "lora", "uniform", "hard", "label_gate", "label", "best_expert")
+"""What the mixture is compared with; the first is the headline."""
+
+
+def collect(
+    ladder: Ladder, rows: Sequence[Row], factors: Mapping[str, float], seeds: Sequence[int], settings: ScoreSettings
+) -> dict[str, Any]:
+    """Score a finished ladder, write ``report/results.json``, print the table and the verdict.
+
+    Args:
+        factors: Learning rate's factor of each row's runs, by the name of the row.
+    """
+    runs = {(row.name, seed): ladder.run(Training(row, factors[row.name], seed)) for row in rows for seed in seeds}
+    decoded = {key: Decoded.load(run.report("test")) for key, run in runs.items()}
+    lines = rungs(rows)
+    texts = {line.name: _all_seeds(line, decoded, seeds) for line in lines}
+    test = read_manifest(runs["mixture", seeds[0]].manifest_file("test"))
+    utterances = [replace(one, id=_seeded(one.id, seed)) for seed in seeds for one in test]
+    pairs = [("mixture", name) for name in BASELINES if name in texts]
+    pairs += [("label", "lora_equal"), ("label_gate", "lora_equal")] if "label" in texts else []
+    results = score_systems(utterances, texts, pairs, settings=settings)
+    results |= {"split": "test", "utterances": len(test), "seeds": list(seeds), "lr_factors": dict(factors)}
+    for line in lines:
+        system = results["systems"][line.name]
+        system |= {"label": line.words, **_cost(line, runs, decoded, seeds)}
+        system["wer_by_seed"] = [_wer(test, texts[line.name], seed, settings) for seed in seeds]
+    results["experts"] = expert_usage(_gates(decoded, seeds), {})
+    results["environment"] = environment(runs["mixture", seeds[0]])
+    results["verdict"] = judge_ladder(results)._asdict()
+    write_json(RunDir(ladder.path).results_file, results)
+    print_ladder(results)
+    return results
+
+
+def _all_seeds(line: Rung, decoded: Mapping[tuple[str, int], Decoded], seeds: Sequence[int]) -> dict[str, str]:
+    """Transcripts of a system, those of every seed under ids of their own."""
+    return {
+        _seeded(id_, seed): text for seed in seeds for id_, text in decoded[line.row, seed].systems[line.system].items()
+    }
+
+
+def _gates(decoded: Mapping[tuple[str, int], Decoded], seeds: Sequence[int]) -> dict[str, list[float]]:
+    """Of the first seed: the experts of two seeds have nothing to do with one another."""
+    return decoded["mixture", seeds[0]].gates
+
+
+def _wer(test: Sequence[Utterance], texts: Mapping[str, str], seed: int, settings: ScoreSettings) -> float:
+    one_seed = {utterance.id: texts[_seeded(utterance.id, seed)] for utterance in test}
+    quick = replace(settings, num_resamples=100)
+    return float(score_systems(test, {"one": one_seed}, settings=quick)["systems"]["one"]["wer"])
+
+
+def _cost(
+    line: Rung,
+    runs: Mapping[tuple[str, int], RunDir],
+    decoded: Mapping[tuple[str, int], Decoded],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    cost = decoded[line.row, seeds[0]].decoding.systems[line.system]
+    trained = 0 if line.name == "backbone" else run_size(runs[line.row, seeds[0]]).num_trained
+    return {"trained_parameters": trained, "parameters": cost.parameters, "real_time_factor": cost.real_time_factor}
+
+
+def _seeded(id_: str, seed: int) -> str:
+    return f"{id_}@{seed}"

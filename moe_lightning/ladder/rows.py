@@ -1,0 +1,100 @@
+"""The rungs of the ladder: what each system is, and the pipeline's flags that make it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from moe_lightning.ladder.size import Size
+from moe_lightning.run_dir import Stage
+
+_ENCODED: tuple[Stage, ...] = ("corpus", "embedding")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system of the ladder that is a run of its own."""
+
+    name: str
+    words: str
+    """What it is, for tables."""
+    flags: tuple[str, ...] = ()
+    """Laid over the user's own."""
+    shared_stages: tuple[Stage, ...] = _ENCODED
+    """Those that come out as in the mixture's run of the same seed."""
+    systems: tuple[str, ...] = ("backbone", "mixture")
+    """What its run's evaluation decodes."""
+    is_one_lora: bool = False
+
+
+MIXTURE = Row(
+    "mixture",
+    "mixture",
+    shared_stages=(*_ENCODED, "clustering", "gating"),
+    systems=("backbone", "uniform", "best_expert", "mixture"),
+)
+
+
+class Rung(NamedTuple):
+    """One line of the table: a system, and where its transcripts are."""
+
+    name: str
+    words: str
+    row: str
+    """The run that decoded it."""
+    system: str
+    """Its name there."""
+
+
+def trained_rows(size: Size, label_field: str | None) -> list[Row]:
+    """The runs beside the mixture's own.
+
+    Args:
+        size: Of the mixture: the ranks of the single LoRAs follow from it.
+        label_field: Manifest field of the true groups; None leaves that oracle out.
+    """
+    equal = size.equal_rank
+    rows = [
+        Row("lora", f"one LoRA of rank {size.rank}", one_lora(size.rank, size.scale), is_one_lora=True),
+        Row(
+            "lora_equal", f"one LoRA of equal parameters (rank {equal})", one_lora(equal, size.scale), is_one_lora=True
+        ),
+        Row("random", "mixture of random clusters", ("--clustering-algorithm", "random")),
+        Row(
+            "hard",
+            "mixture, one expert an utterance",
+            ("--set", "moe.model.routing=hard"),
+            (*_ENCODED, "clustering", "gating", "experts"),
+        ),
+    ]
+    if label_field:
+        flags = ("--clustering-algorithm", "label", "--label-field", label_field)
+        rows.append(Row("label", f"mixture of the true {label_field}", flags, systems=("backbone", "mixture", "label")))
+    return rows
+
+
+def rungs(rows: Sequence[Row]) -> list[Rung]:
+    """The lines of the table, from what one has without training to the oracles."""
+    words = {row.name: row.words for row in rows}
+    lines = [
+        Rung("backbone", "bare backbone", "mixture", "backbone"),
+        *(Rung(name, words[name], name, "mixture") for name in ("lora", "lora_equal", "random")),
+        Rung("uniform", "the mixture's experts in equal parts", "mixture", "uniform"),
+        Rung("hard", words["hard"], "hard", "mixture"),
+        Rung("mixture", words["mixture"], "mixture", "mixture"),
+    ]
+    if "label" in words:
+        lines.append(Rung("label_gate", f"{words['label']}, by the gate in tests", "label", "mixture"))
+        lines.append(Rung("label", f"{words['label']}, known in tests (oracle)", "label", "label"))
+    return [*lines, Rung("best_expert", "best expert of each utterance (oracle)", "mixture", "best_expert")]
+
+
+def one_lora(rank: int, scale: float) -> tuple[str, ...]:
+    """Flags of the same pipeline with one expert: plain LoRA, as many steps over the same utterances.
+
+    Args:
+        scale: alpha over rank, as the mixture's experts have it.
+    """
+    settings = {"rank": rank, "alpha": scale * rank, "shared_rank": 0}
+    stages: Sequence[Stage] = ("experts", "moe")
+    size = [f"--set={stage}.model.{name}={value:g}" for stage in stages for name, value in settings.items()]
+    return ("--clustering-algorithm", "random", "--num-experts", "1", *size)

@@ -1,0 +1,54 @@
+"""Learning rates, tuned on the dev split for the mixture and for the LoRA that it is compared with alike."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.command_line import read_yaml
+from moe_lightning.errors import InputError
+from moe_lightning.json_files import read_json
+from moe_lightning.pipeline_flags import CONFIG_DIR
+from moe_lightning.run_dir import RunDir
+from moe_lightning.stage_record import flat_settings
+
+LR = "model.optimizer.init_args.lr"
+STAGES = ("experts", "moe")
+
+
+def base_rates(settings: Mapping[str, str]) -> dict[str, float]:
+    """Learning rate of each stage that trains experts, before tuning.
+
+    Args:
+        settings: The pipeline's ``--set`` options, which win over the shipped configs.
+    """
+    shipped = {stage: flat_settings(read_yaml(Path(CONFIG_DIR / f"{stage}.yaml"))) for stage in STAGES}
+    return {stage: float(settings.get(f"{stage}.{LR}", shipped[stage][LR])) for stage in STAGES}
+
+
+def rate_flags(rates: Mapping[str, float], factor: float) -> tuple[str, ...]:
+    """Flags that multiply every learning rate by a factor."""
+    return tuple(f"--set={stage}.{LR}={rate * factor:.6g}" for stage, rate in rates.items())
+
+
+def dev_score(run: RunDir) -> float:
+    """Word error rate (or whatever the joint stage's checkpoint goes by) of a run's best epoch on the dev split.
+
+    Raises:
+        InputError: No epoch was validated.
+    """
+    best: Any = read_json(run.best_file, "moe-lightning pipeline")["best"]
+    if best is None:
+        raise InputError(f"{run.best_file} has no best score: no epoch was validated, so nothing can be tuned on it")
+    return float(best)
+
+
+def best_factor(scores: Mapping[float, float]) -> float:
+    """The factor with the lowest score; of equals, the one nearest to 1."""
+    return min(scores, key=lambda factor: (scores[factor], max(factor, 1 / factor)))
+
+
+def check_factors(factors: Sequence[float]) -> None:
+    """Raise an InputError for factors that are no learning rates."""
+    bad = [factor for factor in factors if not 0 < factor < float("inf")]
+    if bad or not factors:
+        raise InputError(f"--lr-factors must be numbers above 0, got {', '.join(map(str, factors)) or 'none'}")

@@ -1,0 +1,100 @@
+"""What a ladder says, in plain words: is it the mixture, are it the clusters, and what is still missing?"""
+
+from typing import Any
+
+from moe_lightning.evaluation.verdict import SURE, Verdict, groups_worse
+
+Results = dict[str, Any]
+
+
+def judge_ladder(results: Results) -> Verdict:
+    """Whether the mixture beats one LoRA of equal parameters, and what the other rungs say of why."""
+    headline = results["comparisons"]["mixture vs lora_equal"]
+    is_better = (headline["probability_better"] or 0.0) >= SURE
+    worse = groups_worse(results, results["comparisons"]["mixture vs backbone"])
+    dead = results["experts"]["dead"]
+    details = [
+        _seeds(results),
+        against(results, "random", "clusters drawn at random"),
+        against(results, "hard", "one expert an utterance"),
+        *_oracles(results),
+        _dead(dead, len(results["experts"]["usage"])),
+        _groups(results, worse),
+    ]
+    sentence = against(results, "lora_equal", "one LoRA of equal parameters")
+    surely_worse = [one for one in worse if one.is_sure]
+    return Verdict(sentence, not is_better or bool(dead or surely_worse), [text for text in details if text])
+
+
+def against(results: Results, baseline: str, words: str) -> str:
+    """One comparison of the mixture: both rates, the change with its interval, the probability."""
+    comparison = results["comparisons"][f"mixture vs {baseline}"]
+    ours, theirs = (100 * results["systems"][name]["wer"] for name in ("mixture", baseline))
+    probability = comparison["probability_better"]
+    if probability is None:
+        return f"The mixture has {ours:.1f} % of the words wrong, {words} {theirs:.1f} %; one utterance says no more."
+    if probability >= SURE:
+        verb = f"The mixture beats {words}"
+    elif probability <= 1 - SURE:
+        verb = f"The mixture is worse than {words}"
+    else:
+        verb = f"It is not established that the mixture differs from {words}"
+    return (
+        f"{verb}: {ours:.1f} % of the words wrong against {theirs:.1f} %{_change(comparison)};"
+        f" probability of being better {probability:.3f}."
+    )
+
+
+def recovered(results: Results, oracle: str) -> float | None:
+    """Part of an oracle's lead over the LoRA of equal parameters that the mixture reaches; None without a lead."""
+    wer = {name: results["systems"][name]["wer"] for name in ("lora_equal", "mixture", oracle)}
+    lead = wer["lora_equal"] - wer[oracle]
+    return (wer["lora_equal"] - wer["mixture"]) / lead if lead > 0 else None
+
+
+def _oracles(results: Results) -> list[str]:
+    lines = []
+    for oracle, words in (("label", "the true groups, known in tests"), ("best_expert", "the best expert each time")):
+        if oracle not in results["systems"]:
+            continue
+        share, wer = recovered(results, oracle), 100 * results["systems"][oracle]["wer"]
+        lead = "does not lead the LoRA" if share is None else f"the mixture reaches {100 * share:.0f} % of its lead"
+        lines.append(f"Oracle, {words}: {wer:.1f} %; {lead}.")
+    return lines
+
+
+def _seeds(results: Results) -> str:
+    if len(results["seeds"]) == 1:
+        return "One seed: how much another would differ is not known."
+    spreads = {
+        name: (min(values), max(values))
+        for name in ("mixture", "lora_equal")
+        if (values := results["systems"][name]["wer_by_seed"])
+    }
+    words = ", ".join(f"{name} {100 * low:.1f} to {100 * high:.1f} %" for name, (low, high) in spreads.items())
+    return f"Over {len(results['seeds'])} seeds: {words}."
+
+
+def _dead(dead: list[int], num_experts: int) -> str:
+    if not dead:
+        return f"All {num_experts} experts are used."
+    return f"Dead experts: {', '.join(map(str, dead))} of {num_experts} get nearly no utterance."
+
+
+def _groups(results: Results, worse: list[Any]) -> str:
+    if not worse:
+        return "No group gets worse than with the bare backbone."
+    some = "; ".join(
+        f"{one.field} {one.value} {100 * one.before:.1f} to {100 * one.after:.1f} %"
+        + ("" if one.is_sure else " (not established)")
+        for one in worse[:4]
+    )
+    return f"Worse than with the bare backbone: {some}{'; and more' if len(worse) > 4 else ''}."
+
+
+def _change(comparison: Results) -> str:
+    improvement, bounds = comparison["relative_improvement"], comparison["interval"]
+    if improvement is None or bounds is None:
+        return ""
+    low, high = (100 * bound for bound in bounds)
+    return f", {-100 * improvement:+.1f} % errors (95 % interval {-high:+.1f} to {-low:+.1f} %)"
