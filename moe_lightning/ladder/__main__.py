@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moe_lightning.command_line import CommandParser
 from moe_lightning.errors import InputError, exits_cleanly
+from moe_lightning.ladder.rows import CHOICES
 from moe_lightning.ladder.tuning import check_factors
 from moe_lightning.pipeline_flags import parse as parse_pipeline
 
@@ -20,6 +21,13 @@ def parser() -> CommandParser:
         " --label-field a mixture of the true groups; and decode the mixture's weights without experts, with all in"
         " equal parts and by the best expert. Every other flag is the pipeline's (moe-lightning pipeline --help). The"
         " same command goes on where it was stopped.",
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=CHOICES,
+        default=list(CHOICES),
+        help="what is trained beside the mixture; lora_equal in any case; default all (label with --label-field)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each system; default 3")
     parser.add_argument("--label-field", metavar="FIELD", help="manifest field of the true groups, for the oracle")

@@ -29,9 +29,9 @@ def climb(path: Path, flags: tuple[str, ...], pipeline: argparse.Namespace, own:
     of_mixture = _tuned(ladder, MIXTURE, factors, seeds[0])
     ladder.finish(Training(MIXTURE, of_mixture, seed) for seed in seeds)
 
-    rows = trained_rows(run_size(ladder.run(Training(MIXTURE, of_mixture, seeds[0]))), own.label_field)
-    one_loras = [row for row in rows if row.is_one_lora]
-    of_lora = _tuned(ladder, one_loras[-1], factors, seeds[0])
+    rows = trained_rows(run_size(ladder.run(Training(MIXTURE, of_mixture, seeds[0]))), own.label_field, own.rows)
+    headline = next(row for row in rows if row.name == "lora_equal")
+    of_lora = _tuned(ladder, headline, factors, seeds[0])
     chosen = {row.name: of_lora if row.is_one_lora else of_mixture for row in [MIXTURE, *rows]}
     ladder.finish(Training(row, chosen[row.name], seed) for row in rows for seed in seeds)
 

@@ -7,6 +7,7 @@ from typing import Any
 from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.hypotheses import Decoded
+from moe_lightning.evaluation.report.write import write_report
 from moe_lightning.evaluation.systems import ScoreSettings, score_systems
 from moe_lightning.evaluation.usage import expert_usage
 from moe_lightning.json_files import write_json
@@ -23,8 +24,8 @@ BASELINES = ("lora_equal", "random", "backbone", "lora", "uniform", "hard", "lab
 
 def collect(
     ladder: Ladder, rows: Sequence[Row], factors: Mapping[str, float], seeds: Sequence[int], settings: ScoreSettings
-) -> dict[str, Any]:
-    """Score a finished ladder, write ``report/results.json``, print the table and the verdict.
+) -> None:
+    """Score a finished ladder, write ``report/``, print the table and the verdict.
 
     Args:
         factors: Learning rate's factor of each row's runs, by the name of the row.
@@ -45,10 +46,14 @@ def collect(
         system["wer_by_seed"] = [_wer(test, texts[line.name], seed, settings) for seed in seeds]
     results["experts"] = expert_usage(_gates(decoded, seeds), {})
     results["environment"] = environment(runs["mixture", seeds[0]])
+    first = decoded["mixture", seeds[0]].decoding
+    results["decoding"] = {key: value for key, value in first._asdict().items() if key != "systems"}
     results["verdict"] = judge_ladder(results)._asdict()
-    write_json(RunDir(ladder.path).results_file, results)
+    report = RunDir(ladder.path).report("test")
+    write_json(report.results_file, results)
+    write_report(runs["mixture", seeds[0]], report, results, utterances, texts)
     print_ladder(results)
-    return results
+    print(f"results: {report.results_file}   report: {report.page_file}")
 
 
 def _all_seeds(line: Rung, decoded: Mapping[tuple[str, int], Decoded], seeds: Sequence[int]) -> dict[str, str]:

@@ -45,18 +45,26 @@ class Rung(NamedTuple):
     """Its name there."""
 
 
-def trained_rows(size: Size, label_field: str | None) -> list[Row]:
+CHOICES = ("lora", "lora_equal", "random", "hard", "label")
+"""Names of the rows beside the mixture; ``lora_equal``, which the verdict is about, is in every ladder."""
+
+
+def trained_rows(size: Size, label_field: str | None, names: Sequence[str] = CHOICES) -> list[Row]:
     """The runs beside the mixture's own.
 
     Args:
         size: Of the mixture: the ranks of the single LoRAs follow from it.
         label_field: Manifest field of the true groups; None leaves that oracle out.
+        names: The rows that are wanted.
     """
-    equal = size.equal_rank
+    small, equal = size.experts.rank, size.equal_rank
     rows = [
-        Row("lora", f"one LoRA of rank {size.rank}", one_lora(size.rank, size.scale), is_one_lora=True),
+        Row("lora", f"one LoRA of rank {small}", one_lora(small, size.experts.scale), is_one_lora=True),
         Row(
-            "lora_equal", f"one LoRA of equal parameters (rank {equal})", one_lora(equal, size.scale), is_one_lora=True
+            "lora_equal",
+            f"one LoRA of equal size (rank {equal})",
+            one_lora(equal, size.experts.scale),
+            is_one_lora=True,
         ),
         Row("random", "mixture of random clusters", ("--clustering-algorithm", "random")),
         Row(
@@ -69,7 +77,7 @@ def trained_rows(size: Size, label_field: str | None) -> list[Row]:
     if label_field:
         flags = ("--clustering-algorithm", "label", "--label-field", label_field)
         rows.append(Row("label", f"mixture of the true {label_field}", flags, systems=("backbone", "mixture", "label")))
-    return rows
+    return [row for row in rows if row.name in names or row.name == "lora_equal"]
 
 
 def rungs(rows: Sequence[Row]) -> list[Rung]:
@@ -77,9 +85,9 @@ def rungs(rows: Sequence[Row]) -> list[Rung]:
     words = {row.name: row.words for row in rows}
     lines = [
         Rung("backbone", "bare backbone", "mixture", "backbone"),
-        *(Rung(name, words[name], name, "mixture") for name in ("lora", "lora_equal", "random")),
+        *(Rung(name, words[name], name, "mixture") for name in ("lora", "lora_equal", "random") if name in words),
         Rung("uniform", "the mixture's experts in equal parts", "mixture", "uniform"),
-        Rung("hard", words["hard"], "hard", "mixture"),
+        *(Rung(name, words[name], name, "mixture") for name in ("hard",) if name in words),
         Rung("mixture", words["mixture"], "mixture", "mixture"),
     ]
     if "label" in words:
@@ -92,9 +100,9 @@ def one_lora(rank: int, scale: float) -> tuple[str, ...]:
     """Flags of the same pipeline with one expert: plain LoRA, as many steps over the same utterances.
 
     Args:
-        scale: alpha over rank, as the mixture's experts have it.
+        scale: What the deltas are multiplied by, as in the mixture.
     """
-    settings = {"rank": rank, "alpha": scale * rank, "shared_rank": 0}
+    settings = {"rank": rank, "alpha": f"{scale * rank:g}", "shared_rank": 0, "rslora": "false", "noop_expert": "false"}
     stages: Sequence[Stage] = ("experts", "moe")
-    size = [f"--set={stage}.model.{name}={value:g}" for stage in stages for name, value in settings.items()]
+    size = [f"--set={stage}.model.{name}={value}" for stage in stages for name, value in settings.items()]
     return ("--clustering-algorithm", "random", "--num-experts", "1", *size)

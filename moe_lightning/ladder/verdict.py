@@ -1,4 +1,4 @@
-"""What a ladder says, in plain words: is it the mixture, are it the clusters, and what is still missing?"""
+"""What a ladder says, in plain words: does the mixture help, is it the clusters, and what is still missing?"""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ def judge_ladder(results: Results) -> Verdict:
     is_better = (headline["probability_better"] or 0.0) >= SURE
     worse = groups_worse(results, results["comparisons"]["mixture vs backbone"])
     dead = results["experts"]["dead"]
+    others = {"random": "clusters drawn at random", "hard": "one expert an utterance"}
     details = [
         _seeds(results),
-        against(results, "random", "clusters drawn at random"),
-        against(results, "hard", "one expert an utterance"),
+        *(against(results, name, words) for name, words in others.items() if name in results["systems"]),
         *_oracles(results),
         _dead(dead, len(results["experts"]["usage"])),
         _groups(results, worse),
