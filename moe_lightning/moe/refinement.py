@@ -94,15 +94,16 @@ class Refinement:
         before = read_json(file, "moe-lightning pipeline")[: number - 1] if number > 1 else []
         place = {"round": number, "epoch": trainer.current_epoch, "step": trainer.global_step}
         write_json(file, [*before, {**place, **made.report}])
-        curves = {name: made.report[name] for name in ("agreement", "entropy")}
-        curves |= {f"regret_{split}": made.report[split]["regret"] for split in ("train", "dev")}
+        curves = {name: made.report[name] for name in ("agreement", "entropy", "gate_accuracy")}
+        curves |= {f"regret_{name}": made.report[name]["regret"] for name in ("train", "dev", "dev_refitted")}
         curves |= {f"usage/expert_{expert}": share for expert, share in enumerate(made.report["usage"])}
         if trainer.logger is not None:
             values = {f"refinement/{name}": value for name, value in curves.items()}
             trainer.logger.log_metrics(values, step=trainer.global_step)
         print(
             f"refinement {number}: {curves['agreement']:.0%} of the train utterances keep their expert; regret of the"
-            f" gate {curves['regret_train']:.3f} nats a token on train, {curves['regret_dev']:.3f} on dev"
+            f" gate {curves['regret_train']:.3f} nats a token on train, {curves['regret_dev']:.3f} on dev and"
+            f" {curves['regret_dev_refitted']:.3f} once it is refitted"
         )
 
 

@@ -1,5 +1,6 @@
 """One round of refinement, once all losses are known: new soft labels, a refitted head, and what to say of them."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -97,6 +98,10 @@ def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before:
 
     Args:
         head: As the training has left it; it is not changed.
+
+    Returns:
+        In the report, ``train`` and ``dev`` judge the head as it was, ``dev_refitted`` as it is now, by the losses
+        of the same experts; ``gate_accuracy`` is how often it now sends a dev utterance where its loss would.
     """
     priors, dev_priors_NE = train.gates(head), dev.gates(head)
     probs_NE = responsibilities(priors, train.losses_NE, plan.temperature)
@@ -104,6 +109,7 @@ def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before:
     dev_probs_NE = responsibilities(dev_priors_NE, dev.losses_NE, plan.temperature).astype(np.float32)
     labels = relabelled(relabelled(before, train.ids, probs_NE), dev.ids, dev_probs_NE)
     state = refit(head, train.pooled_NP, torch.from_numpy(probs_NE), plan.gate_epochs, plan.gate_learning_rate, seed)
+    refitted_NE = dev.gates(_with_state(head, state))
     report = {
         "temperature": plan.temperature,
         "balance": plan.balance,
@@ -113,6 +119,8 @@ def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before:
         "without_finite_loss": int((~np.isfinite(train.losses_NE).all(axis=1)).sum()),
         "train": judge(priors, train.losses_NE)._asdict(),
         "dev": judge(dev_priors_NE, dev.losses_NE)._asdict(),
+        "dev_refitted": judge(refitted_NE, dev.losses_NE)._asdict(),
+        "gate_accuracy": _same(refitted_NE, dev_probs_NE),
     }
     return Round(labels, state, report)
 
@@ -138,6 +146,12 @@ def field_agreement(utterances: Sequence[Utterance], labels: SoftLabels) -> dict
         for name, values in columns.items()
         if 2 <= len(set(values)) <= len(utterances) / MIN_UTTERANCES
     }
+
+
+def _with_state(head: Gate, state: dict[str, Tensor]) -> Gate:
+    other = copy.deepcopy(head)
+    other.load_state_dict(state)
+    return other
 
 
 def _same(one_NE: np.ndarray, other_NE: np.ndarray) -> float:

@@ -88,7 +88,7 @@ def test_the_report_says_of_each_round_what_it_changed(refined_run: RunDir) -> N
         assert 0 <= one["agreement"] <= 1
         assert sum(one["usage"]) == pytest.approx(1, abs=1e-5)
         assert one["without_finite_loss"] == 0
-        for split in ("train", "dev"):
+        for split in ("train", "dev", "dev_refitted"):
             assert one[split]["regret"] == pytest.approx(one[split]["chosen_loss"] - one[split]["best_loss"])
         assert one["fields"], "agreement with fields of the manifest"
 
@@ -149,6 +149,8 @@ def test_a_round_finds_what_the_losses_say_and_the_gate_learns_it() -> None:
     made = decide(plan, head, train, dev, before, seed=0)
     assert (made.labels.of(train.ids).argmax(axis=1) == kinds_N).mean() > 0.9
     assert made.report["dev"]["regret"] > 0.05, "before the round the gate does not know"
+    assert made.report["dev_refitted"]["regret"] < 0.05
+    assert made.report["gate_accuracy"] > 0.85
     with torch.no_grad():
         before_divergence = soft_label_divergence(head(train.pooled_NP), torch.from_numpy(made.labels.of(train.ids)))
         head.load_state_dict(made.head)
@@ -157,6 +159,16 @@ def test_a_round_finds_what_the_losses_say_and_the_gate_learns_it() -> None:
     assert (dev.gates(head).argmax(axis=1) == dev_kinds_N).mean() > 0.85
     again = decide(plan, Gate(4, 2, hidden_dim=32), train, dev, made.labels, seed=0)
     assert again.report["agreement"] > 0.85
+
+
+def test_more_rounds_than_epochs_are_refused_as_the_training_starts(
+    pretrained_run: Path, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(pretrained_run, tmp_path / "run"))
+    with pytest.raises(SystemExit):
+        fit("moe", run, tiny_whisper, *TWO_EPOCHS, "--model.refine_rounds", "3")
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: refine_rounds is 3 and max_epochs 2: each round begins an epoch")
 
 
 def test_rounds_are_spread_over_the_epochs_and_are_not_more_than_they() -> None:
