@@ -13,6 +13,7 @@ from moe_lightning.clustering.memberships import Calibration, calibrate_temperat
 from moe_lightning.clustering.num_experts import Choice, choose_num_experts
 from moe_lightning.clustering.partition import Partition
 from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.clustering.speakers import speaker_means
 
 MOST_CALIBRATED = 20_000
 """Training utterances that the temperature is calibrated on."""
@@ -39,12 +40,15 @@ def fit_clusterer(
     settings: ClusteringSettings,
     field_values: Sequence[str | None] | None = None,
     nuisance_NJ: np.ndarray | None = None,
+    speakers: Sequence[str] | None = None,
 ) -> FittedClustering:
     """Cluster training embeddings, one row an utterance.
 
     Args:
         field_values: For the algorithm ``label``: what the manifest says of each, None where it is silent.
         nuisance_NJ: Variables whose linear trace is removed from the embeddings, one column each.
+        speakers: Of each, where the embeddings were moved towards their speaker's: the number of experts,
+            where it is to be chosen, is then that of the speakers' groups.
 
     Raises:
         InputError: Fewer (different) utterances than experts, values that are not finite, or too few
@@ -59,7 +63,8 @@ def fit_clusterer(
         nuisance_NJ=nuisance_NJ,
         seed=settings.seed,
     )
-    choice = choose_num_experts(features.points_NR, settings.seed) if settings.num_experts is None else None
+    counted_NR = speaker_means(features.points_NR, speakers) if speakers else features.points_NR
+    choice = choose_num_experts(counted_NR, settings.seed) if settings.num_experts is None else None
     partition = partition_points(features.points_NR, settings, choice, field_values).renumbered()
     return _assemble(features, partition, choice, settings)
 

@@ -52,10 +52,16 @@ def towards_speakers(embeddings_ND: np.ndarray, speakers: Sequence[str], share: 
     """
     if share == 0:
         return embeddings_ND
-    names, speaker_N = np.unique(np.array(speakers, dtype=object).astype(str), return_inverse=True)
-    sums_SD = np.zeros((len(names), embeddings_ND.shape[1]))
-    np.add.at(sums_SD, speaker_N, embeddings_ND.astype(np.float64))
-    means_ND = (sums_SD / np.bincount(speaker_N)[:, None])[speaker_N]
+    names, speaker_N = np.unique(np.array(speakers), return_inverse=True)
+    means_ND = speaker_means(embeddings_ND, speakers)[speaker_N]
     moved_ND = embeddings_ND + share * (means_ND - embeddings_ND)
     moved_ND[(names == "")[speaker_N]] = embeddings_ND[(names == "")[speaker_N]]
     return moved_ND.astype(embeddings_ND.dtype)  # which also hides in which order the rows were summed
+
+
+def speaker_means(rows_ND: np.ndarray, speakers: Sequence[str]) -> np.ndarray:
+    """Mean of each speaker's rows, (S, D) float64, in the order of the names."""
+    _, speaker_N, counts_S = np.unique(np.array(speakers), return_inverse=True, return_counts=True)
+    sums_SD = np.zeros((len(counts_S), rows_ND.shape[1]))
+    np.add.at(sums_SD, speaker_N, rows_ND.astype(np.float64))
+    return sums_SD / counts_S[:, None]

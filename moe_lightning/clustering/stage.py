@@ -70,10 +70,11 @@ def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: Cluste
         utterances = read_utterances(settings.manifest_folder, ids)
     values = field_values(utterances, settings.label_field) if settings.label_field else None
     nuisance_NJ = nuisance_columns(utterances, settings.residualise) if settings.residualise else None
-    fitted = fit_clusterer(embeddings_ND, settings, values, nuisance_NJ)
-    if not settings.pool_speakers:
+    speakers = [entry.contributor_id for entry in training] if settings.pool_speakers else None
+    fitted = fit_clusterer(embeddings_ND, settings, values, nuisance_NJ, speakers)
+    if speakers is None or settings.pool_speakers is None:
         return fitted
-    num_speakers = len({entry.contributor_id for entry in training})
+    num_speakers = len(set(speakers))
     fitted.clusterer.info["notes"].insert(0, pooled_in_words(num_speakers, settings.pool_speakers))
     return fitted._replace(notes=tuple(fitted.clusterer.info["notes"]))
 

@@ -9,6 +9,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from moe_lightning.clustering.__main__ import main
 from moe_lightning.clustering.association import information
+from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.judgement import stability
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import choose_share, towards_speakers
@@ -109,6 +110,12 @@ def test_clusters_of_speakers_without_populations_are_no_more_stable_than_shuffl
     )
     assert there.resamples > there.shuffled + 0.2
     assert "hardly more than without any structure" in absent.in_words()
+
+
+def test_auto_counts_populations_and_not_the_islands_of_their_speakers():
+    names = [f"s{speaker}" for speaker in SPEAKERS_N]
+    fitted = fit_clusterer(towards_speakers(sentences(), names, 0.8), settings(num_experts=None), speakers=names)
+    assert fitted.clusterer.num_experts == NUM_GROUPS
 
 
 @pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "half"])
