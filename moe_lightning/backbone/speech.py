@@ -12,7 +12,7 @@ their parameters. Decoding can also take their weighted geometric mean, a produc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,9 @@ class SpeechBackbone(nn.Module, ABC):
         model: The transformers model; its linear layers may be replaced by gated ones.
         pad: How features are padded.
     """
+
+    averages: tuple[Average, ...] = get_args(Average)
+    """Of experts side by side, what the model can decode by."""
 
     def __init__(self, model: nn.Module, pad: Pad = "batch"):
         super().__init__()
@@ -143,6 +146,10 @@ class SpeechBackbone(nn.Module, ABC):
         Raises:
             InputError: A transcript is longer than the model can write, or has nothing that it can write.
         """
+
+    def check_text(self, text: str, language: str | None) -> None:
+        """Raise an InputError for a transcript that `targets` refuses; the way out is named."""
+        self.targets([text], [language])
 
     @abstractmethod
     def token_loss(self, frames: Frames, targets: Targets, weights_BK: Tensor | None = None) -> TokenLoss:

@@ -112,6 +112,11 @@ class WhisperBackbone(SpeechBackbone):
         """Raise an InputError for a language that the model has no token for."""
         self.tokens.check_language(language)
 
+    def check_text(self, text: str, language: str | None) -> None:
+        """Raise an InputError for a transcript of more tokens than the decoder has positions."""
+        if len(text.encode()) > MAX_TOKENS - 8:  # a token is a byte at least: most texts need no tokenizer
+            self.tokens.targets([text], [language])
+
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
         """Decoder inputs and labels of transcripts, on the model's device."""
         targets = self.tokens.targets(texts, languages)

@@ -28,6 +28,12 @@ def parser() -> CommandParser:
         " (of all experts' transcripts the best one, an oracle), label (the true group's expert, an oracle of runs"
         " clustered by a field); default backbone,mixture",
     )
+    parser.add_argument(
+        "--routing",
+        metavar="MODE",
+        help="decode the mixture by merge, top_k, hard, posterior, confidence or loss, with the same weights and top_k;"
+        " default: as it was trained",
+    )
     scores = parser.add_argument_group("scores")
     scores.add_argument(
         "--by", nargs="+", metavar="FIELD", help="manifest fields to score by; default: those that make groups"
@@ -58,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scoring = ScoreSettings(options.num_resamples, options.seed, tuple(options.by or ()), options.normaliser)
     systems = tuple(options.systems.split(","))
     check_systems(systems)
-    decoding = DecodeSettings(options.batch_size, options.num_workers, options.accelerator, systems)
+    decoding = DecodeSettings(options.batch_size, options.num_workers, options.accelerator, systems, options.routing)
     if options.rescore:
         rescore(run, options.split, scoring)
     elif options.split == "dev":  # for tuning: as often as one likes

@@ -93,7 +93,14 @@ def _cost(
     name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine()
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     memory = torch.cuda.max_memory_allocated(device) if on_gpu else 1024 * kibibytes
-    return Decoding(f"{device.type} ({name})", torch.get_num_threads(), round(audio_seconds, 2), memory, systems)
+    return Decoding(
+        device=f"{device.type} ({name})",
+        num_threads=torch.get_num_threads(),
+        audio_seconds=round(audio_seconds, 2),
+        memory_bytes=memory,
+        systems=systems,
+        routing=mixture.config.routing,
+    )
 
 
 def _to_device(batch: SpeechBatch, device: torch.device) -> SpeechBatch:

@@ -27,13 +27,15 @@ HEADLINE = ("mixture", "backbone")
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How a split is decoded; nothing of it changes a transcript."""
+    """How a split is decoded; of this, only the routing changes a transcript."""
 
     batch_size: int = 16
     num_workers: int = 2
     accelerator: str = "auto"
     systems: tuple[System, ...] = DEFAULT_SYSTEMS
     """What is decoded, see `decodings.System`."""
+    routing: str | None = None
+    """Of the mixture, in place of the one that it was trained with."""
 
 
 def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], setti
 
     device = choose_device(settings.accelerator)
     experts = true_experts(run, utterances) if "label" in settings.systems else None
-    mixture = MixtureASR.load(run, device)
+    mixture = MixtureASR.load(run, device, settings.routing)  # type: ignore[arg-type]
     inputs = RunInputs.load(run, mixture.config.whisper_model)
     loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
     decode(mixture, loader, device, settings.systems, experts).save(run.report(split), utterances, NORMALISERS["basic"])

@@ -34,6 +34,8 @@ class Decoding(NamedTuple):
     memory_bytes: int
     """Peak of the GPU where there is one, else of the process."""
     systems: dict[str, SystemCost]
+    routing: str = ""
+    """Of the mixture."""
 
 
 @dataclass(frozen=True)

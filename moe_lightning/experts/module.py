@@ -29,6 +29,7 @@ from moe_lightning.optimization import Schedule, scheduled
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
+from moe_lightning.transcripts import check_transcripts
 
 
 class ExpertModule(LightningModule):
@@ -129,6 +130,7 @@ class ExpertModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take the pre-trained experts to be validated; a checkpoint is loaded after this."""
+        check_transcripts(self.experts.backbone, self.trainer, stage)
         if stage != "fit":
             file = RunDir(Path(self.hparams["run_dir"]), self.hparams["expert"]).pretrained_experts_file
             load_experts(self.experts, require_trained(file, "experts"))

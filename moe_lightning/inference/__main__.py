@@ -18,6 +18,12 @@ def parser() -> CommandParser:
     parser.add_argument(
         "--num-beams", type=int, default=1, help="hypotheses that a CTC model keeps; default 1, the likeliest path"
     )
+    parser.add_argument(
+        "--routing",
+        metavar="MODE",
+        help="merge, top_k, hard, posterior, confidence or loss, with the same weights and top_k; default: as the"
+        " mixture was trained",
+    )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu; default auto")
     return parser
 
@@ -35,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from moe_lightning.moe.model import MixtureASR
     from moe_lightning.run_inputs import check_run_model
 
-    mixture = MixtureASR.load(run, choose_device(options.accelerator))
+    mixture = MixtureASR.load(run, choose_device(options.accelerator), options.routing)
     check_run_model(run, mixture.config.whisper_model)
     if options.language:
         mixture.experts.backbone.check_language(options.language)

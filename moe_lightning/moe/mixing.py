@@ -17,18 +17,33 @@ The others run the K likeliest experts side by side, B * K rows, and differ in w
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moe_lightning.backbone.speech import Frames, Hypotheses, TokenLoss
+from moe_lightning.backbone.speech import Average, Frames, Hypotheses, SpeechBackbone, TokenLoss
 from moe_lightning.batch import SpeechBatch
+from moe_lightning.errors import InputError
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.moe.routing import ONE_PASS, Routing, RoutingMode, dense_gates
 
+_AVERAGE: dict[RoutingMode, Average] = {"posterior": "arithmetic", "loss": "geometric"}
+"""How the probabilities of experts side by side become one in the text."""
 MAX_ROWS = 64
 """Rows that `expert_losses` runs at a time unless told otherwise."""
+
+
+def check_ability(backbone: SpeechBackbone, mode: RoutingMode) -> None:
+    """Raise an InputError for a routing that a backbone cannot decode by."""
+    needed = _AVERAGE.get(mode)
+    if needed is not None and needed not in backbone.averages:
+        able = [one for one in get_args(RoutingMode) if _AVERAGE.get(one) in (None, *backbone.averages)]
+        raise InputError(
+            f"a {type(backbone).__name__} cannot decode by the routing {mode}, which takes the {needed} mean of its"
+            f" experts' probabilities; it can by {', '.join(able)}"
+        )
 
 
 def gate_rows(routing: Routing, mode: RoutingMode, num_experts: int) -> Tensor:
@@ -67,10 +82,8 @@ def mixture_hypotheses(
     """Text of each utterance under its mixture; ``base`` as in `mixture_loss`."""
     gate_NE = gate_rows(routing, mode, experts.config.num_experts)
     frames = experts.encode(waveforms_BL, num_samples_B, gate_NE, base)
-    if mode == "posterior":
-        return experts.decode(frames, languages, gate_NE, routing.weights_BK)
-    if mode == "loss":
-        return experts.decode(frames, languages, gate_NE, routing.weights_BK, "geometric")
+    if mode in _AVERAGE:
+        return experts.decode(frames, languages, gate_NE, routing.weights_BK, _AVERAGE[mode])
     num_rows = len(gate_NE) // len(languages)  # 1 where one pass has merged them
     return most_confident(experts.decode(frames, _repeated(languages, num_rows), gate_NE), num_rows)
 

@@ -18,7 +18,7 @@ from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.gating.reading import GateConfig, GateInput, GateKind
 from moe_lightning.json_files import read_json, write_json
 from moe_lightning.moe.hearing import Heard, hear
-from moe_lightning.moe.mixing import mixture_hypotheses, mixture_loss
+from moe_lightning.moe.mixing import check_ability, mixture_hypotheses, mixture_loss
 from moe_lightning.moe.routing import Routing, RoutingMode, check_routing, dense_gates, gate_probs, route
 from moe_lightning.run_dir import RunDir
 
@@ -56,8 +56,7 @@ class MixtureConfig:
 
     def __post_init__(self) -> None:
         num_experts = self.experts.num_experts
-        if num_experts > 1:  # one expert takes everything, whatever top_k says
-            check_routing(self.routing, self.top_k, num_experts)
+        check_routing(self.routing, min(self.top_k, 1) if num_experts == 1 else self.top_k, num_experts)
         if not 0 <= self.min_expert_prob < 1 / num_experts:
             raise InputError(
                 f"min_expert_prob must be at least 0 and under 1 / {num_experts}, one over the number of experts,"
@@ -92,6 +91,7 @@ class MixtureASR(nn.Module):
         super().__init__()
         self.config = config
         backbone = load_backbone(config.whisper_model, config.pad, config.language)
+        check_ability(backbone, config.routing)
         self.experts = SpeechExperts(backbone, config.experts)
         self.gate: Any = config.gate_config.build()  # it takes what `read` gives it: embeddings, or frames
 
@@ -135,7 +135,12 @@ class MixtureASR(nn.Module):
         return gate_probs(logits_BE, self.config.gate_temperature, self.config.min_expert_prob)
 
     def set_phase(self, routing: RoutingMode, gate_temperature: float) -> None:
-        """Route by this mode and temperature from here on: in training they may change."""
+        """Route by this mode and temperature from here on: in training they may change.
+
+        Raises:
+            InputError: There is no such mode, or the backbone cannot decode by it.
+        """
+        check_ability(self.experts.backbone, routing)
         self.config = replace(self.config, routing=routing, gate_temperature=gate_temperature)
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -193,14 +198,20 @@ class MixtureASR(nn.Module):
         write_json(run.mixture_config_file, asdict(self.config))
 
     @classmethod
-    def load(cls, run: RunDir, device: str | torch.device = "cpu") -> "MixtureASR":
+    def load(cls, run: RunDir, device: str | torch.device = "cpu", routing: RoutingMode | None = None) -> "MixtureASR":
         """The mixture of a finished run, ready to transcribe.
+
+        Args:
+            routing: In place of the one that it was trained with; ``top_k`` and all else stay.
 
         Raises:
             MissingInputError: The run has no finished joint stage.
+            InputError: There is no such routing.
         """
         mixture = cls(read_config(run))
         mixture.load_weights(run)
+        if routing is not None:
+            mixture.set_phase(routing, mixture.config.gate_temperature)
         return mixture.eval().to(device)
 
     def load_weights(self, run: RunDir) -> None:

@@ -23,7 +23,7 @@ from moe_lightning.gating.model import normalised_entropy
 from moe_lightning.gating.reading import GateInput, GateKind, Readable
 from moe_lightning.json_files import write_json
 from moe_lightning.moe.gate_loss import GateWeights, gate_terms, noisy, weighted_sum
-from moe_lightning.moe.mixing import expert_losses
+from moe_lightning.moe.mixing import check_ability, expert_losses
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.moe.refinement import Refinement
 from moe_lightning.moe.refinement_round import RefinementPlan
@@ -34,6 +34,7 @@ from moe_lightning.optimization import Schedule, scheduled, share_done
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
+from moe_lightning.transcripts import check_transcripts
 
 
 class MoEASRModule(LightningModule):
@@ -166,6 +167,8 @@ class MoEASRModule(LightningModule):
                 language=language,
             )
         )
+        for mode in self.phases.modes:
+            check_ability(self.mixture.experts.backbone, mode)
         if num_freq_masks or num_time_masks:
             self.mixture.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
         plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance)
@@ -178,6 +181,7 @@ class MoEASRModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Start from the stages before, or take the mixture to be validated; a checkpoint is loaded after this."""
         run = RunDir(Path(self.hparams["run_dir"]))
+        check_transcripts(self.mixture.experts.backbone, self.trainer, stage)
         if stage == "fit":
             load_stages_before(self.mixture, run)
         else:

@@ -1,6 +1,7 @@
 """The joint stage starts from what the stages before it have trained."""
 
 import torch
+from torch import Tensor
 
 from moe_lightning.errors import InputError
 from moe_lightning.experts.model import load_experts
@@ -19,8 +20,10 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
     gate_file = require_trained(run.gate_file, "gating")
     experts_file = require_trained(run.pretrained_experts_file, "experts")
     _check_reading(mixture.config, run)
+    gate = torch.load(gate_file, map_location="cpu", weights_only=True)
+    _check_columns(gate, mixture.config.experts.num_experts, run)
     try:
-        mixture.gate.load_state_dict(torch.load(gate_file, map_location="cpu", weights_only=True))
+        mixture.gate.load_state_dict(gate)
         load_experts(mixture.experts, experts_file)
     except (ValueError, RuntimeError) as error:
         raise InputError(
@@ -40,4 +43,14 @@ def _check_reading(config: MixtureConfig, run: RunDir) -> None:
             raise InputError(
                 f"the gate of {run.path} was trained with {name} {then[name]}, the joint stage has {value}; give it"
                 f" --model.{name} {then[name]}"
+            )
+
+
+def _check_columns(gate: dict[str, Tensor], num_experts: int, run: RunDir) -> None:
+    for name, tensor in gate.items():
+        if name.endswith("output.weight") and len(tensor) != num_experts:
+            raise InputError(
+                f"the gate of {run.path} was trained for {len(tensor)} experts, the soft labels have {num_experts};"
+                " choose the soft labels that it was trained on with --data.soft_labels_file, or train gate and"
+                " experts on these"
             )

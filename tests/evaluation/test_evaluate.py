@@ -114,3 +114,11 @@ def test_another_batch_size_gives_the_same_scores(evaluated_run: RunDir, finishe
     assert one["experts"] == other["experts"]
     for system in ("backbone", "mixture"):
         assert one["systems"][system]["words"] == other["systems"][system]["words"]
+
+
+def test_the_results_say_by_which_routing_the_mixture_was_decoded(finished_run: Path, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    command = ["--run-dir", str(run.path), "--split", "dev", "--num-workers", "0", "--num-resamples", "100"]
+    for flags, routing in (([], "top_k"), (["--routing", "posterior"], "posterior")):
+        main([*command, *flags])
+        assert json.loads(run.report("dev").results_file.read_text())["decoding"]["routing"] == routing

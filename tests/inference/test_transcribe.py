@@ -99,3 +99,16 @@ def test_without_any_finished_run_the_command_to_run_is_named(
     with pytest.raises(SystemExit):
         main([str(tiny_corpus / "test_0.wav")])
     assert "run `moe-lightning pipeline` first" in capsys.readouterr().err
+
+
+def test_another_routing_than_the_trained_one_is_taken_when_it_is_asked_for(
+    finished_run: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tiny_corpus / "test_1.wav"
+    waveform_BL = torch.from_numpy(read_file(file))[None]
+    hard = MixtureASR.load(RunDir(finished_run), routing="hard")
+    assert (hard.config.routing, hard.config.top_k) == ("hard", 2)
+    assert MixtureASR.load(RunDir(finished_run)).config.routing == "top_k"
+    main([str(file), "--run-dir", str(finished_run), "--routing", "hard"])
+    (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), [None])
+    assert capsys.readouterr().out == f"{file}\t{expected}\n"
