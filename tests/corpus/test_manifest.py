@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moe_lightning.corpus import Utterance, read_audio, read_manifest, write_manifest
+from moe_lightning.corpus import AudioInfo, Utterance, read_audio, read_manifest, write_manifest
 from moe_lightning.errors import InputError, MissingInputError
 from tests.corpus.conftest import write_audio
 
@@ -117,6 +117,36 @@ def test_a_disk_that_is_full_is_named(tmp_path, utterances, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         write_manifest(utterances, tmp_path / "file" / "m.jsonl")
+
+
+PLAN_AN_EPOCH = """
+import resource, sys, time
+from pathlib import Path
+from moe_lightning.corpus import read_manifest
+from moe_lightning.corpus.batch_plan import BatchPlan
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+durations = [utterance.duration for utterance in read_manifest(Path(sys.argv[1]))]
+batches = BatchPlan(durations, 256, 1, 400).epoch(0)
+assert sum(map(len, batches)) == len(durations)
+print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_an_epoch_of_a_large_manifest_is_planned_in_little_time_and_memory(tmp_path):
+    num_utterances = 20_000
+    audio = AudioInfo(16_000, 1, 30 * 16_000)
+    large = [
+        Utterance(
+            f"s{row % 99}/{row}", tmp_path / f"{row}.wav", 0.0, 1 + row % 29, "a text", f"s{row % 99}", {}, None, audio
+        )
+        for row in range(num_utterances)
+    ]
+    write_manifest(large, tmp_path / "large.jsonl.gz")
+    command = [sys.executable, "-c", PLAN_AN_EPOCH, str(tmp_path / "large.jsonl.gz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, kibibytes = map(float, done.stdout.split())
+    assert seconds < 10
+    assert kibibytes * 1024 / num_utterances < 2e9 / 1e6, "a million in 2 GB"
 
 
 def test_importing_the_corpus_package_loads_neither_torch_nor_lhotse():

@@ -1,0 +1,297 @@
+"""How fast a corpus is embedded: the usual ways beside ours.
+
+    python benchmarks/embedding.py [--quick] [--json FILE] [--dataset-root DIR]
+
+Three ways from audio files to one mean vector an utterance, in one process, in turns, with the same
+random weights of Whisper-base's shape (of large-v2's in bfloat16 where there is a CUDA GPU):
+
+(a) single:  transformers, one file at a time, padded to 30 s by WhisperFeatureExtractor;
+(b) batched: the same in batches of 16;
+(c) ours:    the stage's own batches, module and writer, real frames only.
+
+A speed is seconds of audio a second, the median over rounds; every way gets the same mix of lengths.
+``ratio_vs_single`` is c / a, ``ratio_vs_batched`` is c / b.
+
+The arithmetic limit is what the faster of (a) and (b) would reach if each of its frames cost what it
+costs now, and only real frames were computed: its speed times 1500 / (mean real frames of an utterance).
+``share_of_limit`` is c over that limit. It leaves out that attention over fewer frames is cheaper still, so
+1.0 is no bound of nature; reading files and the spectrogram, which are not padded away, count against us.
+"""
+
+import argparse
+import ctypes
+import json
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from moe_lightning.backbone.names import NANO_DIR
+from moe_lightning.corpus import Utterance, read_audio
+from moe_lightning.corpus.batches import BatchPlan, padding_share
+from moe_lightning.corpus.probe import probe_entries
+from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.embedding.data import default_seconds, embedding_loader
+from moe_lightning.embedding.module import EmbeddingModule
+from moe_lightning.embedding.writer import ShardSettings, StoreWriter
+
+SAMPLE_RATE = 16_000
+WINDOW_FRAMES = 1500
+"""Encoder frames of 30 s."""
+BATCH = 16
+"""Of transformers in batches."""
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64},
+    "base": {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048},
+    "large-v2": {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120},
+}
+
+
+class Plan(NamedTuple):
+    """How much is measured."""
+
+    num_rounds: int
+    num_single: int
+    """Utterances that are embedded one at a time, in each round; and so on."""
+    num_batched: int
+    num_ours: int
+
+
+class Slice(NamedTuple):
+    """One way, once."""
+
+    audio_seconds: float
+    seconds: float
+    peak_bytes: int
+    """Memory above what the process held before; of the GPU where there is one."""
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio a second."""
+        return self.audio_seconds / self.seconds
+
+
+def main() -> None:
+    """Measure, print the table, write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer utterances, under 50 s on two cores")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
+    parser.add_argument("--dataset-root", type=Path, default=Path("../shared/corpus"), metavar="DIR")
+    parser.add_argument("--shape", choices=tuple(SHAPES), help="default base; large-v2 with a GPU")
+    parser.add_argument("--threads", type=int, default=2, help="of torch; default 2")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    shape = args.shape or ("large-v2" if device.type == "cuda" else "base")
+    num_read = 10_000 if device.type == "cuda" else 1000
+    plan = Plan(2, 2, 16, 192) if args.quick else Plan(5, 8, 32, 384)
+    if device.type == "cuda":
+        plan = Plan(3, 32, 128, 2048) if args.quick else Plan(5, 64, 256, 4096)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(
+            random_whisper(Path(folder) / "model", shape),
+            read_utterances(args.dataset_root, num_read),
+            device,
+            folder,
+        )
+        figures = bench.run(plan)
+    figures |= {"shape": shape, "device": device_name(device), "threads": args.threads}
+    print_table(figures)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+class Bench:
+    """The three ways, over the same weights and the same corpus.
+
+    Args:
+        model_dir: Folder of a Whisper model.
+        utterances: Of the corpus; each way gets as many as asked for, evenly spread over their lengths.
+        device: bfloat16 on a GPU, float32 on the CPU.
+        folder: For the shards that ours writes.
+    """
+
+    def __init__(self, model_dir: Path, utterances: Sequence[Utterance], device: torch.device, folder: str | Path):
+        self.module = EmbeddingModule(str(model_dir)).to(device).eval()
+        self.extractor = WhisperFeatureExtractor(feature_size=self.module.backbone.model.config.num_mel_bins)
+        self.utterances = sorted(utterances, key=lambda utterance: utterance.duration)
+        self.device = device
+        self.folder = Path(folder)
+        self.max_seconds, self.batch_size = default_seconds(device.type), 256
+        self.num_workers = 8 if device.type == "cuda" else 0
+
+    @torch.inference_mode()
+    def run(self, plan: Plan) -> dict[str, Any]:
+        """All rounds; the figures of the table and of the JSON file."""
+        ways = {
+            "single": (self.transformers(1), plan.num_single),
+            "batched": (self.transformers(BATCH), plan.num_batched),
+            "ours": (self.ours, plan.num_ours),
+        }
+        for way, _ in ways.values():
+            way(self.spread(2))  # first calls are not what is measured
+        slices: dict[str, list[Slice]] = {name: [] for name in ways}
+        for _ in range(plan.num_rounds):
+            for name, (way, count) in ways.items():
+                slices[name].append(self.measure(way, self.spread(count)))
+        return self.figures(slices, self.spread(plan.num_ours))
+
+    def spread(self, count: int) -> list[Utterance]:
+        """So many utterances, evenly spread over the lengths of the corpus."""
+        places = (np.arange(count) + 0.5) * len(self.utterances) / count
+        return [self.utterances[int(place)] for place in places]
+
+    def transformers(self, batch_size: int) -> Callable[[Sequence[Utterance]], np.ndarray]:
+        """The usual way, in batches of so many."""
+        encoder = self.module.backbone.model.model.encoder
+
+        def embed(utterances: Sequence[Utterance]) -> np.ndarray:
+            found = []
+            for start in range(0, len(utterances), batch_size):
+                waveforms = [read_audio(utterance) for utterance in utterances[start : start + batch_size]]
+                features = self.extractor(waveforms, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+                with self.autocast():
+                    found.append(encoder(features.to(self.device)).last_hidden_state.mean(dim=1).float().cpu())
+            return torch.cat(found).numpy()
+
+        return embed
+
+    def ours(self, utterances: Sequence[Utterance]) -> None:
+        """What `moe-lightning embed` does behind the Trainer: loader, module, writer."""
+        writer = StoreWriter(self.folder, ShardSettings())
+        for batch in embedding_loader(utterances, self.batch_size, self.max_seconds, self.num_workers):
+            waveforms = batch.waveforms._replace(**{k: v.to(self.device) for k, v in batch.waveforms._asdict().items()})
+            with self.autocast():
+                writer.add(batch.ids, self.module.predict_step(batch._replace(waveforms=waveforms), 0))
+        writer.flush()
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 on a GPU, as ``--precision bf16-mixed``."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def measure(self, way: Callable[[Sequence[Utterance]], Any], utterances: Sequence[Utterance]) -> Slice:
+        """Run one way over these utterances."""
+        with peak_memory(self.device) as peak:
+            started = time.perf_counter()
+            way(utterances)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+        return Slice(sum(utterance.duration for utterance in utterances), seconds, peak[0])
+
+    def figures(self, slices: dict[str, list[Slice]], utterances: Sequence[Utterance]) -> dict[str, Any]:
+        """Medians and ratios."""
+        speeds = {name: statistics.median(one.speed for one in of_way) for name, of_way in slices.items()}
+        durations_N = [utterance.duration for utterance in utterances]
+        real_frames = statistics.mean(np.ceil(np.array(durations_N) * 50))
+        limit = max(speeds["single"], speeds["batched"]) * WINDOW_FRAMES / real_frames
+        plan = BatchPlan(durations_N, self.batch_size, 0, self.max_seconds)
+        padding = {"single": 1 - real_frames / WINDOW_FRAMES, "ours": padding_share(durations_N, plan.sorted())}
+        return {
+            "audio_seconds_per_second": speeds,
+            "padding_share": {**padding, "batched": padding["single"]},
+            "peak_bytes": {name: max(one.peak_bytes for one in of_way) for name, of_way in slices.items()},
+            "mean_seconds": statistics.mean(durations_N),
+            "arithmetic_limit": limit,
+            "ratio_vs_single": speeds["ours"] / speeds["single"],
+            "ratio_vs_batched": speeds["ours"] / speeds["batched"],
+            "share_of_limit": speeds["ours"] / limit,
+        }
+
+
+def random_whisper(folder: Path, shape: str) -> Path:
+    """A folder with a Whisper model of random weights and one decoder layer, which nothing here runs."""
+    sizes = SHAPES[shape]
+    config = WhisperConfig.from_pretrained(NANO_DIR)
+    config.update({**sizes, "num_mel_bins": 80, "decoder_layers": 1, "decoder_ffn_dim": sizes["d_model"]})
+    config.decoder_attention_heads = sizes["encoder_attention_heads"]
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = GenerationConfig.from_pretrained(NANO_DIR)
+    model.save_pretrained(folder)
+    for file in NANO_DIR.glob("*token*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+def read_utterances(dataset_root: Path, count: int) -> list[Utterance]:
+    """A random sample of a corpus's training utterances."""
+    entries = [entry for entry in read_corpus(dataset_root) if entry.split == "train"]
+    places = np.random.default_rng(0).permutation(len(entries))[:count]
+    return list(probe_entries([entries[place] for place in sorted(places)]).splits["train"])
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[list[int]]:
+    """Highest memory within, above what there was before, in a list of one."""
+    peak = [0]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield peak
+        peak[0] = torch.cuda.max_memory_allocated() - before
+        return
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what the way before has given back is not this one's to use again
+    is_over, before = threading.Event(), resident_bytes()
+
+    def watch() -> None:
+        while not is_over.wait(0.005):
+            peak[0] = max(peak[0], resident_bytes() - before)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return models[0].partition(": ")[2] if models else "CPU"
+
+
+def print_table(figures: dict[str, Any]) -> None:
+    """The figures for people."""
+    is_gpu = "large" in figures["shape"]
+    table = Table("", "audio s / s", *(["audio h / h"] if is_gpu else []), "times single", "padding", "peak memory")
+    for name, words in (("single", "(a) transformers, one file at a time"), ("batched", f"(b) in batches of {BATCH}")):
+        add_row(table, figures, name, words, is_gpu)
+    add_row(table, figures, "ours", "(c) ours", is_gpu)
+    console = Console(width=118)
+    console.print(f"Whisper {figures['shape']}, {figures['device']}, {figures['threads']} threads")
+    console.print(table)
+    console.print(
+        f"mean length {figures['mean_seconds']:.2f} s; ours is {figures['ratio_vs_single']:.1f} times (a),"
+        f" {figures['ratio_vs_batched']:.1f} times (b), {100 * figures['share_of_limit']:.0f} % of the arithmetic limit"
+        f" of {figures['arithmetic_limit']:.1f} audio s / s"
+    )
+
+
+def add_row(table: Table, figures: dict[str, Any], name: str, words: str, is_gpu: bool) -> None:
+    speed = figures["audio_seconds_per_second"][name]
+    times = f"{speed / figures['audio_seconds_per_second']['single']:.1f}"
+    padding, peak = f"{100 * figures['padding_share'][name]:.1f} %", f"{figures['peak_bytes'][name] / 1e6:.0f} MB"
+    table.add_row(words, f"{speed:.1f}", *([f"{speed:.0f}"] if is_gpu else []), times, padding, peak)
+
+
+if __name__ == "__main__":
+    main()
