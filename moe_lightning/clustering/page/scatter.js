@@ -4,13 +4,7 @@ const canvas = document.getElementById("canvas"), tip = document.getElementById(
 const legend = document.getElementById("legend"), choice = document.getElementById("colour-by");
 const audio = document.getElementById("audio"), said = document.getElementById("said");
 const DARK = [68, 1, 84], MIDDLE = [33, 145, 140], LIGHT = [253, 200, 37];  // the ends and middle of viridis
-let shown = null, places = [], paper = "#fff", ink = "#000";
-
-function readTheme() {  // the page is dark where the reader's system is
-  const style = getComputedStyle(document.documentElement);
-  paper = style.getPropertyValue("--paper").trim() || paper;
-  ink = style.getPropertyValue("--ink").trim() || ink;
-}
+let shown = null, places = [];
 
 function mix(a, b, t) { return a.map((from, i) => Math.round(from + (b[i] - from) * t)); }
 function shade(t) { return `rgb(${t < 0.5 ? mix(DARK, MIDDLE, 2 * t) : mix(MIDDLE, LIGHT, 2 * t - 1)})`; }
@@ -25,7 +19,7 @@ function mark(context, x, y, size, colour, shape) {
   context.closePath();
   context.fill();
   context.lineWidth = 0.7;
-  context.strokeStyle = paper;
+  context.strokeStyle = "#fff";
   context.stroke();
 }
 
@@ -33,8 +27,7 @@ function look(column, value) {
   if (value === null || value === "noise") return { colour: "#bbbbbb", shape: 0 };
   if (column.numbers) return { colour: shade((value - column.low) / (column.high - column.low || 1)), shape: 0 };
   const place = column.order.indexOf(value);
-  const colour = data.colours[place % data.colours.length];
-  return { colour: colour === "#000000" ? ink : colour, shape: Math.floor(place / data.colours.length) % 4 };
+  return { colour: data.colours[place % data.colours.length], shape: Math.floor(place / data.colours.length) % 4 };
 }
 
 function draw() {
@@ -105,6 +98,5 @@ canvas.onclick = (event) => {
 };
 choice.onchange = () => { fillLegend(); draw(); };
 window.onresize = draw;
-const paint = () => { readTheme(); fillLegend(); draw(); };
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
-paint();
+fillLegend();
+draw();
