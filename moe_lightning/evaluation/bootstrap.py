@@ -79,7 +79,7 @@ def intervals(values_RS: np.ndarray) -> list[Interval]:
     """The middle 95 % of the drawn values of each column."""
     tail = 100 * (1 - CONFIDENCE) / 2
     bounds_S2 = np.percentile(values_RS, [tail, 100 - tail], axis=0).T
-    return [(round(low, 6), round(high, 6)) for low, high in bounds_S2.tolist()]
+    return [(round(low, 6) + 0.0, round(high, 6) + 0.0) for low, high in bounds_S2.tolist()]  # no minus before a zero
 
 
 def compare(system: Resampled, baseline: Resampled) -> Comparison:

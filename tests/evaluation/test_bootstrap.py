@@ -94,6 +94,7 @@ def test_a_system_against_itself_is_better_in_half_of_the_draws() -> None:
     found = compare(one, one)
     assert found.probability_better == 0.5
     assert (found.relative_improvement, found.interval) == (0.0, (0.0, 0.0))
+    assert "-" not in str(found)
 
 
 def test_the_probabilities_of_both_directions_sum_to_1() -> None:
