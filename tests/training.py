@@ -118,3 +118,31 @@ class RecordSteps(Callback):
         file = self.file if trainer.world_size == 1 else Path(f"{self.file}.{trainer.global_rank}")
         with file.open("a") as lines:
             lines.write(f"{int(moved)} {pl_module.skipped.count} {float(now.double().sum())!r}\n")
+
+
+class RecordGateGradient(Callback):
+    """Silences the experts, so that the gate learns of nothing but its own terms, and keeps its gradient of each step.
+
+    Writes ``[{"ids": [...], "gradient": (E, H)}, ...]`` of the gate's output layer; each rank to a file of its own.
+    """
+
+    def __init__(self, file: str):
+        self.file = file
+        self._ids: list[str] = []
+        self._steps: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for name, parameter in pl_module.named_parameters():
+            if name.endswith("up_RD"):
+                parameter.data.zero_()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._ids += batch.ids
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        gradient = pl_module.mixture.gate.output.weight.grad
+        self._steps.append({"ids": self._ids, "gradient": gradient.clone()})
+        self._ids = []
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.save(self._steps, f"{self.file}.{trainer.global_rank}")

@@ -13,6 +13,8 @@ from moe_lightning.gating.model import Gate
 from moe_lightning.moe.balance import balance_loss
 from moe_lightning.run_dir import RunDir
 from tests.ranks import balance_of_a_part, weights_and_inputs
+from tests.refusals import fit_arguments
+from tests.test_multi_process import TWO_PROCESSES, run_command
 from tests.training import callback, fit
 
 
@@ -86,3 +88,34 @@ def test_in_training_it_is_that_of_all_utterances_since_the_last_step(
         with torch.no_grad():
             logits_BE = gate(torch.from_numpy(store.of(ids))).double().numpy()
         assert float(window[-1][0]) == pytest.approx(written_formula(logits_BE), rel=1e-4)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_the_gates_gradient_in_training_is_that_of_the_formula_on_the_whole_batch(
+    num_ranks: int, pretrained_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    """Over all ranks and both accumulated batches, and over the one that is left at the epoch's end."""
+    run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "run")))
+    options = ["--trainer.max_epochs", "1", "--data.batch_size", "4", "--trainer.limit_val_batches", "1"]
+    options += ["--trainer.accumulate_grad_batches", "2", "--model.balance_weight", "3", "--model.dropout", "0"]
+    options += ["--model.optimizer.init_args.lr", "0", *callback("RecordGateGradient", file=tmp_path / "steps")]
+    if num_ranks == 1:
+        fit("moe", run.path, tiny_whisper, *options)
+    else:
+        command = [str(part) for part in fit_arguments(run, "moe", tiny_whisper, "--data.num_workers", "0")]
+        flags = [part for name, value in TWO_PROCESSES.items() for part in (f"--trainer.{name}", value)]
+        run_command("moe", *command, *options, *flags)
+    ranks = [torch.load(tmp_path / f"steps.{rank}", weights_only=True) for rank in range(num_ranks)]
+    assert [len(steps) for steps in ranks] == [-(-6 // (2 * num_ranks))] * num_ranks
+    store = EmbeddingStore.load(run.embedding_dirs()[0])
+    gate = Gate(store.embeddings_ND.shape[1], 2)
+    gate.load_state_dict(torch.load(run.gate_file, weights_only=True))
+    largest = []
+    for steps in zip(*ranks, strict=True):
+        probs_BE = gate(torch.from_numpy(store.of([id_ for step in steps for id_ in step["ids"]]))).softmax(dim=1)
+        share_E = torch.bincount(probs_BE.argmax(dim=1), minlength=2) / len(probs_BE)
+        (expected,) = torch.autograd.grad(3 * 2 * (share_E * probs_BE.mean(dim=0)).sum(), gate.output.weight)
+        largest.append(float(expected.abs().max()))
+        for step in steps:
+            torch.testing.assert_close(step["gradient"], expected, atol=1e-6, rtol=1e-3)
+    assert max(largest) > 1e-3, "two experts with as many utterances each have none"
