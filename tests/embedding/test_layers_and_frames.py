@@ -20,6 +20,7 @@ from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError
 from moe_lightning.moe.model import MixtureASR
+from moe_lightning.pipeline import main as pipeline
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import check_run_model
 from tests.ctc_models import write_ctc
@@ -199,3 +200,9 @@ def test_a_ctc_encoder_embeds_as_one_utterance_at_a_time(kind: str, corpus_run: 
             features = backbone.features(waveform_L[None], torch.tensor([len(waveform_L)]))
             expected = [backbone.encode(features, num_layers).values_BTD[0].mean(dim=0) for num_layers in (1, None)]
         np.testing.assert_allclose(store.of([utterance.id])[0], torch.cat(expected).numpy(), atol=1e-4)
+
+
+def test_the_pipeline_hands_the_layers_to_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline(["--dry-run", "--run-dir", str(tmp_path), "--embedding-layer", "6,12,last"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "moe_lightning.embedding" in line)
+    assert "--embedding-layer 6,12,last" in line
