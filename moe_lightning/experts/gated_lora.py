@@ -78,6 +78,9 @@ class GatedLoRALinear(nn.Module):
         x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
         if mix.kept_BK is not None and mix.kept_ranks_BR is not None:
             num_frames, num_kept = x_BTD.shape[1], mix.kept_BK.shape[1]
+            if num_frames < GATHER_FRAMES and not torch.is_grad_enabled() and mix.is_worth_gathering:
+                down_BDR, up_BRD = self._gathered(mix, mix.kept_BK, mix.kept_ranks_BR)
+                return torch.baddbmm(y_BTD, torch.bmm(x_BTD, down_BDR), up_BRD)
             if num_kept * (num_frames + GATHER_FRAMES) < self.config.num_adapted * num_frames:
                 return self._add_kept(y_BTD, x_BTD, mix.kept_BK, mix.kept_ranks_BR)
         hidden_BTR = F.linear(x_BTD, self.down_RD)
@@ -88,6 +91,14 @@ class GatedLoRALinear(nn.Module):
         hidden_BTR = torch.bmm(x_BTD, self._rows(self.down_RD, kept_BK).mT)
         hidden_BTR = hidden_BTR * ranks_BR.to(hidden_BTR.dtype)[:, None]
         return torch.baddbmm(y_BTD, hidden_BTR, self._rows(self.up_RD, kept_BK).to(hidden_BTR.dtype))
+
+    def _gathered(self, mix: Mix, kept_BK: Tensor, ranks_BR: Tensor) -> tuple[Tensor, Tensor]:
+        """Each utterance's own two matrices, made once for all its tokens."""
+        if self not in mix.gathered:
+            down_BDR = self._rows(self.down_RD, kept_BK).mT.contiguous()
+            mix.gathered[self] = down_BDR, self._rows(self.up_RD, kept_BK) * ranks_BR.to(self.up_RD.dtype)[..., None]
+        down_BDR, up_BRD = mix.gathered[self]
+        return down_BDR, up_BRD
 
     def _rows(self, stacked_RD: Tensor, kept_BK: Tensor) -> Tensor:
         """Rows of each utterance's experts, the shared expert's behind them."""

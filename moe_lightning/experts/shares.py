@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,15 @@ class Mix(NamedTuple):
     """Experts with a gate other than 0, as many for each utterance; None where those are nearly all."""
     kept_ranks_BR: Tensor | None
     """``ranks_BR`` of the kept experts' rows and the shared rows."""
+    gathered: dict[Any, tuple[Tensor, Tensor]]
+    """Rows of the kept experts by layer, where they are used again for each token."""
+
+    @property
+    def is_worth_gathering(self) -> bool:
+        """Whether the rows of all utterances' experts are few enough to be kept through a decoding."""
+        if self.kept_ranks_BR is None:
+            return False
+        return self.kept_ranks_BR.numel() <= 2 * self.ranks_BR.shape[1]
 
 
 class Shares:
@@ -57,9 +66,9 @@ class Shares:
         ranks_BR = self._over_ranks(adapted_BE)
         num_kept = int((adapted_BE.detach() != 0).sum(dim=1).max()) if len(gate_BE) else 0
         if not 0 < 2 * num_kept <= config.num_adapted:
-            return Mix(ranks_BR, None, None)
+            return Mix(ranks_BR, None, None, {})
         kept_BK = adapted_BE.detach().abs().topk(num_kept, dim=1).indices
-        return Mix(ranks_BR, kept_BK, self._over_ranks(adapted_BE.gather(1, kept_BK)))
+        return Mix(ranks_BR, kept_BK, self._over_ranks(adapted_BE.gather(1, kept_BK)), {})
 
     def expand(self, gate_BE: Tensor) -> Tensor:
         """``scale * gate`` repeated over the experts' ranks, and the scale for the shared rows."""
