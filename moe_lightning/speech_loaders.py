@@ -68,13 +68,7 @@ class SpeechLoaders:
 
     def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
         """Batches of the train split, an order of its own every epoch."""
-        share = self.utterances("train")
-        rows = self._rows(share)
-        if not rows:
-            raise InputError(
-                f"no train utterance is assigned to expert {self.choice.expert}; train those that have some"
-            )
-        utterances = [share[row] for row in rows]
+        rows, utterances = self._chosen("train")
         return ResumableLoader(
             AudioDataset(utterances, self.augmentation, rows),
             self._plan(utterances),
@@ -86,9 +80,8 @@ class SpeechLoaders:
 
     def fixed(self, split: str, rank: int = 0, num_ranks: int = 1) -> FixedLoader:
         """Batches of a split to be scored, each utterance once over all ranks."""
-        utterances = self.utterances(split)
-        utterances = [utterances[row] for row in self._rows(utterances)]
-        batches = self._plan(utterances).epoch(0, rank, num_ranks) if utterances else []
+        _, utterances = self._chosen(split)
+        batches = self._plan(utterances).epoch(0, rank, num_ranks)
         return FixedLoader(AudioDataset(utterances), batches, self._collate(utterances), self.num_workers)
 
     def utterances(self, split: str) -> list[Utterance]:
@@ -101,9 +94,16 @@ class SpeechLoaders:
         groups_N = self._soft_labels(utterances).argmax(axis=1) if self.choice.group else None
         return BatchPlan(durations_N, self.batch_size, self.seed, self.max_seconds, groups_N=groups_N)
 
-    def _rows(self, utterances: Sequence[Utterance]) -> list[int]:
-        """Those that are used."""
-        return list(map(int, self.choice.rows(self._soft_labels(utterances))))
+    def _chosen(self, split: str) -> tuple[list[int], list[Utterance]]:
+        """Those that are used, and their places in the split."""
+        utterances = self.utterances(split)
+        rows = list(map(int, self.choice.rows(self._soft_labels(utterances))))
+        if utterances and not rows:
+            raise InputError(
+                f"no {split} utterance is assigned to expert {self.choice.expert}, so it cannot be trained alone;"
+                " train all experts in one job (no data.expert)"
+            )
+        return rows, [utterances[row] for row in rows]
 
     def _soft_labels(self, utterances: Sequence[Utterance]) -> np.ndarray:
         return self.inputs.soft_labels.of([utterance.id for utterance in utterances])

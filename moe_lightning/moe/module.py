@@ -87,6 +87,8 @@ class MoEASRModule(LightningModule):
         refine_balance: 0 leaves the experts the shares of the corpus that they win, 1 gives all the same.
         max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
             ends with an error.
+        compile: Compile the layers; the first step takes a minute or more.
+        gradient_checkpointing: Run layers again in the backward pass rather than keep what they computed.
     """
 
     def __init__(
@@ -134,6 +136,8 @@ class MoEASRModule(LightningModule):
         refine_temperature: float = 0.1,
         refine_balance: float = 1.0,
         max_skipped_batches: int = 20,
+        compile: bool = False,
+        gradient_checkpointing: bool = False,
         optimizer: OptimizerCallable = ExpertAdamW,
     ):
         super().__init__()
@@ -171,6 +175,7 @@ class MoEASRModule(LightningModule):
             check_ability(self.mixture.experts.backbone, mode)
         if num_freq_masks or num_time_masks:
             self.mixture.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
+        self.mixture.experts.speed_up(compile, gradient_checkpointing)
         plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance)
         self.refinement = Refinement(plan, RunDir(Path(run_dir)), self.seed)
         self.wer = WordErrorRate()

@@ -1,15 +1,19 @@
 """Faster and smaller ways to the same losses and gradients."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.layer_wrapping import compile_layers
 from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.run_dir import RunDir
 from tests.experts.test_gated_lora import LANGUAGES, TEXTS, speech, with_deltas
+from tests.training import fit
 
 CONFIG = ExpertConfig(4, rank=2, alpha=3.0, dropout=0.1, shared_rank=3)
 SOFT_GATES = torch.tensor([[0.5, 0.3, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.2, 0.2, 0.3, 0.3]])
@@ -72,3 +76,18 @@ def test_compiled_layers_follow_the_gates_of_each_batch(tiny_whisper: Path) -> N
     assert compiled.eval().transcribe(*speech(), LANGUAGES, SOFT_GATES) == plain.eval().transcribe(
         *speech(), LANGUAGES, SOFT_GATES
     )
+
+
+def test_both_stages_train_the_same_with_gradient_checkpointing(
+    pretrained_run: Path, clustered_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    """The option of the commands reaches the layers, and a run may be made with or without it."""
+    for stage, start in (("experts", clustered_run), ("moe", pretrained_run)):
+        weights = []
+        for value in ("false", "true"):
+            run = RunDir(Path(shutil.copytree(start, tmp_path / stage / value)))
+            options = ["--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1"]
+            fit(stage, run.path, tiny_whisper, *options, "--model.gradient_checkpointing", value)
+            weights.append(load_file(run.pretrained_experts_file if stage == "experts" else run.mixture_file))
+        for name, expected in weights[0].items():
+            torch.testing.assert_close(weights[1][name], expected, atol=1e-5, rtol=1e-4)
