@@ -130,10 +130,12 @@ class ExpertModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take the pre-trained experts to be validated; a checkpoint is loaded after this."""
-        check_transcripts(self.experts.backbone, self.trainer, stage)
         if stage != "fit":
             file = RunDir(Path(self.hparams["run_dir"]), self.hparams["expert"]).pretrained_experts_file
             load_experts(self.experts, require_trained(file, "experts"))
+
+    def on_fit_start(self) -> None:
+        check_transcripts(self.experts.backbone, self.trainer)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Mean cross-entropy a token, each utterance under the experts that its soft label assigns."""

@@ -186,12 +186,14 @@ class MoEASRModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Start from the stages before, or take the mixture to be validated; a checkpoint is loaded after this."""
         run = RunDir(Path(self.hparams["run_dir"]))
-        check_transcripts(self.mixture.experts.backbone, self.trainer, stage)
         if stage == "fit":
             load_stages_before(self.mixture, run)
         else:
             require_trained(run.mixture_file, "moe")
             self.mixture.load_weights(run)
+
+    def on_fit_start(self) -> None:
+        check_transcripts(self.mixture.experts.backbone, self.trainer)
 
     def on_train_start(self) -> None:
         """Go on with the soft labels that the resumed weights were trained with."""
