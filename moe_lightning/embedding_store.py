@@ -36,8 +36,8 @@ class StoreEntry:
     wav_path: str
     embedding_path: str
     """The shard, relative to the store."""
-    row: int
-    """Row of the shard."""
+    row: int | None
+    """Row of the shard; None where the whole file is the utterance's: one vector, or its frames."""
     split: str
     """train, dev or test."""
     frames_path: str | None = None
@@ -158,22 +158,36 @@ def _read_rows(folder: Path, entries: Sequence[StoreEntry]) -> np.ndarray:
     embeddings: np.ndarray | None = None
     for name, places_n in places.items():
         shard = _read_shard(folder / name)
-        _check_rows(folder / name, len(shard), [entries[place] for place in places_n])
+        owners = [entries[place] for place in places_n]
+        if owners[0].row is None:
+            shard = _whole_file(folder / name, shard, owners)
+        rows = [entry.row or 0 for entry in owners]
+        _check_rows(folder / name, len(shard), owners, rows)
         if embeddings is None:
             embeddings = np.empty((len(entries), *shard.shape[1:]), dtype=np.float32)
         if shard.shape[1:] != embeddings.shape[1:]:
             raise InputError(f"{folder}: embeddings differ in size; pool them with --pooling mean when they are made")
-        embeddings[places_n] = shard[[entries[place].row for place in places_n]]
+        embeddings[places_n] = shard[rows]
     assert embeddings is not None
     return embeddings
 
 
-def _check_rows(path: Path, num_rows: int, entries: Sequence[StoreEntry]) -> None:
-    for entry in entries:
-        if not 0 <= entry.row < num_rows:
+def _whole_file(path: Path, array: np.ndarray, owners: Sequence[StoreEntry]) -> np.ndarray:
+    """The one utterance of a file, as a shard of one row: (1, D) of a vector, (1, T, D) of frames."""
+    if len(owners) > 1:
+        raise InputError(
+            f"{path} belongs to {len(owners)} utterances, the first are {owners[0].id!r} and {owners[1].id!r}; give"
+            ' each its own file, or a "row" of this one in the mapping'
+        )
+    kept = [size for size in array.shape[:-1] if size != 1]
+    return array.reshape(1, *kept, array.shape[-1])
+
+
+def _check_rows(path: Path, num_rows: int, entries: Sequence[StoreEntry], rows: Sequence[int]) -> None:
+    for entry, row in zip(entries, rows, strict=True):
+        if not 0 <= row < num_rows:
             raise InputError(
-                f"{path} has {num_rows} rows, the mapping wants row {entry.row} for {entry.id!r};"
-                f" run `{_MADE_BY}` again"
+                f"{path} has {num_rows} rows, the mapping wants row {row} for {entry.id!r}; run `{_MADE_BY}` again"
             )
 
 
@@ -189,7 +203,7 @@ def _read_entries(path: Path) -> list[StoreEntry]:
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path} must be a list with an entry for each utterance")
     known = StoreEntry.__dataclass_fields__
-    defaults = {"contributor_id": "", "wav_filename": "", "wav_path": "", "row": 0, "split": "train"}
+    defaults = {"contributor_id": "", "wav_filename": "", "wav_path": "", "row": None, "split": "train"}
     entries = []
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("id"), str) or "embedding_path" not in row:

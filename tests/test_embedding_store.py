@@ -130,3 +130,26 @@ def test_embeddings_of_different_sizes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "mapping.json").write_text(json.dumps(rows))
     with pytest.raises(InputError, match="differ in size"):
         EmbeddingStore.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((8,), (2, 8)), ((1, 8), (2, 8)), ((5, 8), (2, 5, 8)), ((1, 5, 8), (2, 5, 8))]
+)
+def test_a_file_of_one_utterance_is_read_whole_as_its_vector_or_its_frames(
+    shape: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path
+) -> None:
+    arrays = {name: np.random.default_rng(seed).normal(size=shape).astype(np.float32) for seed, name in enumerate("ab")}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    rows = [{"id": name, "embedding_path": f"{name}.npy"} for name in arrays]
+    (tmp_path / "mapping.json").write_text(json.dumps(rows))
+    loaded = EmbeddingStore.load(tmp_path)
+    assert loaded.embeddings_ND.shape == expected
+    np.testing.assert_array_equal(loaded.embeddings_ND[1], arrays["b"].reshape(expected[1:]))
+
+
+def test_two_utterances_of_one_file_need_rows_of_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((5, 8)))
+    (tmp_path / "mapping.json").write_text(json.dumps([{"id": name, "embedding_path": "a.npy"} for name in "ab"]))
+    with pytest.raises(InputError, match=r"belongs to 2 utterances.*\"row\""):
+        EmbeddingStore.load(tmp_path)

@@ -97,4 +97,5 @@ def _change(comparison: Results) -> str:
     if improvement is None or bounds is None:
         return ""
     low, high = (100 * bound for bound in bounds)
-    return f", {-100 * improvement:+.1f} % errors (95 % interval {-high:+.1f} to {-low:+.1f} %)"
+    values = [round(value, 1) + 0.0 for value in (-100 * improvement, -high, -low)]  # never "-0.0"
+    return ", {:+.1f} % errors (95 % interval {:+.1f} to {:+.1f} %)".format(*values)
