@@ -30,12 +30,12 @@ from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.experts.optimizer import ExpertAdamW
 
 RANK, SEED = 16, 0
-NUMBERS, QUICK_NUMBERS = (2, 4, 8, 16, 32, 64), (2, 8, 64)
+NUMBERS, QUICK_NUMBERS = (2, 4, 8, 16, 32, 64), (8, 64)
 SHAPES = {
     "base": {"d_model": 512, "layers": 6, "heads": 8, "seconds": 5.0, "batch": 8, "tokens": 24},
     "large-v2": {"d_model": 1280, "layers": 32, "heads": 20, "seconds": 10.0, "batch": 16, "tokens": 48},
 }
-QUICK = {"seconds": 2.0, "batch": 4, "tokens": 8}
+QUICK = {"seconds": 2.0, "batch": 3, "tokens": 8}
 TEXT = "the quick brown fox jumps over the lazy dog again and again"
 
 

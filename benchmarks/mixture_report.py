@@ -66,7 +66,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         axes.plot(numbers, [statistics.median(row[kind]) for row in ours], marker="o", label=ours[0]["name"])
         for row, style in zip(rows[:2], ("--", ":"), strict=True):
             axes.axhline(statistics.median(row[kind]), linestyle=style, color="grey", label=row["name"])
-        axes.set(xscale="log", xlabel="experts", ylabel="seconds", title=title, ylim=(0, None))
+        axes.set(xscale="log", xlabel="experts", ylabel="seconds", title=title)
+        axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+        axes.minorticks_off()
         axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, loc="lower right")
