@@ -13,8 +13,10 @@ from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.evaluation.__main__ import parser as evaluate_parser
 from moe_lightning.experts.life_command import parser as experts_parser
 from moe_lightning.inference.__main__ import parser as transcribe_parser
+from moe_lightning.ladder.__main__ import parser as ladder_parser
 from moe_lightning.pipeline import main as pipeline
 from moe_lightning.pipeline_flags import build_parser
+from moe_lightning.pipeline_flags import parse as parse_pipeline
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -41,6 +43,7 @@ def test_every_command_of_the_readme_is_tested_here() -> None:
         "moe-lightning experts",
         "moe-lightning corpus check",
         "moe-lightning evaluate",
+        "moe-lightning ladder",
         "python -m moe_lightning.",
         "tensorboard",
     )
@@ -79,6 +82,13 @@ def test_experts_takes_the_arguments(line: str) -> None:
 @pytest.mark.parametrize("line", starting_with("moe-lightning evaluate"))
 def test_evaluate_takes_the_flags(line: str) -> None:
     assert evaluate_parser().parse(arguments(line, 2)).run_dir
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning ladder"))
+def test_the_ladder_takes_its_flags_and_the_pipelines(line: str) -> None:
+    own, flags = ladder_parser().parse_known_args(arguments(line, 2))
+    assert own.seeds >= 1
+    assert parse_pipeline(flags).run_dir
 
 
 @pytest.mark.parametrize("line", starting_with("moe-lightning corpus check"))
