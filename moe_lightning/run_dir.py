@@ -80,6 +80,11 @@ class RunDir:
     def soft_labels_file(self, algorithm: str) -> Path:
         return self.stage_dir("clustering") / f"{_LABEL_FILES.get(algorithm, algorithm)}_soft.json"
 
+    @property
+    def clusterer_file(self) -> Path:
+        """How the clustering was made, for programs; its arrays lie beside it."""
+        return self.stage_dir("clustering") / "clusterer.json"
+
     def cluster_plot_file(self, algorithm: str, method: str) -> Path:
         return self.stage_dir("clustering") / f"{algorithm}_{method}.png"
 

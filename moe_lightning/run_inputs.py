@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moe_lightning.backbone.names import model_revision
 from moe_lightning.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.json_files import read_json
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import SoftLabels
 
@@ -80,6 +82,24 @@ def _only(paths: list[Path], command: str, choose_by: str) -> Path:
     if len(paths) > 1:
         raise InputError(f"the run has several: {', '.join(map(str, paths))}; choose one with {choose_by}")
     return paths[0]
+
+
+def check_noise_column(trainer: Any) -> None:
+    """Raise an InputError where the no-op expert would take the place of a cluster.
+
+    Args:
+        trainer: With the stage's data module. Soft labels that did not come of the run's clustering are trusted.
+    """
+    if trainer.datamodule is None or trainer.datamodule.hparams["soft_labels_file"]:
+        return
+    file = RunDir(Path(trainer.datamodule.hparams["run_dir"])).clusterer_file
+    noise = read_json(file, "moe-lightning cluster")["noise"] if file.exists() else "noop"
+    if noise != "noop":
+        raise InputError(
+            "noop_expert leaves the last expert without deltas, but the last column of the run's soft labels is a cluster"
+            f" (--noise {noise}); cluster with `--algorithm hdbscan --noise noop` in another --run-dir, or leave"
+            " noop_expert out"
+        )
 
 
 def require_trained(file: Path, stage: str) -> Path:

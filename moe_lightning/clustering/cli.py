@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from moe_lightning.clustering.settings import ALGORITHMS, TREE_ALGORITHMS, ClusteringSettings, HdbscanOptions
+from moe_lightning.clustering.settings import (
+    ALGORITHMS,
+    NOISE_POLICIES,
+    TREE_ALGORITHMS,
+    ClusteringSettings,
+    HdbscanOptions,
+)
 from moe_lightning.command_line import CommandParser
 
 _HDBSCAN_NAMES = tuple(option.name for option in fields(HdbscanOptions))
@@ -115,10 +121,11 @@ def _add_soft_label_flags(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--noise",
-        choices=("drop", "nearest", "uniform"),
+        choices=NOISE_POLICIES,
         default="drop",
         help="where HDBSCAN's noise mass goes: dropped, the row renormalised (default; a row of noise alone goes to"
-        " the nearest centroids), to the nearest centroids, or evenly",
+        " the nearest centroids), to the nearest centroids, evenly, or (noop) to one more expert, the last: for"
+        " noop_expert",
     )
 
 

@@ -46,6 +46,7 @@ class Clusterer:
 
     @property
     def num_experts(self) -> int:
+        """Clusters; the noise policy ``noop`` gives soft labels one column more."""
         return len(self.centroids_ER)
 
     def soft_labels(self, embeddings_ND: np.ndarray) -> np.ndarray:
@@ -77,6 +78,8 @@ class Clusterer:
         probs_NE = softmax(cosines(points_NR, self.centroids_ER), cosine_temperature)
         if has_memberships:
             probs_NE = place_noise(memberships_NE, probs_NE, self.noise, self.temperature)
+        elif self.noise == "noop":  # spectral clustering took HDBSCAN's place: nothing is noise
+            probs_NE = np.pad(probs_NE, [(0, 0), (0, 1)])
         return Prediction(vote(said_NV, self.num_experts), probs_NE.astype(np.float32))
 
     def save(self, folder: Path) -> None:

@@ -73,12 +73,15 @@ def place_noise(memberships_NE: np.ndarray, fallback_NE: np.ndarray, noise: str,
         memberships_NE: Not negative; rows sum to at most 1.
         fallback_NE: Distributions by distance to the centroids.
         noise: ``drop`` leaves the mass of noise out, and a row that is all noise takes the fallback;
-            ``nearest`` hands the mass out as the fallback says, ``uniform`` evenly.
+            ``nearest`` hands the mass out as the fallback says, ``uniform`` evenly; ``noop`` keeps it, in one
+            more column behind the others.
         temperature: Sharpens (below 1) what is not noise; at 1 rows are only renormalised.
     """
     mass_N1 = np.minimum(memberships_NE.sum(axis=1, keepdims=True), 1)  # rounding may leave a little more
     probs_NE = sharpen(memberships_NE, temperature)
     if noise == "drop":
         return np.where(mass_N1 < 1e-6, fallback_NE, probs_NE)
+    if noise == "noop":
+        return np.concatenate([mass_N1 * probs_NE, 1 - mass_N1], axis=1)
     spread_NE = fallback_NE if noise == "nearest" else np.full_like(fallback_NE, 1 / fallback_NE.shape[1])
     return mass_N1 * probs_NE + (1 - mass_N1) * spread_NE

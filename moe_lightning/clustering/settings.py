@@ -7,6 +7,7 @@ from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 
 ALGORITHMS = ("hdbscan", "spectral", "kmeans", "balanced", "random", "label")
+NOISE_POLICIES = ("drop", "nearest", "uniform", "noop")
 TREE_ALGORITHMS = ("best", "generic", "prims_kdtree", "prims_balltree", "boruvka_kdtree", "boruvka_balltree")
 
 
@@ -76,7 +77,8 @@ class ClusteringSettings:
     """Mean normalised entropy of calibrated soft labels: at 8 experts a perplexity of 8^0.4 = 2.3, about
     what a top-2 routing can follow."""
     noise: str = "drop"
-    """Where HDBSCAN's noise mass goes: ``drop`` (rows renormalised), ``nearest`` centroids, ``uniform``."""
+    """Where HDBSCAN's noise mass goes: ``drop`` (rows renormalised), ``nearest`` centroids, ``uniform``, or ``noop``:
+    it stays, as one more expert behind the others, which the later stages leave without deltas (`noop_expert`)."""
     plot: str = "umap"
     report: bool = True
     seed: int = 42
@@ -86,7 +88,7 @@ class ClusteringSettings:
         _check_choice("algorithm", self.algorithm, ALGORITHMS)
         _check_choice("pooling", self.pooling, ("mean", "flatten", "none"))
         _check_choice("reduce", self.reduce, ("none", "pca", "umap"))
-        _check_choice("noise", self.noise, ("drop", "nearest", "uniform"))
+        _check_choice("noise", self.noise, NOISE_POLICIES)
         _check_choice("plot", self.plot, ("umap", "pca", "none"))
         _check_choice("pool-stats", self.pool_stats or "mean", ("mean", "mean+std"))
         _check_at_least(1, num_experts=1 if self.num_experts is None else self.num_experts, reduce_dim=self.reduce_dim)
@@ -102,6 +104,11 @@ class ClusteringSettings:
             raise InputError(f"--temperature must be auto or a number above 0, got {self.temperature}")
         if not 0 < self.target_entropy < 1:
             raise InputError(f"--target-entropy must lie between 0 and 1, got {self.target_entropy}")
+        if self.noise == "noop" and self.algorithm != "hdbscan":
+            raise InputError(
+                f"--noise noop makes an expert of what is noise to HDBSCAN, and --algorithm {self.algorithm} knows no"
+                " noise; take --algorithm hdbscan, or leave --noise out"
+            )
         if (self.algorithm == "label") != (self.label_field is not None):
             raise InputError("--algorithm label and --label-field FIELD go together; give both or neither")
 

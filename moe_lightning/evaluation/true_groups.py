@@ -16,7 +16,7 @@ def true_experts(run: RunDir, utterances: Sequence[Utterance]) -> dict[str, int]
     Raises:
         InputError: The run was not clustered by a field, or an utterance has a value that training had not.
     """
-    clusterer = read_json(run.stage_dir("clustering") / "clusterer.json", "moe-lightning cluster")
+    clusterer = read_json(run.clusterer_file, "moe-lightning cluster")
     field = clusterer["settings"].get("label_field")
     if not field:
         raise InputError(

@@ -27,7 +27,7 @@ from moe_lightning.experts.objective import Lessons, Objective, are_independent,
 from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.optimization import Schedule, scheduled
 from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import require_trained
+from moe_lightning.run_inputs import check_noise_column, require_trained
 from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
 from moe_lightning.transcripts import check_transcripts
 
@@ -50,7 +50,8 @@ class ExpertModule(LightningModule):
         target_modules: Linear layers that get experts: last parts of their names, or regular expressions.
         adapt_from_layer: Encoder layers below this one stay as they are.
         rslora: Scale the deltas by ``alpha / sqrt(rank)``.
-        noop_expert: The last expert has no deltas, so its utterances run the backbone (and the shared expert).
+        noop_expert: The last expert has no deltas, so its utterances run the backbone (and the shared expert);
+            for soft labels whose last column is noise (`moe-lightning cluster --noise noop`).
         assignment: Which experts an utterance trains: ``hard``, ``top_k`` or ``soft``.
         top_k: Experts an utterance trains under ``top_k``.
         objective: ``merged`` trains the mixture of an utterance's experts, ``separate`` each of them by itself.
@@ -105,11 +106,11 @@ class ExpertModule(LightningModule):
         self.strict_loading = False  # checkpoints leave out the frozen backbone
         self.optimizer = optimizer
         self.seed = torch.initial_seed()  # as seed_everything set it
-        check_objective(objective, assignment, expert, shared_rank)
         config = ExpertConfig(
             *(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules)),
             *(adapt_from_layer, rslora, noop_expert),
         )
+        check_objective(objective, assignment, expert, config)
         self.experts = SpeechExperts(load_backbone(whisper_model, pad, language), config)
         if num_freq_masks or num_time_masks:
             self.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
@@ -136,6 +137,8 @@ class ExpertModule(LightningModule):
 
     def on_fit_start(self) -> None:
         check_transcripts(self.experts.backbone, self.trainer)
+        if self.hparams["noop_expert"]:
+            check_noise_column(self.trainer)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Mean cross-entropy a token, each utterance under the experts that its soft label assigns."""

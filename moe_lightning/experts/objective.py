@@ -16,6 +16,7 @@ from torch import Tensor
 
 from moe_lightning.errors import InputError
 from moe_lightning.experts.assignment import Assignment, assigned_gates
+from moe_lightning.experts.expert_config import ExpertConfig
 
 Objective = Literal["merged", "separate"]
 
@@ -30,16 +31,18 @@ class Lessons(NamedTuple):
     """Of a pass in the loss; those of an utterance sum to 1, unless one expert is trained alone."""
 
 
-def check_objective(objective: Objective, assignment: Assignment, expert: int | None, shared_rank: int) -> None:
+def check_objective(objective: Objective, assignment: Assignment, expert: int | None, config: ExpertConfig) -> None:
     """Raise an InputError where one expert cannot be trained alone, or the objective is unknown."""
     if objective not in get_args(Objective):
         raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
-    if expert is None or are_independent(objective, assignment, shared_rank):
+    if expert is not None and expert >= config.num_adapted:
+        raise InputError(f"data.expert {expert} is the no-op expert, which has nothing to train; it needs no job")
+    if expert is None or are_independent(objective, assignment, config.shared_rank):
         return
-    if shared_rank:
+    if config.shared_rank:
         raise InputError(
-            f"data.expert {expert} trains one expert alone, but shared_rank {shared_rank} makes a shared expert, which"
-            " learns from all utterances: set model.shared_rank 0, or train all experts in one job"
+            f"data.expert {expert} trains one expert alone, but shared_rank {config.shared_rank} makes a shared expert,"
+            " which learns from all utterances: set model.shared_rank 0, or train all experts in one job"
         )
     raise InputError(
         f"data.expert {expert} trains one expert alone, but assignment {assignment} merges it with others: set"

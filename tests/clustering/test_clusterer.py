@@ -115,6 +115,31 @@ def test_a_cluster_that_swallows_everything_is_said(tmp_path):
     assert "cluster 0 holds 90% of the training utterances" in fitted.notes[-1]
 
 
+def test_noise_becomes_the_last_expert_where_it_is_to_be_one(tmp_path):
+    scattered_ND = np.random.default_rng(0).uniform(-30, 30, size=(100, 20)).astype(np.float32)
+    embeddings_ND = np.concatenate([blobs(80, 2, spread=0.1)[0], scattered_ND])
+    chosen = settings(tmp_path, algorithm="hdbscan", num_experts=2, noise="noop")
+    clusterer = fit_clusterer(embeddings_ND, chosen).clusterer
+    prediction = clusterer.predict(embeddings_ND)
+    is_noise_N = prediction.labels_N == -1
+    assert is_noise_N.sum() > 50
+    assert prediction.probs_NE.shape == (180, clusterer.num_experts + 1)
+    assert prediction.probs_NE[is_noise_N, -1].mean() > 0.5 > 2 * prediction.probs_NE[~is_noise_N, -1].mean()
+    clusterer.save(tmp_path)
+    np.testing.assert_array_equal(Clusterer.load(tmp_path).soft_labels(embeddings_ND), prediction.probs_NE)
+
+
+def test_where_spectral_clustering_takes_hdbscans_place_the_column_of_noise_is_empty(tmp_path):
+    embeddings_ND = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
+    options = HdbscanOptions(min_cluster_size=15, max_retries=0)
+    chosen = settings(tmp_path, algorithm="hdbscan", num_experts=3, noise="noop", hdbscan=options)
+    fitted = fit_clusterer(embeddings_ND, chosen)
+    assert fitted.partition.algorithm == "spectral"
+    probs_NE = fitted.clusterer.soft_labels(embeddings_ND)
+    assert probs_NE.shape == (40, 4)
+    assert (probs_NE[:, 3] == 0).all()
+
+
 def test_much_noise_is_said(tmp_path):
     scattered_ND = np.random.default_rng(0).uniform(-30, 30, size=(100, 20)).astype(np.float32)
     embeddings_ND = np.concatenate([blobs(80, 2, spread=0.1)[0], scattered_ND])

@@ -8,6 +8,7 @@ from moe_lightning.clustering.memberships import (
     place_noise,
     softmax,
 )
+from moe_lightning.clustering.settings import NOISE_POLICIES
 
 UNIFORM_4 = np.full((1, 4), 0.25)
 
@@ -37,21 +38,22 @@ def test_a_point_at_the_origin_is_as_near_to_all_centroids():
     assert (cosines(np.zeros((1, 3)), np.eye(3)) == 0).all()
 
 
-@pytest.mark.parametrize("noise", ["drop", "nearest", "uniform"])
+@pytest.mark.parametrize("noise", NOISE_POLICIES)
 def test_every_noise_policy_gives_distributions(noise):
     memberships_NE = np.array([[0.2, 0.1], [0.0, 0.0], [1.0, 0.0]])
     fallback_NE = np.array([[0.5, 0.5], [0.9, 0.1], [0.5, 0.5]])
     probs_NE = place_noise(memberships_NE, fallback_NE, noise, temperature=1.0)
     np.testing.assert_allclose(probs_NE.sum(axis=1), 1)
-    np.testing.assert_allclose(probs_NE[2], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(probs_NE[2, :2], [1, 0], atol=1e-6)
 
 
-def test_noise_is_dropped_handed_to_the_nearest_or_spread():
+def test_noise_is_dropped_handed_to_the_nearest_spread_or_kept():
     memberships_NE = np.array([[0.2, 0.1], [0.0, 0.0]])
     fallback_NE = np.array([[0.8, 0.2], [0.9, 0.1]])
-    dropped, nearest, uniform = (
-        place_noise(memberships_NE, fallback_NE, noise, temperature=1.0) for noise in ("drop", "nearest", "uniform")
+    dropped, nearest, uniform, kept = (
+        place_noise(memberships_NE, fallback_NE, noise, temperature=1.0) for noise in NOISE_POLICIES
     )
     np.testing.assert_allclose(dropped, [[2 / 3, 1 / 3], [0.9, 0.1]])
     np.testing.assert_allclose(nearest, [[0.2 + 0.7 * 0.8, 0.1 + 0.7 * 0.2], [0.9, 0.1]])
     np.testing.assert_allclose(uniform, [[0.2 + 0.35, 0.1 + 0.35], [0.5, 0.5]])
+    np.testing.assert_allclose(kept, [[0.2, 0.1, 0.7], [0, 0, 1]], atol=1e-9)

@@ -13,7 +13,7 @@ from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
 from moe_lightning.clustering.kmeans import balanced_labels
 from moe_lightning.clustering.memberships import calibrate_temperature, normalised_entropy, place_noise, softmax
 from moe_lightning.clustering.partition import Partition
-from moe_lightning.clustering.settings import ALGORITHMS, ClusteringSettings
+from moe_lightning.clustering.settings import ALGORITHMS, NOISE_POLICIES, ClusteringSettings
 from moe_lightning.errors import InputError
 
 ALGORITHMS_OF_POINTS = [name for name in ALGORITHMS if name != "label"]
@@ -108,7 +108,7 @@ def test_calibration_never_fails_and_says_what_it_reached(logits, target):
 
 @given(
     shares=arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(1, 6)), elements=st.floats(0, 1)),
-    noise=st.sampled_from(["drop", "nearest", "uniform"]),
+    noise=st.sampled_from(NOISE_POLICIES),
     temperature=st.floats(0.01, 10),
 )
 def test_noise_is_placed_so_that_rows_are_distributions(shares, noise, temperature):
