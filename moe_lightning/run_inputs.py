@@ -96,9 +96,9 @@ def check_noise_column(trainer: Any) -> None:
     noise = read_json(file, "moe-lightning cluster")["noise"] if file.exists() else "noop"
     if noise != "noop":
         raise InputError(
-            "noop_expert leaves the last expert without deltas, but the last column of the run's soft labels is a cluster"
-            f" (--noise {noise}); cluster with `--algorithm hdbscan --noise noop` in another --run-dir, or leave"
-            " noop_expert out"
+            "noop_expert leaves the last expert without deltas, but the last column of the run's soft labels is a"
+            f" cluster (--noise {noise}); cluster with `--algorithm hdbscan --noise noop` in another --run-dir, or"
+            " leave noop_expert out"
         )
 
 
