@@ -9,18 +9,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import read_json, write_json_list
 from moe_lightning.store_info import Kind, Pooling, StoreInfo
-from moe_lightning.store_shards import ShardIndex, read_array, shard_name, write_shard
+from moe_lightning.store_shards import ShardIndex, damaged_shards, read_array, shard_name, write_shard
 
-__all__ = ["EmbeddingStore", "Kind", "Pooling", "StoreEntry", "StoreInfo", "shard_name", "shard_of"]
+__all__ = ["EmbeddingStore", "Kind", "Pooling", "StoreEntry", "StoreInfo", "is_whole_store", "shard_name", "shard_of"]
 
 _MADE_BY = "moe-lightning embed"
 MAPPING_FILE = "mapping.json"
+_FILES, _NUMBERS = ("embedding_path", "frames_path"), ("row", "first_frame", "num_frames")
 ROWS_PER_SHARD = 65_536
 """Of a store that is saved at once."""
 
@@ -145,6 +147,16 @@ def write_mapping(folder: Path, entries: Sequence[StoreEntry]) -> None:
     write_json_list(folder / MAPPING_FILE, (entry.as_json() for entry in entries))
 
 
+def is_whole_store(folder: Path) -> bool:
+    """Whether the mapping can be read, and every file that it names is there and not cut off."""
+    try:
+        entries = _read_entries(folder / MAPPING_FILE)
+    except InputError:
+        return False
+    names = {name for entry in entries for name in (entry.embedding_path, entry.frames_path) if name}
+    return all((folder / name).is_file() for name in names) and not damaged_shards(folder)
+
+
 def shard_of(row: int) -> tuple[str, int]:
     """Shard of a row of a store that is saved at once, and the row of the shard."""
     return shard_name(row // ROWS_PER_SHARD), row % ROWS_PER_SHARD
@@ -183,6 +195,14 @@ def _whole_file(path: Path, array: np.ndarray, owners: Sequence[StoreEntry]) -> 
     return array.reshape(1, *kept, array.shape[-1])
 
 
+def _check_places(path: Path, row: dict[str, Any]) -> None:
+    """A file is named by a text, a row of it by a whole number."""
+    for names, kind, words in ((_FILES, str, "the name of a file"), (_NUMBERS, int, "a whole number")):
+        for name in names:
+            if not isinstance(row.get(name), kind | None) or isinstance(row.get(name), bool):
+                raise InputError(f'{path}: the "{name}" of {row["id"]!r} must be {words}, got {row[name]!r}')
+
+
 def _check_rows(path: Path, num_rows: int, entries: Sequence[StoreEntry], rows: Sequence[int]) -> None:
     for entry, row in zip(entries, rows, strict=True):
         if not 0 <= row < num_rows:
@@ -208,6 +228,7 @@ def _read_entries(path: Path) -> list[StoreEntry]:
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("id"), str) or "embedding_path" not in row:
             raise InputError(f'{path}: every entry needs an "id" and an "embedding_path", got {str(row)[:80]}')
+        _check_places(path, row)
         entries.append(StoreEntry(**{**defaults, **{key: row[key] for key in row if key in known}}))
     if len({entry.id for entry in entries}) != len(entries):
         raise InputError(f"{path}: an id comes more than once; every utterance needs an id of its own")

@@ -102,14 +102,17 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
         in_memory: Read it whole; otherwise its parts are read when they are looked at.
 
     Raises:
-        InputError: It is missing, cut off, or no plain array.
+        InputError: It is missing, cut off, or no plain array of numbers.
     """
     try:
-        return np.load(path, allow_pickle=False, mmap_mode=None if in_memory else "r")
+        array = np.load(path, allow_pickle=False, mmap_mode=None if in_memory else "r")
     except FileNotFoundError:
         raise InputError(f"{path} is missing, though the mapping names it; run `{_MADE_BY}` again") from None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as an array ({error}); run `{_MADE_BY}` again") from error
+    if not isinstance(array, np.ndarray) or not array.ndim or array.dtype.kind not in "fiu":
+        raise InputError(f"{path} is no array of numbers, one row an utterance; run `{_MADE_BY}` again")
+    return array
 
 
 def _write_rows(path: Path, arrays: Sequence[np.ndarray], partials: list[Path]) -> None:

@@ -114,9 +114,12 @@ def test_embeddings_of_another_model_than_the_one_asked_for_are_refused(
         (["--devices", "many"], "many"),
         (["--strategy", "magic"], "magic"),
         (["--accelerator", "abacus"], "abacus"),
+        (["--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--max-seconds", "0"], "--max-seconds must be over 0, got 0"),
     ],
 )
-def test_a_device_or_precision_that_there_is_none_of_is_named(
+def test_a_device_precision_or_number_that_there_is_none_of_is_named(
     flags: list[str], words: str, refused: Refusals, own_run: RunDir, tiny_whisper: Path
 ) -> None:
     shutil.rmtree(own_run.stage_dir("embedding"))

@@ -100,6 +100,14 @@ def test_an_array_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
         EmbeddingStore.load(tmp_path)
 
 
+@pytest.mark.parametrize("array", [np.array(["a", "b"]), np.array(1.0)], ids=["texts", "one number"])
+def test_a_file_that_is_no_array_of_numbers_is_refused(tmp_path: Path, array: np.ndarray) -> None:
+    store().save(tmp_path)
+    np.save(tmp_path / "embeddings_00000.npy", array)
+    with pytest.raises(InputError, match=r"embeddings_00000\.npy is no array of numbers"):
+        EmbeddingStore.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("mapping", "rule"),
     [
@@ -108,6 +116,8 @@ def test_an_array_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
         ('{"id": "a"}', "must be a list"),
         ('[{"id": "a"}]', "every entry needs"),
         ('[{"id": 1, "embedding_path": "a.npy"}]', "every entry needs"),
+        ('[{"id": "a", "embedding_path": 1}]', "\"embedding_path\" of 'a' must be the name of a file, got 1"),
+        ('[{"id": "a", "embedding_path": "a.npy", "row": "0"}]', "\"row\" of 'a' must be a whole number, got '0'"),
     ],
 )
 def test_a_broken_mapping_is_refused(tmp_path: Path, mapping: str, rule: str) -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import get_args
 
 from moe_lightning.command_line import CommandParser
-from moe_lightning.embedding_store import Kind, Pooling
+from moe_lightning.embedding_store import Kind, Pooling, is_whole_store
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import command_settings, recorded_stage, reopen_stage
-from moe_lightning.store_shards import damaged_shards
+from moe_lightning.stage_record import command_settings, is_finished, recorded_stage, reopen_stage
 
 
 def parser() -> CommandParser:
@@ -37,13 +36,14 @@ def parser() -> CommandParser:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Embed a run's utterances unless that is done."""
+    """Embed a run's utterances unless that is done; what is lost of a finished store is embedded again."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse(arguments)
     run = RunDir(Path(options.run_dir))
-    if run.record_file("embedding").exists() and damaged_shards(run.embedding_dir(options.whisper_model)):
+    settings = command_settings(arguments)
+    if is_finished(run, "embedding", settings) and not is_whole_store(run.embedding_dir(options.whisper_model)):
         reopen_stage(run, "embedding")
-    with recorded_stage(run, "embedding", command_settings(arguments), parser().defaults) as has_work:
+    with recorded_stage(run, "embedding", settings, parser().defaults) as has_work:
         if has_work:
             from moe_lightning.embedding.embed import embed  # torch: not for --help
 

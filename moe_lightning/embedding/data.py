@@ -73,14 +73,14 @@ class EmbeddingDataModule(LightningDataModule):
     def predict_dataloader(self) -> FixedLoader:
         """What is left to do for this rank, which may be nothing."""
         assert self.trainer is not None
-        done = set(self.progress.ids)
+        done, max_seconds = set(self.progress.ids), self.hparams["max_seconds"]
         utterances = [utterance for _, utterance in self.splits if utterance.id not in done]
         if done and self.trainer.is_global_zero:
             print(f"embedding: {len(self.splits) - len(utterances)} of {len(self.splits)} utterances were done before")
         return embedding_loader(
             utterances,
             self.hparams["batch_size"],
-            self.hparams["max_seconds"] or default_seconds(self.trainer.strategy.root_device.type),
+            default_seconds(self.trainer.strategy.root_device.type) if max_seconds is None else max_seconds,
             self.hparams["num_workers"],
             pad=self.hparams["pad"],
             rank=self.trainer.global_rank,

@@ -67,8 +67,11 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(
             f"--precision {options.precision} would also round the audio; use bf16-mixed, 16-mixed or 32-true"
         )
-    if options.shard_size < 1:
-        raise InputError(f"--shard-size must be at least 1, got {options.shard_size}")
+    for name, least in (("shard_size", 1), ("batch_size", 1), ("num_workers", 0)):
+        if (value := getattr(options, name)) < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if options.max_seconds is not None and not options.max_seconds > 0:
+        raise InputError(f"--max-seconds must be over 0, got {options.max_seconds:g}")
 
 
 def _info(options: argparse.Namespace, module: EmbeddingModule) -> StoreInfo:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,37 @@ def test_a_shard_that_was_lost_is_embedded_again_and_the_others_are_kept(
     assert "24 of 36 utterances were done before" in capsys.readouterr().out
     np.testing.assert_allclose(mended.embeddings_ND, whole.embeddings_ND, atol=1e-5)
     assert corpus_run.record_file("embedding").exists()
+
+
+@pytest.mark.parametrize(
+    ("lost", "num_kept"),
+    [(["mapping.json"], 36), (["embeddings_00001.npy", "embeddings_00001.json"], 24)],
+)
+def test_a_finished_store_that_lost_a_file_is_mended_by_the_same_command(
+    corpus_run: RunDir, tiny_whisper: Path, lost: list[str], num_kept: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--batch-size", "6", "--shard-size", "12"]
+    whole = resume(corpus_run, tiny_whisper, *flags)
+    folder = corpus_run.embedding_dir(str(tiny_whisper))
+    for name in lost:
+        (folder / name).unlink()
+    with pytest.raises(ValueError, match="run `moe-lightning embed`"):
+        EmbeddingStore.load(folder)
+    mended = resume(corpus_run, tiny_whisper, *flags)
+    assert f"{num_kept} of 36 utterances were done before" in capsys.readouterr().out
+    assert mended.ids == whole.ids
+    np.testing.assert_allclose(mended.embeddings_ND, whole.embeddings_ND, atol=1e-5)
+
+
+def test_asking_for_another_model_leaves_a_finished_store_finished(
+    clustered_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(clustered_run, run.path)
+    with pytest.raises(SystemExit):
+        embed(["--run-dir", str(run.path), "--whisper-model", "nano", "--num-workers", "0"])
+    assert "whisper_model was" in capsys.readouterr().err
+    assert run.record_file("embedding").exists()
 
 
 def test_a_folder_of_other_embeddings_is_refused_and_left_alone(
