@@ -19,7 +19,7 @@ def label_partition(points_NR: np.ndarray, values: Sequence[str | None], field: 
     """One expert for each value of a field; utterances without a value take it from those around them.
 
     Known labels are kept. The others come from label spreading over ten nearest neighbours (Zhou et al.,
-    "Learning with Local and Global Consistency", 2004), as a distribution.
+    "Learning with Local and Global Consistency", 2004), as a distribution; those that no label reaches are noise.
 
     Args:
         values: Of the training points; None where the manifest has none.
@@ -32,11 +32,16 @@ def label_partition(points_NR: np.ndarray, values: Sequence[str | None], field: 
         raise InputError(f"no training utterance has the field {field!r}; name another with --label-field")
     known_N = np.array([-1 if value is None else names.index(value) for value in values])
     memberships_NE = _spread(points_NR, known_N, len(names))
-    num_unknown = int((known_N == -1).sum())
-    spread = f"; {num_unknown} utterances without it were labelled by their neighbours" if num_unknown else ""
-    notes = (f"{field}: {len(names)} experts ({', '.join(names)}){spread}",)
-    labels_N = np.where(known_N >= 0, known_N, memberships_NE.argmax(axis=1))
+    labels_N = np.where(memberships_NE.any(axis=1), memberships_NE.argmax(axis=1), -1)
+    notes = (f"{field}: {len(names)} experts ({', '.join(names)}){_in_words(known_N, labels_N)}",)
     return Partition("label", labels_N, memberships_NE, notes)
+
+
+def _in_words(known_N: np.ndarray, labels_N: np.ndarray) -> str:
+    """What became of the utterances without a value."""
+    num_spread, num_lost = int(((known_N < 0) & (labels_N >= 0)).sum()), int((labels_N < 0).sum())
+    spread = f"; {num_spread} utterances without it were labelled by their neighbours" if num_spread else ""
+    return spread + (f"; {num_lost} have no labelled neighbour and are noise" if num_lost else "")
 
 
 def _spread(points_NR: np.ndarray, known_N: np.ndarray, num_experts: int) -> np.ndarray:

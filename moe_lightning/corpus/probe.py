@@ -1,14 +1,15 @@
 """The border check: each entry's audio header is read, and the entry becomes an utterance or is refused."""
 
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
 from moe_lightning.corpus.audio import read_header
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.corpus.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, Utterance
+from moe_lightning.corpus.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, FieldValue, Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.progress import progress
 
@@ -83,7 +84,7 @@ def _probe(entry: Entry) -> Utterance | LeftOut:
             duration=duration,
             text=entry.text,
             speaker=entry.speaker,
-            fields=entry.fields,
+            fields=_known(entry.fields),
             channel=entry.channel if audio.num_channels > 1 else None,
             audio=audio,
         )
@@ -94,6 +95,13 @@ def _probe(entry: Entry) -> Utterance | LeftOut:
         reason = f"{entry.audio_file} lasts {duration:.1f} s, over the {MAX_SECONDS:.0f} s of Whisper's window"
         return LeftOut(entry.id, str(entry.audio_file), entry.origin, reason, is_fault=False)
     return utterance
+
+
+def _known(fields: Mapping[str, FieldValue]) -> dict[str, FieldValue]:
+    """The fields, None for a number that is none: pandas writes NaN where a table has a gap."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()
+    }
 
 
 def _duration(entry: Entry, audio: AudioInfo) -> float:

@@ -70,6 +70,16 @@ def test_known_labels_are_kept_and_the_rest_are_spread(tmp_path):
     assert fitted.clusterer.soft_labels(embeddings_ND)[known].max(axis=1).min() > 0.99
 
 
+def test_utterances_that_no_label_reaches_are_noise_and_not_of_the_first_label(tmp_path):
+    embeddings_ND, groups_N = blobs(200, 4)
+    values = [("irish", "scottish", None, None)[group] for group in groups_N]
+    far_ND = embeddings_ND + 100 * (groups_N >= 2)[:, None].astype(np.float32)
+    fitted = fit_clusterer(far_ND, settings(tmp_path, algorithm="label", label_field="accent"), values)
+    assert fitted.partition.labels_N[groups_N >= 2].tolist() == [-1] * 100
+    assert "100 have no labelled neighbour and are noise" in " ".join(fitted.notes)
+    assert fitted.clusterer.predict(far_ND).labels_N[groups_N >= 2].tolist() == [-1] * 100
+
+
 def test_a_label_that_contradicts_its_neighbours_is_kept(tmp_path):
     embeddings_ND, groups_N = blobs(100, 2)
     values = [f"group {group}" for group in groups_N]

@@ -167,3 +167,12 @@ def test_a_missing_root_is_refused(tmp_path, capsys):
     line = refused(capsys, tmp_path / "none", tmp_path / "run")
     assert line.startswith("error: --dataset-root")
     assert "none does not exist" in line
+
+
+def test_a_number_that_is_none_is_a_gap(tmp_path, jsonl_corpus):
+    root = jsonl_corpus(train=SPEAKERS, dev={"eve": 1}, test={"joe": 1})
+    rows = [json.loads(line) for line in (root / "train.jsonl").read_text().splitlines()]
+    ages = [float("nan"), float("inf"), 31.5, 7]  # as pandas writes a table with gaps
+    write_rows(root / "train.jsonl", [{**row, "age": age} for row, age in zip(rows, ages, strict=True)])
+    utterances = prepare_splits(root, tmp_path / "run")["train"]
+    assert [utterance.fields["age"] for utterance in utterances] == [None, None, 31.5, 7]
