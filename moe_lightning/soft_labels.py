@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json, write_json
+from moe_lightning.json_files import read_json, write_json_list
 
 _MADE_BY = "moe-lightning cluster"
 
@@ -68,7 +68,7 @@ class SoftLabels:
     def save(self, path: Path) -> None:
         """Write ``[{"id": ..., "probs": [...]}, ...]``."""
         rows = zip(self.ids, self.probs_NE.astype(float).round(7).tolist(), strict=True)
-        write_json(path, [{"id": id_, "probs": probs} for id_, probs in rows])
+        write_json_list(path, ({"id": id_, "probs": probs} for id_, probs in rows))
 
     @classmethod
     def load(cls, path: Path) -> "SoftLabels":
@@ -98,7 +98,7 @@ class HardLabels:
     def save(self, path: Path) -> None:
         """Write ``[{"id": ..., "label": 0}, ...]``."""
         rows = zip(self.ids, self.labels_N.tolist(), strict=True)
-        write_json(path, [{"id": id_, "label": label} for id_, label in rows])
+        write_json_list(path, ({"id": id_, "label": label} for id_, label in rows))
 
     @classmethod
     def load(cls, path: Path) -> "HardLabels":

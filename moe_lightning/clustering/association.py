@@ -52,7 +52,8 @@ def associate(
     is_known_N = np.array([text is not None for text in texts])
     if len(ordered) < 2:
         return None
-    codes_N = np.array([ordered.index(text) for text in texts if text is not None])
+    code_of = {text: code for code, text in enumerate(ordered)}
+    codes_N = np.array([code_of[text] for text in texts if text is not None])
     clusters_N = labels_N[is_known_N]
     counts_CV = _counts(clusters_N, codes_N, labels_N, len(ordered))
     is_small = len(ordered) <= MOST_VALUES
@@ -80,7 +81,8 @@ def information(codes_N: np.ndarray, clusters_N: np.ndarray, speakers_N: np.ndar
 
     if speakers_N is None or len(np.unique(speakers_N)) < 2:
         return float(adjusted_mutual_info_score(codes_N, clusters_N))
-    rows_of = [np.flatnonzero(speakers_N == speaker) for speaker in np.unique(speakers_N)]
+    _, speaker_N, counts_S = np.unique(speakers_N, return_inverse=True, return_counts=True)
+    rows_of = np.split(np.argsort(speaker_N, kind="stable"), np.cumsum(counts_S)[:-1])
     random = np.random.default_rng(0)
     by_chance = np.mean(
         [mutual_info_score(_swapped(codes_N, rows_of, random), clusters_N) for _ in range(NUM_PERMUTATIONS)]

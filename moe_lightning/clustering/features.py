@@ -45,7 +45,7 @@ def select_parts(
         InputError: The store does not hold them.
     """
     pooling, stored = (info.pooling, info.embedding_layer) if info else ("mean", "last")
-    if stats == "mean+std" and pooling != stats:
+    if (stats == "mean+std" and pooling != stats) or (stats and pooling == "flatten"):
         raise InputError(f"--pool-stats {stats}: the store holds {pooling}; embed with --pooling {stats}")
     missing = [layer for layer in layers if layer not in stored.split(",")]
     if missing or (layers and pooling == "flatten"):

@@ -23,10 +23,11 @@ def kmeans_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Part
 
 
 def balanced_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Partition:
-    """Clusters of N / E points, give or take one; a new point belongs to the nearest centre.
+    """Clusters of N / E points, give or take one; a new point takes the label of the points nearest to it.
 
     As in c-BTM (Gururangan et al., "Scaling Expert Language Models with Unsupervised Domain Discovery",
-    2023, section 2.1): balanced when experts are trained, greedy afterwards.
+    2023, section 2.1): balanced when experts are trained, greedy afterwards. There, new text goes to the nearest
+    centre; here, the utterances of the fit get their own label back.
     """
     labels_N, centres = _kmeans(points_NR, num_experts, seed)
     for _ in range(BALANCING_ROUNDS):

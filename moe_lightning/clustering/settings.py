@@ -8,6 +8,8 @@ from moe_lightning.run_dir import RunDir
 
 ALGORITHMS = ("hdbscan", "spectral", "kmeans", "balanced", "random", "label")
 NOISE_POLICIES = ("drop", "nearest", "uniform", "noop")
+MOST_SEED = 2**32 - 100
+"""Of numpy's generators it is 2^32 - 1, and the report tries the next seeds too."""
 TREE_ALGORITHMS = ("best", "generic", "prims_kdtree", "prims_balltree", "boruvka_kdtree", "boruvka_balltree")
 
 
@@ -93,6 +95,8 @@ class ClusteringSettings:
         _check_choice("pool-stats", self.pool_stats or "mean", ("mean", "mean+std"))
         _check_at_least(1, num_experts=1 if self.num_experts is None else self.num_experts, reduce_dim=self.reduce_dim)
         _check_at_least(0, seed=self.seed)
+        if self.seed > MOST_SEED:
+            raise InputError(f"--seed must be at most {MOST_SEED}, got {self.seed}")
         if self.pool_speakers is not None and not 0 <= self.pool_speakers <= 1:
             raise InputError(f"--pool-speakers must be auto or a number from 0 to 1, got {self.pool_speakers}")
         if "" in self.layers:

@@ -116,6 +116,7 @@ def test_a_flag_of_hdbscan_only_warns_under_spectral(store_dir, tmp_path, capsys
         (["--algorithm", "spctral"], "invalid choice: 'spctral'"),
         (["--num-expert", "4"], "unrecognized arguments"),  # no abbreviations
         (["--num-experts", "0"], "--num-experts must be at least 1, got 0"),
+        (["--seed", "99999999999"], "--seed must be at most"),
         (["--temperature", "0"], "--temperature must be auto or a number above 0"),
         (["--temperature", "warm"], "--temperature"),
         (["--target-entropy", "1.5"], "--target-entropy must lie between 0 and 1"),

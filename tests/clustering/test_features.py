@@ -90,6 +90,7 @@ def test_statistics_and_layers_are_taken_out_of_what_a_store_joins(stats, layers
         (None, None, ("6", "last"), "--layers 6,last: the store holds layers last"),
         (StoreInfo("nano", "mean", "batch"), "mean+std", (), "the store holds mean; embed with --pooling mean+std"),
         (StoreInfo("nano", "flatten", "30s"), None, ("last",), "holds layers last flattened"),
+        (StoreInfo("nano", "flatten", "30s"), "mean", (), "holds flatten; embed with --pooling mean"),
     ],
 )
 def test_what_a_store_does_not_hold_is_named_with_the_way_to_get_it(info, stats, layers, words):
