@@ -39,6 +39,39 @@ class FolderLock:
             self._renewed = time.monotonic()
 
 
+class LockWatch:
+    """For a process that writes beside the holder of a folder's lock, as the other ranks of a run do.
+
+    When the holder is killed, its ranks live on until they wait for it. Meanwhile another run may have begun,
+    and would number its files as they do.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / LOCK_FILE
+        self._holder = self._signed()
+
+    def check(self) -> None:
+        """Call it before anything is written.
+
+        Raises:
+            InputError: The folder is another run's now.
+        """
+        signed = self._signed()
+        self._holder = self._holder or signed
+        if signed and signed != self._holder:
+            raise InputError(
+                f"{self.path.parent} was taken over by another run ({signed}); this process is left of a run that was"
+                " killed, and ends"
+            )
+
+    def _signed(self) -> str:
+        """Who holds the lock, "" where that cannot be read (just now)."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except OSError:
+            return ""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[FolderLock]:
     """Hold the folder's lock.
@@ -54,6 +87,7 @@ def locked(folder: Path) -> Iterator[FolderLock]:
         file.truncate()
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}, file)
         file.flush()
+        os.fsync(file.fileno())  # other machines are to read it
         yield FolderLock(path, file)
     finally:
         path.unlink(missing_ok=True)  # while it is held: who waits for it looks again

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from moe_lightning.batch import EmbeddedBatch
 from moe_lightning.errors import InputError
-from moe_lightning.folder_lock import FolderLock
+from moe_lightning.folder_lock import FolderLock, LockWatch
 from moe_lightning.store_shards import ShardIndex, write_shard
 
 SHARD_BYTES = 512 * 2**20
@@ -44,6 +44,8 @@ class StoreWriter(Callback):
         self.folder = folder
         self.settings = settings
         self.lock = lock
+        self.watch: LockWatch | None = None
+        """In ranks other than the first, which holds the lock."""
         self._number, self._step = 0, 1
         self._start_shard()
 
@@ -51,6 +53,7 @@ class StoreWriter(Callback):
         """Number the shards so that no two ranks, and no two runs, write the same file."""
         self._number = trainer.datamodule.progress.num_shards + trainer.global_rank  # type: ignore[attr-defined]
         self._step = trainer.world_size
+        self.watch = None if trainer.is_global_zero else LockWatch(self.folder)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
@@ -87,15 +90,29 @@ class StoreWriter(Callback):
             self.flush()
 
     def flush(self) -> None:
-        """Write what is collected; nothing is fine."""
+        """Write what is collected; nothing is fine.
+
+        Raises:
+            InputError: The folder is another run's by now; what is collected is given up.
+            OSError: The shard cannot be written.
+        """
         if not self._ids:
             return
+        if self.watch:
+            self._leave_to_another_run(self.watch)
         has_frames = self.settings.frames_dtype is not None
         num_frames = [len(frames_TD) for frames_TD in self._frames] if has_frames else None
         index = ShardIndex(self._number, self._ids, self.settings.precision, num_frames)
         write_shard(self.folder, index, np.concatenate(self._embeddings), self._frames if has_frames else None)
         self._number += self._step
         self._start_shard()
+
+    def _leave_to_another_run(self, watch: LockWatch) -> None:
+        try:
+            watch.check()
+        except InputError:
+            self._start_shard()  # or the end of the run would write it after all
+            raise
 
     def _real_frames(self, embedded: EmbeddedBatch) -> list[np.ndarray]:
         frames_BTD = embedded.frames_BTD.float().cpu().numpy()

@@ -5,15 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from moe_lightning.batch import EmbeddedBatch
 from moe_lightning.embedding.__main__ import main as embed
+from moe_lightning.embedding.writer import ShardSettings, StoreWriter
 from moe_lightning.embedding_store import EmbeddingStore
-from moe_lightning.folder_lock import LOCK_FILE, STALE_AFTER, locked
+from moe_lightning.errors import InputError
+from moe_lightning.folder_lock import LOCK_FILE, STALE_AFTER, LockWatch, locked
 from moe_lightning.run_dir import RunDir
+from moe_lightning.store_shards import finished_shards
 from tests.embedding.conftest import embed_and_die
 from tests.refusals import only_line
 
@@ -25,6 +32,19 @@ with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
+
+
+@contextmanager
+def lock_held_elsewhere(folder: Path) -> Iterator[int]:
+    """Another process holds the folder's lock, until it is killed; gives its id."""
+    other = subprocess.Popen([sys.executable, "-c", HOLD_THE_LOCK, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield other.pid
+    finally:
+        other.kill()
+        other.wait()
 
 
 def resume(run: RunDir, model: Path, *flags: str) -> EmbeddingStore:
@@ -158,17 +178,26 @@ def test_two_runs_do_not_write_to_one_folder_and_a_dead_ones_lock_is_no_obstacle
     corpus_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = corpus_run.embedding_dir(str(tiny_whisper))
-    other = subprocess.Popen([sys.executable, "-c", HOLD_THE_LOCK, str(folder)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with lock_held_elsewhere(folder) as pid:
         words = refusal(corpus_run, tiny_whisper, capsys)
-        assert f"is being written by another run (process {other.pid} on {os.uname().nodename}" in words
-    finally:
-        other.kill()
-        other.wait()
+        assert f"is being written by another run (process {pid} on {os.uname().nodename}" in words
     assert (folder / LOCK_FILE).exists()
     assert len(resume(corpus_run, tiny_whisper).ids) == 36
+
+
+def test_a_rank_that_outlives_its_run_writes_nothing_into_the_next_ones_folder(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, ShardSettings())
+    embedded = EmbeddedBatch(torch.zeros(1, 4), torch.zeros(1, 2, 4), torch.tensor([2]))
+    with lock_held_elsewhere(tmp_path):
+        writer.watch = LockWatch(tmp_path)
+        writer.add(["a"], embedded)
+        writer.flush()
+    writer.add(["b"], embedded)
+    with lock_held_elsewhere(tmp_path):
+        with pytest.raises(InputError, match="was taken over by another run"):
+            writer.flush()
+        writer.flush()
+    assert [shard.ids for shard in finished_shards(tmp_path)] == [["a"]]
 
 
 def test_a_lock_of_another_machine_holds_while_it_is_renewed(tmp_path: Path) -> None:
