@@ -25,16 +25,17 @@ class ExpertChoice(NamedTuple):
     group: bool = False
     """Batches of utterances that have the same likeliest expert."""
     expert: int | None = None
-    """Only utterances that are assigned to it."""
+    """Only utterances that are assigned to it, with any weight."""
     num_assigned: int | None = 1
     """Experts that an utterance is assigned to, its likeliest; None for all."""
 
     def rows(self, soft_labels_NE: np.ndarray) -> np.ndarray:
         """Rows of the utterances that are used."""
-        if self.expert is None or self.num_assigned is None:
+        if self.expert is None:
             return np.arange(len(soft_labels_NE))
         ranked_NE = np.argsort(-soft_labels_NE, axis=1, kind="stable")
-        return np.flatnonzero((ranked_NE[:, : self.num_assigned] == self.expert).any(axis=1))
+        is_assigned_N = (ranked_NE[:, : self.num_assigned] == self.expert).any(axis=1)
+        return np.flatnonzero(is_assigned_N & (soft_labels_NE[:, self.expert] > 0))
 
 
 ALL_UTTERANCES = ExpertChoice()

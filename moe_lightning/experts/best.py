@@ -33,10 +33,11 @@ class BestExperts(nn.Module):
 
     @torch.no_grad()
     def update(self, experts: SpeechExperts, loss_E: Tensor) -> None:
-        """Keep the rows of experts that have a better loss than ever; an expert with NaN for a loss keeps its last."""
+        """Keep the rows of experts that have a better loss than ever; one that has never had a loss keeps its last."""
         is_open_E = ~self.has_stopped_E
-        is_better_E = is_open_E & ~(loss_E >= self.loss_E)
-        self.loss_E.copy_(torch.where(is_better_E, loss_E.nan_to_num(math.inf), self.loss_E))
+        is_unknown_E = loss_E.isnan() & self.loss_E.isinf()
+        is_better_E = is_open_E & ((loss_E < self.loss_E) | is_unknown_E)
+        self.loss_E.copy_(torch.where(is_better_E & ~is_unknown_E, loss_E, self.loss_E))
         self.num_worse_E.copy_(torch.where(is_better_E, 0, self.num_worse_E + 1))
         is_better_R = experts.shares.row_mask(is_better_E)
         for number, parameter in enumerate(experts.expert_parameters()):

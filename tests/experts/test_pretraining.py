@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from moe_lightning.experts.best import BestExperts
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.objective import lessons
 from moe_lightning.run_dir import RunDir
+from moe_lightning.speech_loaders import ExpertChoice
 from tests.experts.test_gated_lora import LANGUAGES, TEXTS, speech, with_deltas
 from tests.training import Stopped, callback, fit
 
@@ -116,6 +118,22 @@ def test_each_expert_keeps_the_rows_of_its_own_best_validation(tiny_whisper: Pat
             assert torch.equal(parameter[rows], states[when][number][rows])
 
 
+def test_an_expert_that_had_a_loss_keeps_its_best_through_a_loss_of_nan(tiny_whisper: Path) -> None:
+    experts = with_deltas(tiny_whisper, ExpertConfig(2, rank=2))
+    best = BestExperts(experts, patience=2)
+    states = []
+    for losses in ([3.0, float("inf")], [float("nan"), 2.0], [float("inf"), 1.0]):
+        states.append([parameter.detach().clone() for parameter in experts.expert_parameters()])
+        best.update(experts, torch.tensor(losses))
+        for parameter in experts.expert_parameters():
+            parameter.data.fill_(torch.nan)
+    assert best.has_stopped_E.tolist() == [True, False]
+    assert best.loss_E.tolist() == [3.0, 1.0]
+    best.restore(experts)
+    for number, parameter in enumerate(experts.expert_parameters()):
+        assert torch.equal(parameter[experts.config.rows_of(0)], states[0][number][experts.config.rows_of(0)])
+
+
 def test_separate_lessons_weigh_each_experts_own_loss_by_the_soft_label(tiny_whisper: Path) -> None:
     experts = with_deltas(tiny_whisper, ExpertConfig(3, rank=2, dropout=0.0))
     soft_labels_BE = torch.tensor([[0.6, 0.2, 0.2], [0.1, 0.1, 0.8], [0.1, 0.75, 0.15]])
@@ -128,6 +146,15 @@ def test_separate_lessons_weigh_each_experts_own_loss_by_the_soft_label(tiny_whi
                 torch.testing.assert_close(found.sum_B[number], alone.sum_B[number // 2], atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(learned.weights_N.view(3, 2).sum(dim=1), torch.ones(3))
     torch.testing.assert_close(learned.weights_N[0], torch.tensor(0.75))
+
+
+@pytest.mark.parametrize(("num_assigned", "rows"), [(1, [1]), (2, [1, 2]), (None, [1, 2])])
+def test_an_expert_alone_is_trained_on_utterances_that_give_it_weight(
+    num_assigned: int | None, rows: list[int]
+) -> None:
+    """Of certain labels the second likeliest expert has none; a batch of such utterances would have no mean loss."""
+    soft_labels_NE = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.4, 0], [0, 0, 1]])
+    assert ExpertChoice(expert=1, num_assigned=num_assigned).rows(soft_labels_NE).tolist() == rows
 
 
 @pytest.mark.parametrize(
