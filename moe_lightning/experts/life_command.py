@@ -6,7 +6,6 @@ open, so that `moe fit` trains gate and experts further (an added expert is not 
 """
 
 import argparse
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -23,8 +22,9 @@ from moe_lightning.command_line import CommandParser
 from moe_lightning.errors import InputError, MissingInputError, exits_cleanly
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.expert_config import ExpertConfig
+from moe_lightning.experts.expert_file import read_expert_config, read_metadata, save_experts
 from moe_lightning.experts.life import UNCHOSEN, Change, Mixture, add, drop, joined, merge
-from moe_lightning.experts.model import SpeechExperts, read_expert_config, save_experts
+from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.json_files import read_json, write_json
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.soft_labels import SoftLabels
@@ -100,6 +100,7 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
     settings |= {
         "experts": asdict(changed.config),
         "top_k": min(settings["top_k"], changed.config.num_experts),
+        "min_expert_prob": _floor(settings.get("min_expert_prob", 0.0), config.num_experts, changed.config.num_experts),
     }
     _copy_stages(run, output, to_train)
     for (file, one), probs_NE in zip(labels.items(), changed.soft_labels, strict=True):
@@ -145,9 +146,14 @@ def join(run: RunDir) -> int:
     with recorded_stage(run, "experts", settings[0], records[0]["defaults"]) as has_work:
         if has_work:
             deltas = joined([load_file(part.pretrained_experts_file) for part in parts], found, config)
-            metadata = {"experts": json.dumps(asdict(config))}
+            metadata = read_metadata(parts[0].pretrained_experts_file)
             save_file(deltas, run.pretrained_experts_file, metadata=metadata)
     return len(found)
+
+
+def _floor(min_prob: float, num_before: int, num_after: int) -> float:
+    """The least probability of each expert, lowered in proportion where so many could not all have it."""
+    return min_prob if min_prob * num_after < 1 else min_prob * num_before / num_after
 
 
 def _write_mixture(output: RunDir, settings: dict[str, Any], changed: Mixture, gate: dict[str, Tensor]) -> None:
@@ -158,7 +164,7 @@ def _write_mixture(output: RunDir, settings: dict[str, Any], changed: Mixture, g
         file.parent.mkdir(parents=True, exist_ok=True)
     save_file(experts.expert_state() | gate, output.mixture_file)
     write_json(output.mixture_config_file, settings)
-    save_experts(experts, output.pretrained_experts_file)
+    save_experts(experts, output.pretrained_experts_file, settings["whisper_model"])
     save_adapters(experts, settings["whisper_model"], output)
     plain = {name.removeprefix("gate."): tensor for name, tensor in gate.items()}
     for file in (output.gate_file, output.joint_gate_file):

@@ -1,14 +1,9 @@
 """SpeechExperts: one frozen backbone, all experts, any mixture of them in one pass."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.pooling import LAST, layer_frames, parse_layers, pool
@@ -18,12 +13,6 @@ from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.errors import InputError
 from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
 from moe_lightning.experts.layer_wrapping import checkpoint_layers, compile_layers
-
-_SETTINGS = (
-    *("num_experts", "rank", "shared_rank", "alpha", "target_modules"),
-    *("adapt_from_layer", "rslora", "noop_expert"),
-)
-"""What experts can be used with only as they were trained; dropout may change."""
 
 
 class SpeechExperts(nn.Module):
@@ -207,34 +196,3 @@ class SpeechExperts(nn.Module):
             "rank": self.config.rank,
             "shared_rank": self.config.shared_rank,
         }
-
-
-def save_experts(experts: SpeechExperts, file: Path) -> None:
-    """Write the stacked deltas, and the config that they were trained with."""
-    save_file(experts.expert_state(), file, metadata={"experts": json.dumps(asdict(experts.config))})
-
-
-def load_experts(experts: SpeechExperts, file: Path) -> None:
-    """Take over the deltas of `save_experts`.
-
-    Raises:
-        InputError: They were trained with other settings: another alpha would rescale them all.
-    """
-    then = _saved_settings(file)
-    now = json.loads(json.dumps(asdict(experts.config)))
-    for name in _SETTINGS:
-        if name in then and then[name] != now[name]:
-            raise InputError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
-    experts.load_expert_state(load_file(file))
-
-
-def read_expert_config(file: Path) -> ExpertConfig:
-    """The config of `save_experts`."""
-    then = _saved_settings(file)
-    return ExpertConfig(**{**then, "target_modules": tuple(then["target_modules"])})
-
-
-def _saved_settings(file: Path) -> dict[str, Any]:
-    with safe_open(file, framework="pt") as tensors:
-        settings: dict[str, Any] = json.loads((tensors.metadata() or {}).get("experts", "{}"))
-    return settings

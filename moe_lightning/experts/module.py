@@ -21,8 +21,9 @@ from moe_lightning.errors import InputError
 from moe_lightning.experts.adapters import save_adapter, save_adapters
 from moe_lightning.experts.assignment import Assignment, assigned_gates
 from moe_lightning.experts.best import BestExperts
+from moe_lightning.experts.expert_file import load_experts, save_experts
 from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts, load_experts, save_experts
+from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.experts.objective import Lessons, Objective, are_independent, check_objective, lessons
 from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.optimization import Schedule, scheduled
@@ -133,7 +134,7 @@ class ExpertModule(LightningModule):
         """Take the pre-trained experts to be validated; a checkpoint is loaded after this."""
         if stage != "fit":
             file = RunDir(Path(self.hparams["run_dir"]), self.hparams["expert"]).pretrained_experts_file
-            load_experts(self.experts, require_trained(file, "experts"))
+            load_experts(self.experts, require_trained(file, "experts"), self.hparams["whisper_model"])
 
     def on_fit_start(self) -> None:
         check_transcripts(self.experts.backbone, self.trainer)
@@ -225,7 +226,7 @@ class ExpertModule(LightningModule):
         if self.best is not None and bool(self.best.loss_E.isfinite().any()):
             self.best.restore(self.experts)
         run.pretrained_experts_file.parent.mkdir(parents=True, exist_ok=True)
-        save_experts(self.experts, run.pretrained_experts_file)
+        save_experts(self.experts, run.pretrained_experts_file, self.hparams["whisper_model"])
         expert = self.hparams["expert"]
         if expert is None:
             save_adapters(self.experts, self.hparams["whisper_model"], run)

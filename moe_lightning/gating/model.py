@@ -1,5 +1,7 @@
 """The gate: from an utterance's embedding to a distribution over the experts."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -54,6 +56,24 @@ class Gate(nn.Module):
         with torch.autocast(embeddings_BD.device.type, enabled=False):
             standard_BD = (embeddings_BD.float() - self.mean_D) / self.std_D
             return self.output(F.relu(self.hidden(standard_BD)))
+
+
+def load_gate(gate: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Take over the weights of a trained gate, which lie in ``file``.
+
+    Raises:
+        InputError: It is of another size or kind.
+    """
+    own = gate.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        found, wanted = (tuple(one[name].shape) if name in one else None for one in (state, own))
+        if found != wanted:
+            raise InputError(
+                f"the gate in {file} does not fit: {name} is {found or 'missing'} there, {wanted or 'not used'} here;"
+                " its number of experts, embeddings, hidden_dim or kind differ: give it the settings and the soft"
+                " labels that it was trained with"
+            )
+    gate.load_state_dict(state)
 
 
 def soft_label_divergence(logits_BE: Tensor, soft_labels_BE: Tensor) -> Tensor:

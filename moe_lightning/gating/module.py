@@ -15,7 +15,7 @@ from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import GateBatch, SpeechBatch
 from moe_lightning.embedding_store import Pooling
 from moe_lightning.gating.attentive import AttentiveGate
-from moe_lightning.gating.model import normalised_entropy, soft_label_divergence
+from moe_lightning.gating.model import load_gate, normalised_entropy, soft_label_divergence
 from moe_lightning.gating.reading import FrozenEncoder, GateConfig, GateInput, GateKind, Readable
 from moe_lightning.json_files import write_json
 from moe_lightning.optimization import adamw
@@ -90,7 +90,7 @@ class GatingModule(LightningModule):
         """Take the trained gate to be validated; a checkpoint is loaded after this."""
         if stage != "fit":
             gate_file = require_trained(RunDir(Path(self.hparams["run_dir"])).gate_file, "gating")
-            self.gate.load_state_dict(torch.load(gate_file, map_location="cpu", weights_only=True))
+            load_gate(self.gate, torch.load(gate_file, map_location="cpu", weights_only=True), gate_file)
 
     def on_fit_start(self) -> None:
         """Standardise by training utterances; a resumed gate is."""

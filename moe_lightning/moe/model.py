@@ -15,6 +15,7 @@ from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.gating.model import load_gate
 from moe_lightning.gating.reading import GateConfig, GateInput, GateKind
 from moe_lightning.json_files import read_json, write_json
 from moe_lightning.moe.hearing import Heard, hear
@@ -219,12 +220,13 @@ class MixtureASR(nn.Module):
 
         Raises:
             MissingInputError: The run has no finished joint stage.
+            InputError: Its gate or experts are of another size.
         """
         if not run.mixture_file.exists():
             raise MissingInputError(f"{run.mixture_file} is missing; run `moe-lightning pipeline` first")
         state = load_file(run.mixture_file)
         gate = {name.removeprefix("gate."): state.pop(name) for name in list(state) if name.startswith("gate.")}
-        self.gate.load_state_dict(gate)
+        load_gate(self.gate, gate, run.mixture_file)
         self.experts.load_expert_state(state)
         config = read_config(run)
         self.config = replace(self.config, **{name: getattr(config, name) for name in _ROUTED_BY})

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from moe_lightning.errors import InputError
-from moe_lightning.experts.model import load_experts
+from moe_lightning.experts.expert_file import load_experts
+from moe_lightning.gating.model import load_gate
 from moe_lightning.json_files import read_json
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.run_dir import RunDir
@@ -22,12 +23,12 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
     _check_reading(mixture.config, run)
     gate = torch.load(gate_file, map_location="cpu", weights_only=True)
     _check_columns(gate, mixture.config.experts.num_experts, run)
+    load_gate(mixture.gate, gate, gate_file)
     try:
-        mixture.gate.load_state_dict(gate)
-        load_experts(mixture.experts, experts_file)
-    except (ValueError, RuntimeError) as error:
+        load_experts(mixture.experts, experts_file, mixture.config.whisper_model)
+    except InputError as error:
         raise InputError(
-            f"gate or experts of {run.path} do not fit the joint stage: {error}; give it the settings of theirs"
+            f"the experts of {run.path} do not fit the joint stage: {error}; give it the settings of theirs"
         ) from error
 
 

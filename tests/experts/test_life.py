@@ -135,6 +135,19 @@ def test_the_command_makes_a_run_of_its_own(
     assert "nothing is overwritten" in capsys.readouterr().err
 
 
+def test_a_floor_that_more_experts_could_not_all_have_is_lowered_in_proportion(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run, larger, largest = RunDir(tmp_path / "run"), RunDir(tmp_path / "larger"), RunDir(tmp_path / "largest")
+    shutil.copytree(finished_run, run.path)
+    settings = json.loads(run.mixture_config_file.read_text())
+    run.mixture_config_file.write_text(json.dumps({**settings, "min_expert_prob": 0.3}))
+    experts_command(["add", "--run-dir", str(run.path), "--output-dir", str(larger.path)])
+    assert MixtureASR.load(larger).config.min_expert_prob == 0.3
+    experts_command(["add", "--run-dir", str(larger.path), "--output-dir", str(largest.path)])
+    assert MixtureASR.load(largest).config.min_expert_prob == pytest.approx(0.3 * 3 / 4)
+
+
 def test_an_enlarged_run_trains_on(finished_run: Path, tiny_whisper: Path, tmp_path: Path) -> None:
     from tests.training import fit
 

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.batch import SpeechBatch
+from moe_lightning.experts.expert_file import save_experts
 from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts, save_experts
+from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.gating.model import Gate
 from moe_lightning.hush import hush
 from moe_lightning.moe.module import MoEASRModule
@@ -81,7 +82,7 @@ def write_stages_before(folder: Path, whisper_model: Path) -> None:
     for file in (run.gate_file, run.pretrained_experts_file):
         file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(gate.state_dict(), run.gate_file)
-    save_experts(experts, run.pretrained_experts_file)
+    save_experts(experts, run.pretrained_experts_file, str(whisper_model))
 
 
 def batches(rank: int) -> list[SpeechBatch]:

@@ -6,10 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus import read_manifest
 from moe_lightning.corpus.manifest import write_manifest
+from moe_lightning.experts.expert_file import read_expert_config, save_experts
+from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.experts.targets import find_targets
 from moe_lightning.run_dir import RunDir
 from tests.refusals import Refusals, fit_arguments
 
@@ -67,6 +73,17 @@ def test_more_experts_in_the_soft_labels_than_were_trained_are_refused(
     assert not list(own_run.stage_dir("moe").glob("stage.json*"))
 
 
+@pytest.mark.parametrize("stage", ["gating", "experts", "moe"])
+def test_trained_weights_are_not_validated_on_soft_labels_of_more_experts(
+    stage: str, refused: Refusals, finished_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    file = soft_labels(RunDir(finished_run), tmp_path / "three_soft.json", num_experts=3)
+    arguments = fit_arguments(RunDir(finished_run), stage, tiny_whisper, "--data.soft_labels_file", file)
+    line = refused(f"{stage}.__main__", "validate", *arguments[1:])
+    words = "num_experts was 2 when the experts were pre-trained, now 3" if stage == "experts" else "does not fit"
+    assert words in line
+
+
 @pytest.mark.parametrize("stage", ["experts", "moe"])
 def test_soft_labels_of_other_utterances_are_refused(
     stage: str, refused: Refusals, own_run: RunDir, tiny_whisper: Path, tmp_path: Path
@@ -86,6 +103,41 @@ def test_a_routing_that_the_backbone_cannot_decode_by_is_refused_with_those_that
     line = refused("moe.__main__", *fit_arguments(own_run, "moe", tiny_whisper, f"--model.{flag}", value))
     assert "a WhisperBackbone cannot decode by the routing loss" in line
     assert line.endswith("it can by merge, top_k, hard, posterior, confidence")
+
+
+def other_whisper(tiny_whisper: Path, folder: Path) -> Path:
+    """A model of the same shape and other weights."""
+    copied = Path(shutil.copytree(tiny_whisper, folder))
+    weights = load_file(copied / "model.safetensors")
+    save_file({name: 1.5 * tensor for name, tensor in weights.items()}, copied / "model.safetensors", {"format": "pt"})
+    return copied
+
+
+@pytest.mark.parametrize("kind", ["another architecture", "another size", "other weights"])
+def test_experts_of_another_backbone_are_refused(
+    kind: str, refused: Refusals, own_run: RunDir, tiny_whisper: Path, tiny_ctc: Path, tmp_path: Path
+) -> None:
+    config = read_expert_config(own_run.pretrained_experts_file)
+    if kind == "another architecture":
+        save_experts(SpeechExperts(load_backbone(str(tiny_ctc)), config), own_run.pretrained_experts_file, "")
+    elif kind == "another size":
+        backbone = load_backbone(str(tiny_whisper))
+        for name in find_targets(backbone.model, config.target_modules):
+            parent, _, child = name.rpartition(".")
+            setattr(backbone.model.get_submodule(parent), child, torch.nn.Linear(48, 48))
+        save_experts(SpeechExperts(backbone, config), own_run.pretrained_experts_file, "")
+    else:
+        other = str(other_whisper(tiny_whisper, tmp_path / "other"))
+        save_experts(SpeechExperts(load_backbone(other), config), own_run.pretrained_experts_file, other)
+    line = refused("moe.__main__", *fit_arguments(own_run, "moe", tiny_whisper))
+    assert f"the experts of {own_run.path} do not fit the joint stage" in line
+    words = {
+        "another architecture": "the experts are of another backbone",
+        "another size": "or the backbone is of another size",
+        "other weights": "on other weights they mean nothing",
+    }
+    assert words[kind] in line
+    assert not list(own_run.stage_dir("moe").glob("stage.json*"))
 
 
 @pytest.mark.parametrize("stage", ["experts", "moe"])

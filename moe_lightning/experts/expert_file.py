@@ -1,0 +1,64 @@
+"""All experts in one file: how the stages hand them to each other."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from moe_lightning.backbone.names import model_revision
+from moe_lightning.errors import InputError
+from moe_lightning.experts.expert_config import ExpertConfig
+from moe_lightning.experts.model import SpeechExperts
+
+_SETTINGS = (
+    *("num_experts", "rank", "shared_rank", "alpha", "target_modules"),
+    *("adapt_from_layer", "rslora", "noop_expert"),
+)
+"""What experts can be used with only as they were trained; dropout may change."""
+
+
+def save_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
+    """Write the stacked deltas, the config that they were trained with, and which weights they belong to."""
+    metadata = {"experts": json.dumps(asdict(experts.config)), "revision": model_revision(whisper_model) or ""}
+    save_file(experts.expert_state(), file, metadata=metadata)
+
+
+def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
+    """Take over the deltas of `save_experts`.
+
+    Raises:
+        InputError: They were trained on another backbone, though of the same size, or with other settings:
+            another alpha would rescale them all.
+    """
+    then, revision = _saved_settings(file), read_metadata(file).get("revision")
+    if revision and model_revision(whisper_model) not in (None, revision):
+        raise InputError(
+            f"the experts in {file} are deltas of a speech model with the revision {revision}, {whisper_model} has"
+            f" {model_revision(whisper_model)}: on other weights they mean nothing; ask for the model that they were"
+            " trained on"
+        )
+    now = json.loads(json.dumps(asdict(experts.config)))
+    for name in _SETTINGS:
+        if name in then and then[name] != now[name]:
+            raise InputError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
+    experts.load_expert_state(load_file(file))
+
+
+def read_expert_config(file: Path) -> ExpertConfig:
+    """The config of `save_experts`."""
+    then = _saved_settings(file)
+    return ExpertConfig(**{**then, "target_modules": tuple(then["target_modules"])})
+
+
+def _saved_settings(file: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(read_metadata(file).get("experts", "{}"))
+    return settings
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """What `save_experts` wrote beside the deltas."""
+    with safe_open(file, framework="pt") as tensors:
+        return tensors.metadata() or {}
