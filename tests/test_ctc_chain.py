@@ -11,11 +11,14 @@ from safetensors.torch import load_file
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.pretrained import load_ctc
 from moe_lightning.clustering.__main__ import main as cluster
+from moe_lightning.corpus import read_manifest
 from moe_lightning.corpus.__main__ import main as corpus
+from moe_lightning.corpus.audio import read_file
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.evaluation.__main__ import main as evaluate
 from moe_lightning.inference.__main__ import main as transcribe
+from moe_lightning.inference.transcribe import transcribe_files
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.run_dir import RunDir
 from tests.ctc_models import write_ctc
@@ -48,6 +51,35 @@ def run(tiny_ctc: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFact
     return run
 
 
+@pytest.fixture
+def clustered(run: RunDir, tmp_path: Path) -> RunDir:
+    """A run of its own whose corpus, embeddings and clusters are those of the finished one."""
+    new = RunDir(tmp_path / "run")
+    for stage in ("corpus", "embedding", "clustering"):
+        new.stage_dir(stage).parent.mkdir(parents=True, exist_ok=True)
+        new.stage_dir(stage).symlink_to(run.stage_dir(stage))
+    return new
+
+
+def test_an_attentive_gate_listens_to_a_ctc_model_below_its_experts(
+    clustered: RunDir, tiny_ctc: Path, tiny_corpus: Path
+) -> None:
+    quick = ["--trainer.max_epochs", "1", "--data.batch_size", "8"]
+    live = ["--model.gate", "attentive", "--model.gate_input", "live", "--model.gate_layers", "0,1"]
+    above = ["--model.adapt_from_layer", "1"]
+    fit("gating", clustered.path, tiny_ctc, *quick, *live)
+    fit("experts", clustered.path, tiny_ctc, *quick, *above)
+    fit("moe", clustered.path, tiny_ctc, *quick, *live, *above)
+    before, after = torch.load(clustered.gate_file, weights_only=True), load_file(clustered.mixture_file)
+    for name in ("layer_logits", "frame_score.weight", "head.output.weight"):
+        assert not torch.equal(before[name], after[f"gate.{name}"]), name
+    mixture = MixtureASR.load(clustered)
+    waveform_BL = torch.from_numpy(read_file(tiny_corpus / "test_1.wav"))[None]
+    embeddings_BD, base = mixture.listen(waveform_BL, torch.tensor([waveform_BL.shape[1]]))
+    assert base is not None, "one pass serves gate and experts"
+    assert float(mixture.gates(embeddings_BD).sum()) == pytest.approx(1)
+
+
 def test_every_expert_of_a_ctc_model_has_learnt(run: RunDir) -> None:
     for file in (run.pretrained_experts_file, run.mixture_file):
         ups = {name: tensor for name, tensor in load_file(file).items() if name.endswith("up_RD")}
@@ -61,6 +93,23 @@ def test_a_finished_run_of_a_ctc_model_is_evaluated(run: RunDir) -> None:
     results = json.loads(run.results_file.read_text())
     assert {"backbone", "mixture"} <= results["systems"].keys()
     assert results["systems"]["mixture"]["wer"] > 0
+
+
+def test_a_ctc_model_is_evaluated_with_beams(run: RunDir) -> None:
+    """As `transcribe` writes with as many."""
+    found = {}
+    for num_beams in ("1", "4"):
+        evaluate(["--run-dir", str(run.path), "--num-workers", "0", "--split", "dev", "--num-beams", num_beams])
+        assert json.loads(run.report("dev").results_file.read_text())["decoding"]["num_beams"] == int(num_beams)
+        rows = [json.loads(line) for line in run.report("dev").hypotheses_file.read_text().splitlines()]
+        found[num_beams] = {row["id"]: (row["backbone"], row["mixture"]) for row in rows}
+    for system in (0, 1):
+        assert any(found["1"][id_][system] != found["4"][id_][system] for id_ in found["1"])
+    (utterance,) = [one for one in read_manifest(run.manifest_file("dev")) if one.id == "dev_1"]
+    mixture = MixtureASR.load(run)
+    mixture.experts.backbone.search(4)
+    (transcript,) = transcribe_files(mixture, [Path(utterance.audio_file)])
+    assert transcript.text == found["4"]["dev_1"][1]
 
 
 def test_audio_is_transcribed_by_a_ctc_mixture_greedily_or_with_beams(
@@ -91,13 +140,9 @@ def test_peft_loads_an_expert_of_a_ctc_model_and_hears_the_same(run: RunDir, tin
 
 
 def test_bands_of_a_waveform_cannot_be_hidden(
-    run: RunDir, tiny_ctc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    clustered: RunDir, tiny_ctc: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = RunDir(tmp_path / "run")
-    for stage in ("corpus", "embedding", "clustering"):
-        new.stage_dir(stage).parent.mkdir(parents=True, exist_ok=True)
-        new.stage_dir(stage).symlink_to(run.stage_dir(stage))
-    flags = fit_arguments(new, "experts", tiny_ctc, "--model.num_freq_masks", 2)
+    flags = fit_arguments(clustered, "experts", tiny_ctc, "--model.num_freq_masks", 2)
     line = Refusals(capsys)("experts.__main__", *flags)
     assert "num_freq_masks is 2, and the speech model reads waveforms" in line
 

@@ -34,6 +34,9 @@ def parser() -> CommandParser:
         help="decode the mixture by merge, top_k, hard, posterior, confidence or loss, with the same weights and top_k;"
         " default: as it was trained",
     )
+    parser.add_argument(
+        "--num-beams", type=int, default=1, help="hypotheses that a CTC model keeps; default 1, the likeliest path"
+    )
     scores = parser.add_argument_group("scores")
     scores.add_argument(
         "--by", nargs="+", metavar="FIELD", help="manifest fields to score by; default: those that make groups"
@@ -64,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     scoring = ScoreSettings(options.num_resamples, options.seed, tuple(options.by or ()), options.normaliser)
     systems = tuple(options.systems.split(","))
     check_systems(systems)
-    decoding = DecodeSettings(options.batch_size, options.num_workers, options.accelerator, systems, options.routing)
+    of_work = (options.batch_size, options.num_workers, options.accelerator)
+    decoding = DecodeSettings(*of_work, systems, options.routing, options.num_beams)
     if options.rescore:
         rescore(run, options.split, scoring)
     elif options.split == "dev":  # for tuning: as often as one likes

@@ -27,7 +27,7 @@ def decode(
     systems: Sequence[System] = DEFAULT_SYSTEMS,
     true_experts: Mapping[str, int] | None = None,
 ) -> Decoded:
-    """Greedy transcripts of every utterance of a loader, all systems on the same batches.
+    """Transcripts of every utterance of a loader, all systems on the same batches; as many beams as the backbone says.
 
     The mixture's gate listens to each utterance itself, as to new audio: that is part of what it costs.
 
@@ -100,6 +100,7 @@ def _cost(
         memory_bytes=memory,
         systems=systems,
         routing=mixture.config.routing,
+        num_beams=getattr(mixture.experts.backbone, "num_beams", 1),
     )
 
 

@@ -27,7 +27,7 @@ HEADLINE = ("mixture", "backbone")
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How a split is decoded; of this, only the routing changes a transcript."""
+    """How a split is decoded; of this, only routing and beams change a transcript."""
 
     batch_size: int = 16
     num_workers: int = 2
@@ -36,6 +36,8 @@ class DecodeSettings:
     """What is decoded, see `decodings.System`."""
     routing: str | None = None
     """Of the mixture, in place of the one that it was trained with."""
+    num_beams: int = 1
+    """Hypotheses that a CTC model keeps."""
 
 
 def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], setti
     device = choose_device(settings.accelerator)
     experts = true_experts(run, utterances) if "label" in settings.systems else None
     mixture = MixtureASR.load(run, device, settings.routing)  # type: ignore[arg-type]
+    mixture.experts.backbone.search(settings.num_beams)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
     loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
     decode(mixture, loader, device, settings.systems, experts).save(run.report(split), utterances, NORMALISERS["basic"])

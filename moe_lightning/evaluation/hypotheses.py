@@ -36,6 +36,8 @@ class Decoding(NamedTuple):
     systems: dict[str, SystemCost]
     routing: str = ""
     """Of the mixture."""
+    num_beams: int = 1
+    """Of a CTC model."""
 
 
 @dataclass(frozen=True)
