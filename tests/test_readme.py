@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.clustering.cli import build_parser as clustering_parser
+from moe_lightning.clustering.predict import build_parser as predict_parser
 from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.evaluation.__main__ import parser as evaluate_parser
 from moe_lightning.experts.life_command import parser as experts_parser
@@ -42,6 +43,8 @@ def test_every_command_of_the_readme_is_tested_here() -> None:
         "moe-lightning transcribe",
         "moe-lightning experts",
         "moe-lightning corpus check",
+        "moe-lightning corpus import",
+        "moe-lightning cluster predict",
         "moe-lightning evaluate",
         "moe-lightning ladder",
         "python -m moe_lightning.",
@@ -95,6 +98,20 @@ def test_the_ladder_takes_its_flags_and_the_pipelines(line: str) -> None:
 def test_corpus_check_takes_the_arguments(line: str, tiny_corpus: Path, tmp_path: Path) -> None:
     corpus([*arguments(line.replace("path/to/corpus", str(tiny_corpus)), 2), "--output-dir", str(tmp_path)])
     assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning corpus import"))
+def test_what_corpus_import_writes_is_a_dataset_root(line: str, tiny_corpus: Path, tmp_path: Path) -> None:
+    manifests = tmp_path / "manifests"
+    line = line.replace("path/to/corpus", str(tiny_corpus)).replace("path/to/manifests", str(manifests))
+    corpus(arguments(line, 2))
+    corpus(["--dataset-root", str(manifests), "--run-dir", str(tmp_path / "run")])
+    assert (tmp_path / "run" / "corpus" / "train.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning cluster predict"))
+def test_cluster_predict_takes_the_flags(line: str) -> None:
+    assert predict_parser().parse_args(arguments(line, 3)).embedding_dir
 
 
 @pytest.mark.parametrize("line", starting_with("python -m moe_lightning."))
