@@ -81,6 +81,11 @@ def damaged_shards(folder: Path) -> list[int]:
     return [index.number for index in _indices(folder) if not _is_whole(folder, index)]
 
 
+def unindexed_shards(folder: Path) -> list[str]:
+    """Names of arrays that no index tells of: half written, or not ours."""
+    return sorted(path.name for path in folder.glob("embeddings_[0-9]*.npy") if not path.with_suffix(".json").exists())
+
+
 def clear_unfinished(folder: Path) -> list[int]:
     """Remove what a killed run left half written, and what is damaged.
 

@@ -16,6 +16,7 @@ from moe_lightning.store_shards import (
     frames_name,
     read_array,
     shard_name,
+    unindexed_shards,
 )
 
 
@@ -33,8 +34,12 @@ def prepare_folder(folder: Path, info: StoreInfo) -> None:
     """Make the folder ready for more shards; until `finish_store` it holds no store.
 
     Raises:
-        InputError: It holds embeddings of another kind.
+        InputError: It holds embeddings of another kind, or somebody else's.
     """
+    if (folder / MAPPING_FILE).exists() and unindexed_shards(folder):
+        raise InputError(
+            f"{folder} holds embeddings that this command did not write; choose another --run-dir, or move them away"
+        )
     before = StoreInfo.read(folder)
     if before and finished_shards(folder):
         _check_same(folder, before, info)

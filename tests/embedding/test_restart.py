@@ -104,6 +104,17 @@ def test_what_a_kill_left_half_written_is_cleared_away(corpus_run: RunDir, tiny_
     ]
 
 
+def test_a_store_that_somebody_else_made_is_refused_and_left_alone(
+    corpus_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus_run.embedding_dir(str(tiny_whisper))
+    folder.mkdir(parents=True)
+    np.save(folder / "embeddings_00000.npy", np.zeros((1, 4), dtype=np.float32))
+    (folder / "mapping.json").write_text(json.dumps([{"id": "a", "embedding_path": "embeddings_00000.npy"}]))
+    assert "holds embeddings that this command did not write" in refusal(corpus_run, tiny_whisper, capsys)
+    assert EmbeddingStore.load(folder).ids == ("a",)
+
+
 @pytest.mark.parametrize("damage", ["cut off", "removed"])
 def test_a_shard_that_was_lost_is_embedded_again_and_the_others_are_kept(
     corpus_run: RunDir, tiny_whisper: Path, damage: str, capsys: pytest.CaptureFixture[str]
