@@ -82,22 +82,28 @@ def information(codes_N: np.ndarray, clusters_N: np.ndarray, speakers_N: np.ndar
     if speakers_N is None or len(np.unique(speakers_N)) < 2:
         return float(adjusted_mutual_info_score(codes_N, clusters_N))
     _, speaker_N, counts_S = np.unique(speakers_N, return_inverse=True, return_counts=True)
-    rows_of = np.split(np.argsort(speaker_N, kind="stable"), np.cumsum(counts_S)[:-1])
+    by_speaker_N = np.argsort(speaker_N, kind="stable")
+    codes_N, clusters_N = codes_N[by_speaker_N], clusters_N[by_speaker_N]
     random = np.random.default_rng(0)
     by_chance = np.mean(
-        [mutual_info_score(_swapped(codes_N, rows_of, random), clusters_N) for _ in range(NUM_PERMUTATIONS)]
+        [mutual_info_score(swapped(codes_N, counts_S, random), clusters_N) for _ in range(NUM_PERMUTATIONS)]
     )
     most = (mutual_info_score(codes_N, codes_N) + mutual_info_score(clusters_N, clusters_N)) / 2  # entropies
     found = mutual_info_score(codes_N, clusters_N)
     return float((found - by_chance) / max(most - by_chance, 1e-9))
 
 
-def _swapped(codes_N: np.ndarray, rows_of: Sequence[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """The values of each speaker handed to another, repeated or cut to the number of utterances."""
-    swapped_N = np.empty_like(codes_N)
-    for taker, giver in enumerate(random.permutation(len(rows_of))):
-        swapped_N[rows_of[taker]] = np.resize(codes_N[rows_of[giver]], len(rows_of[taker]))
-    return swapped_N
+def swapped(codes_N: np.ndarray, counts_S: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The values of each speaker handed to another, repeated or cut to the number of utterances.
+
+    Args:
+        codes_N: A speaker's one after another.
+        counts_S: Utterances of each speaker.
+    """
+    starts_S = np.cumsum(counts_S) - counts_S
+    place_N = np.arange(len(codes_N)) - np.repeat(starts_S, counts_S)
+    giver_N = np.repeat(random.permutation(len(counts_S)), counts_S)
+    return codes_N[starts_S[giver_N] + place_N % counts_S[giver_N]]
 
 
 class Verdict(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from moe_lightning.clustering.__main__ import main
-from moe_lightning.clustering.association import information
+from moe_lightning.clustering.association import information, swapped
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.judgement import stability
 from moe_lightning.clustering.settings import ClusteringSettings
@@ -101,6 +101,15 @@ def test_few_speakers_in_clusters_at_random_have_no_information_on_their_accent(
     assert adjusted_mutual_info_score(accent_N[speakers_N], cluster_N[speakers_N]) > 0.1
     assert abs(information(accent_N[speakers_N], cluster_N[speakers_N], speakers_N)) < 0.05
     assert information(accent_N[speakers_N], accent_N[speakers_N], speakers_N) == pytest.approx(1)
+
+
+def test_values_swapped_at_once_are_those_handed_on_one_speaker_after_another():
+    counts_S = np.array([3, 1, 4, 2])
+    codes_N = np.arange(10)
+    givers = np.random.default_rng(5).permutation(4)
+    of_speaker = np.split(codes_N, np.cumsum(counts_S)[:-1])
+    expected_N = np.concatenate([np.resize(of_speaker[giver], counts_S[taker]) for taker, giver in enumerate(givers)])
+    np.testing.assert_array_equal(swapped(codes_N, counts_S, np.random.default_rng(5)), expected_N)
 
 
 def test_clusters_of_speakers_without_populations_are_no_more_stable_than_shuffled_ones():
