@@ -138,13 +138,14 @@ class ExpertAdamW(Optimizer):
 
     def _state(self, block: _Block) -> tuple[Tensor, Tensor, Tensor]:
         """Steps and moments of a block; they belong to its first parameter."""
-        state, kind = self.state[block.parameters[0]], "expert" if block.is_of_experts else "other"
-        if f"{kind}_step_U" not in state:
-            view_UN = block.view(block.parameters[0].detach())
-            moments = view_UN.new_zeros(2, len(block.parameters), *view_UN.shape)
-            state[f"{kind}_step_U"] = view_UN.new_zeros(len(view_UN))
-            state[f"{kind}_mean_PUN"], state[f"{kind}_square_PUN"] = moments[0].clone(), moments[1].clone()
-        return state[f"{kind}_step_U"], state[f"{kind}_mean_PUN"], state[f"{kind}_square_PUN"]
+        states, kind = self.state[block.parameters[0]], "expert" if block.is_of_experts else "other"
+        view_UN = block.view(block.parameters[0].detach())
+        if kind not in states:
+            means, squares = (view_UN.new_zeros(len(block.parameters), *view_UN.shape) for _ in range(2))
+            states[kind] = {"step": torch.zeros(len(view_UN)), "mean_PUN": means, "square_PUN": squares}
+        state = states[kind]
+        state["step"] = state["step"].to(view_UN.device)  # float32 whatever the weights are: torch casts no "step"
+        return state["step"], state["mean_PUN"], state["square_PUN"]
 
 
 def _blocks(group: dict[str, Any]) -> Iterator[_Block]:

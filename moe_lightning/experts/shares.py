@@ -70,16 +70,13 @@ class Shares:
         kept_BK = adapted_BE.detach().abs().topk(num_kept, dim=1).indices
         return Mix(ranks_BR, kept_BK, self._over_ranks(adapted_BE.gather(1, kept_BK)), {})
 
-    def expand(self, gate_BE: Tensor) -> Tensor:
-        """``scale * gate`` repeated over the experts' ranks, and the scale for the shared rows."""
-        return self._over_ranks(gate_BE[:, : self.config.num_adapted])
-
     def row_mask(self, is_chosen_E: Tensor) -> Tensor:
         """True at the rows of these experts, (R,); the shared rows belong to none."""
         own_R = is_chosen_E[: self.config.num_adapted].repeat_interleave(self.config.rank)
         return torch.cat([own_R, own_R.new_zeros(self.config.shared_rank)])
 
     def _over_ranks(self, gate_BK: Tensor) -> Tensor:
+        """``scale * gate`` repeated over the experts' ranks, and the scale for the shared rows."""
         ranks_BR = gate_BK.repeat_interleave(self.config.rank, dim=1)
         if self.config.shared_rank:
             ranks_BR = torch.cat([ranks_BR, ranks_BR.new_ones(len(gate_BK), self.config.shared_rank)], dim=1)

@@ -66,7 +66,7 @@ def test_a_one_hot_gate_equals_the_experts_own_peft_adapter(
 def test_a_soft_gate_equals_the_merged_weights(experts: SpeechExperts, tiny_whisper: Path) -> None:
     gate_E = torch.tensor([0.5, 0.2, 0.3])
     merged = WhisperBackbone.load(str(tiny_whisper)).eval()
-    ranks_R = experts.shares.expand(gate_E[None])[0]
+    ranks_R = experts.shares.mix(gate_E[None]).ranks_BR[0]
     for name, layer in experts.layers.items():
         delta = (layer.down_RD.T * ranks_R) @ layer.up_RD
         merged.model.get_submodule(name).weight.data += delta.T.detach()

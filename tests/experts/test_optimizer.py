@@ -141,6 +141,23 @@ def test_a_saved_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(never_stopped, stopped, strict=True))
 
 
+def test_steps_are_counted_beyond_what_bfloat16_can_count() -> None:
+    """256 + 1 is 256 there, and the correction of the moments would stay what it was."""
+    weights = nn.Parameter(torch.zeros(3, 2, dtype=torch.bfloat16))
+    group = {"params": [weights], "rank": 1, "shared_rank": 1}
+    optimizer = ExpertAdamW([group])
+    for _ in range(2):
+        for _ in range(300):
+            weights.grad = torch.ones_like(weights)
+            optimizer.step()
+        state = optimizer.state_dict()
+        optimizer = ExpertAdamW([group])
+        optimizer.load_state_dict(state)
+    for kind, num_units in (("expert", 2), ("other", 1)):
+        assert optimizer.state[weights][kind]["step"].tolist() == [600.0] * num_units
+        assert optimizer.state[weights][kind]["mean_PUN"].dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("settings", [{"lr": -1.0}, {"betas": (1.0, 0.9)}, {"weight_decay": -0.1}])
 def test_impossible_settings_are_refused(settings: dict) -> None:
     with pytest.raises(InputError, match="must be at least 0"):

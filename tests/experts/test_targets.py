@@ -80,7 +80,7 @@ def test_experts_in_a_ctc_model_equal_its_merged_weights(kind: str, targets: tup
         with shares.set(torch.tensor(gates)):
             found = gated(**inputs_of(kind)).logits
         for utterance, gate in enumerate(gates):
-            ranks_R = shares.expand(torch.tensor([gate]))[0]
+            ranks_R = shares.mix(torch.tensor([gate])).ranks_BR[0]
             for name, layer in layers.items():
                 weight = merged.get_submodule(name).weight
                 weight.copy_(layer.base.weight + ((layer.down_RD.T * ranks_R) @ layer.up_RD).T)
