@@ -28,8 +28,8 @@ class ClusterRow:
     name: str
     counts: dict[str, int]
     """Utterances of each split."""
-    max_probability: float
-    """Mean of the largest probability of its utterances' soft labels."""
+    max_probability: float | None
+    """Mean of the largest probability of its utterances' soft labels; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,6 @@ def _cluster_rows(clusterer: Clusterer, prediction: Prediction, splits_N: np.nda
         if cluster == -1 and not is_own_N.any():
             continue
         counts = {str(split): int((is_own_N & (splits_N == split)).sum()) for split in dict.fromkeys(splits_N.tolist())}
-        sure = float(prediction.probs_NE[is_own_N].max(axis=1).mean()) if is_own_N.any() else float("nan")
+        sure = float(prediction.probs_NE[is_own_N].max(axis=1).mean()) if is_own_N.any() else None
         rows.append(ClusterRow("noise" if cluster == -1 else str(cluster), counts, sure))
     return tuple(rows)

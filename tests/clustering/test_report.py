@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -10,7 +11,11 @@ import pytest
 import soundfile
 
 from moe_lightning.clustering.__main__ import main
+from moe_lightning.clustering.clusterer import Prediction
+from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.plot import lay_out, plot_clusters, plot_column
+from moe_lightning.clustering.report import make_report
+from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance, write_manifest
 from moe_lightning.run_dir import RunDir
 
@@ -147,3 +152,14 @@ def test_a_picture_is_drawn_of_any_number_of_clusters(num_clusters):
         plot_column(layout, [None, *map(str, groups_N[1:])], "accent"),
     ):
         assert png.startswith(b"\x89PNG")
+
+
+def test_a_cluster_that_nothing_is_predicted_into_is_null_and_not_nan():
+    embeddings_ND, _ = blobs(60, 3)
+    settings = ClusteringSettings(Path(), Path(), algorithm="kmeans", num_experts=3)
+    fitted = fit_clusterer(embeddings_ND, settings)
+    fitted.clusterer.info["training_labels_predicted"] = 0.5
+    prediction = Prediction(np.zeros(60, dtype=np.int64), np.tile([0.8, 0.1, 0.1], (60, 1)))
+    report = make_report(fitted, prediction, np.full(60, "train"), {}, ["s"] * 60, settings).as_json()
+    assert [row["max_probability"] for row in report["clusters"]] == [pytest.approx(0.8), None, None]
+    json.dumps(report, allow_nan=False)
