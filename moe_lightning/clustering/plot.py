@@ -16,6 +16,9 @@ UNKNOWN_COLOUR = "#BBBBBB"
 MOST_POINTS = 3_000
 ROWS_OF_LEGEND = 16
 MOST_NEIGHBOURS = 100
+NUMBER_SIZE = np.array([0.05, 0.045])
+"""Room that the number of a cluster takes, as parts of the picture's width and height."""
+MOST_PUSHES = 500
 
 
 class Layout(NamedTuple):
@@ -125,15 +128,43 @@ def _draw_scale(figure: Any, axes: Any, layout: Layout, values: Sequence[Any]) -
 
 
 def _label_clusters(axes: Any, xy_N2: np.ndarray, labels_N: np.ndarray) -> None:
-    """The number of each cluster, beside the point nearest to its median."""
+    """The number of each cluster, at the point nearest to its median or, where others are in its way, beside it."""
     from matplotlib.patheffects import withStroke
 
-    for cluster in np.unique(labels_N[labels_N >= 0]):
-        own_N2 = xy_N2[labels_N == cluster]
-        middle_2 = own_N2[np.linalg.norm(own_N2 - np.median(own_N2, axis=0), axis=1).argmin()]
-        style = {"textcoords": "offset points", "fontsize": 10, "fontweight": "bold", "zorder": 3}
-        outline = [withStroke(linewidth=3, foreground="white")]
-        axes.annotate(str(cluster), middle_2, xytext=(5, 5), path_effects=outline, **style)
+    clusters = np.unique(labels_N[labels_N >= 0])
+    if not len(clusters):
+        return
+    middles_C2 = np.stack([_middle(xy_N2[labels_N == cluster]) for cluster in clusters])
+    low_2, size_2 = xy_N2.min(axis=0), np.maximum(np.ptp(xy_N2, axis=0), 1e-9)
+    places_C2 = low_2 + size_2 * apart((middles_C2 - low_2) / size_2, NUMBER_SIZE)
+    style = {"fontsize": 10, "fontweight": "bold", "zorder": 3, "ha": "center", "va": "center"}
+    style |= {
+        "path_effects": [withStroke(linewidth=3, foreground="white")],
+        "arrowprops": {"arrowstyle": "-", "lw": 0.8},
+    }
+    for cluster, middle_2, place_2 in zip(clusters, middles_C2, places_C2, strict=True):
+        axes.annotate(str(cluster), middle_2, xytext=place_2, **style)
+
+
+def _middle(xy_N2: np.ndarray) -> np.ndarray:
+    """The point nearest to the median."""
+    return xy_N2[np.linalg.norm(xy_N2 - np.median(xy_N2, axis=0), axis=1).argmin()]
+
+
+def apart(places_C2: np.ndarray, size_2: np.ndarray) -> np.ndarray:
+    """Places pushed until no two boxes of this size, centred there, overlap (or there is no room for them)."""
+    places_C2, earlier_CC = places_C2.astype(np.float64), np.tri(len(places_C2), k=-1, dtype=bool)
+    for _ in range(MOST_PUSHES):
+        gaps_CC2 = places_C2[:, None] - places_C2
+        over_CC2 = 1 - np.abs(gaps_CC2) / size_2
+        is_over_CC = (over_CC2 > 1e-6).all(axis=2) & ~np.eye(len(places_C2), dtype=bool)
+        if not is_over_CC.any():
+            break
+        signs_CC2 = np.where(gaps_CC2 != 0, np.sign(gaps_CC2), np.where(earlier_CC, 1, -1)[..., None])
+        is_way_CC2 = over_CC2 == over_CC2.min(axis=2, keepdims=True)  # the shorter way out
+        pushes_CC2 = signs_CC2 * (over_CC2 + 0.02) / 2 * is_way_CC2 * is_over_CC[..., None]
+        places_C2 = np.clip(places_C2 + pushes_CC2.sum(axis=1) * size_2, 0, 1)
+    return places_C2
 
 
 def _add_legend(axes: Any, title: str, num_entries: int) -> None:

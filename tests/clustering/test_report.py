@@ -13,7 +13,7 @@ import soundfile
 from moe_lightning.clustering.__main__ import main
 from moe_lightning.clustering.clusterer import Prediction
 from moe_lightning.clustering.fit import fit_clusterer
-from moe_lightning.clustering.plot import lay_out, plot_clusters, plot_column
+from moe_lightning.clustering.plot import NUMBER_SIZE, apart, lay_out, plot_clusters, plot_column
 from moe_lightning.clustering.report import make_report
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance, write_manifest
@@ -163,3 +163,15 @@ def test_a_cluster_that_nothing_is_predicted_into_is_null_and_not_nan():
     report = make_report(fitted, prediction, np.full(60, "train"), {}, ["s"] * 60, settings).as_json()
     assert [row["max_probability"] for row in report["clusters"]] == [pytest.approx(0.8), None, None]
     json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.2])
+def test_the_numbers_of_thirty_clusters_in_one_place_do_not_overlap(spread):
+    places_C2 = np.random.default_rng(0).normal(0.5, spread, size=(30, 2)).clip(0, 1)
+    gaps_CC2 = np.abs(apart(places_C2, NUMBER_SIZE)[:, None] - apart(places_C2, NUMBER_SIZE))
+    assert (gaps_CC2 < 0.99 * NUMBER_SIZE).all(axis=2).sum() == 30, "each with itself alone"
+
+
+def test_numbers_that_are_apart_stay_where_they_are():
+    places_C2 = np.array([[0.1, 0.1], [0.1, 0.5], [0.9, 0.1]])
+    np.testing.assert_array_equal(apart(places_C2, NUMBER_SIZE), places_C2)
