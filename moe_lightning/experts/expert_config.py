@@ -1,7 +1,9 @@
 """Size and place of the experts; the rows that each owns of the stacked deltas."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from moe_lightning.errors import InputError
 
@@ -48,6 +50,12 @@ class ExpertConfig:
             raise InputError(f"adapt_from_layer must be at least 0, got {self.adapt_from_layer}")
         if self.noop_expert and self.num_experts < 2:
             raise InputError("noop_expert takes the last of at least 2 experts; there is 1, so leave it out")
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "ExpertConfig":
+        """Out of settings that hold more, or were read from JSON."""
+        own = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
+        return cls(**{**own, "target_modules": tuple(own["target_modules"])})
 
     @property
     def scale(self) -> float:

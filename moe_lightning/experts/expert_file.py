@@ -49,8 +49,7 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
 
 def read_expert_config(file: Path) -> ExpertConfig:
     """The config of `save_experts`."""
-    then = _saved_settings(file)
-    return ExpertConfig(**{**then, "target_modules": tuple(then["target_modules"])})
+    return ExpertConfig.of(_saved_settings(file))
 
 
 def _saved_settings(file: Path) -> dict[str, Any]:

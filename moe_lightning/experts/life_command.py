@@ -85,8 +85,7 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
     if output.path.exists():
         raise InputError(f"{output.path} is there already; nothing is overwritten, choose another --output-dir")
     settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
-    experts = settings["experts"]
-    config = ExpertConfig(**{**experts, "target_modules": tuple(experts["target_modules"])})
+    config = ExpertConfig.of(settings["experts"])
     state = load_file(run.mixture_file)
     gate = {name: state.pop(name) for name in list(state) if name.startswith("gate.")}
     weight, bias = (_only(gate, f"output.{kind}") for kind in ("weight", "bias"))

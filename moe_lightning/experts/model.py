@@ -30,6 +30,11 @@ class SpeechExperts(nn.Module):
         self.spec_augment: SpecAugment | None = None
         """Of spectrograms in training, where one is set."""
 
+    def hide(self, num_freq_masks: int, num_time_masks: int) -> None:
+        """Hide so many bands and stretches of each training utterance from here on (SpecAugment); 0 and 0 for none."""
+        if num_freq_masks or num_time_masks:
+            self.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
+
     def speed_up(self, compile: bool = False, gradient_checkpointing: bool = False) -> None:
         """Trade time and memory; losses and gradients stay what they are.
 

@@ -16,7 +16,6 @@ from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
-from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.errors import InputError
 from moe_lightning.experts.adapters import save_adapter, save_adapters
 from moe_lightning.experts.assignment import Assignment, assigned_gates
@@ -107,14 +106,10 @@ class ExpertModule(LightningModule):
         self.strict_loading = False  # checkpoints leave out the frozen backbone
         self.optimizer = optimizer
         self.seed = torch.initial_seed()  # as seed_everything set it
-        config = ExpertConfig(
-            *(num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules)),
-            *(adapt_from_layer, rslora, noop_expert),
-        )
+        config = ExpertConfig.of(self.hparams)
         check_objective(objective, assignment, expert, config)
         self.experts = SpeechExperts(load_backbone(whisper_model, pad, language), config)
-        if num_freq_masks or num_time_masks:
-            self.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
+        self.experts.hide(num_freq_masks, num_time_masks)
         self.experts.speed_up(compile, gradient_checkpointing)
         self.best = _best(self.experts, are_independent(objective, assignment, shared_rank), expert_patience)
         self.skipped = SkippedBatches(max_skipped_batches)
@@ -195,12 +190,8 @@ class ExpertModule(LightningModule):
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
-        return scheduled(
-            self.optimizer([self.experts.parameter_group()]),
-            self.trainer,
-            self.hparams["num_warmup_steps"],
-            self.hparams["schedule"],
-        )
+        optimizer = self.optimizer([self.experts.parameter_group()])
+        return scheduled(optimizer, self.trainer, self.hparams["num_warmup_steps"], self.hparams["schedule"])
 
     def configure_gradient_clipping(
         self,

@@ -1,7 +1,7 @@
 """MixtureASR: gate and experts as one recogniser."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -63,6 +63,12 @@ class MixtureConfig:
                 f"min_expert_prob must be at least 0 and under 1 / {num_experts}, one over the number of experts,"
                 f" got {self.min_expert_prob}"
             )
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "MixtureConfig":
+        """Out of flat settings, those of the experts among them, as the joint stage has them."""
+        own = {field.name: settings[field.name] for field in fields(cls) if field.name != "experts"}
+        return cls(experts=ExpertConfig.of(settings), **own)
 
     @property
     def gate_config(self) -> GateConfig:
@@ -242,5 +248,4 @@ def read_config(run: RunDir) -> MixtureConfig:
         MissingInputError: The run has no finished joint stage.
     """
     settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
-    experts = {**settings["experts"], "target_modules": tuple(settings["experts"]["target_modules"])}
-    return MixtureConfig(**{**settings, "experts": ExpertConfig(**experts)})
+    return MixtureConfig(**{**settings, "experts": ExpertConfig.of(settings["experts"])})

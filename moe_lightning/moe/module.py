@@ -14,14 +14,11 @@ from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.speech import Frames, Pad, TokenLoss
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
-from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.embedding_store import Pooling
-from moe_lightning.experts.adapters import save_adapters
-from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.gating.model import normalised_entropy
 from moe_lightning.gating.reading import GateInput, GateKind, Readable
-from moe_lightning.json_files import write_json
+from moe_lightning.moe.export import export
 from moe_lightning.moe.gate_loss import GateWeights, gate_terms, noisy, weighted_sum
 from moe_lightning.moe.mixing import check_ability, expert_losses
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
@@ -149,32 +146,10 @@ class MoEASRModule(LightningModule):
         self.phases = RoutingSchedule(
             routing, tuple(routing_schedule), gate_temperature, gate_temperature_start, pull_until
         )
-        size = (num_experts, rank, alpha, dropout, shared_rank, tuple(target_modules))
-        experts = ExpertConfig(*size, adapt_from_layer, rslora, noop_expert)
-        self.mixture = MixtureASR(
-            MixtureConfig(
-                whisper_model=whisper_model,
-                embedding_dim=embedding_dim,
-                experts=experts,
-                hidden_dim=hidden_dim,
-                gate=gate,
-                gate_input=gate_input,
-                gate_layers=gate_layers,
-                routing=routing,
-                top_k=top_k,
-                gate_temperature=gate_temperature,
-                min_expert_prob=min_expert_prob,
-                pooling=pooling,
-                embedding_pad=embedding_pad,
-                embedding_layer=embedding_layer,
-                pad=pad,
-                language=language,
-            )
-        )
+        self.mixture = MixtureASR(MixtureConfig.of(self.hparams))
         for mode in self.phases.modes:
             check_ability(self.mixture.experts.backbone, mode)
-        if num_freq_masks or num_time_masks:
-            self.mixture.experts.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
+        self.mixture.experts.hide(num_freq_masks, num_time_masks)
         self.mixture.experts.speed_up(compile, gradient_checkpointing)
         plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance)
         self.refinement = Refinement(plan, RunDir(Path(run_dir)), self.seed)
@@ -254,19 +229,10 @@ class MoEASRModule(LightningModule):
         return expert_losses(self.mixture.experts, batch)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(
-            [
-                self.mixture.experts.parameter_group(),
-                {"params": list(self.mixture.gate.parameters())},
-            ]
-        )
+        gate = {"params": list(self.mixture.gate.parameters())}
+        optimizer = self.optimizer([self.mixture.experts.parameter_group(), gate])
         optimizer.param_groups[1]["lr"] *= self.hparams["gate_lr_factor"]
-        return scheduled(
-            optimizer,
-            self.trainer,
-            self.hparams["num_warmup_steps"],
-            self.hparams["schedule"],
-        )
+        return scheduled(optimizer, self.trainer, self.hparams["num_warmup_steps"], self.hparams["schedule"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         drop_frozen(checkpoint, self)
@@ -279,22 +245,7 @@ class MoEASRModule(LightningModule):
 
     def export(self, run: RunDir) -> None:
         """Write the mixture, its gate, its experts as peft folders, and the best scores."""
-        self.mixture.save(run)
-        torch.save(self.mixture.gate.state_dict(), run.joint_gate_file)
-        save_adapters(self.mixture.experts, self.hparams["whisper_model"], run)
-        callback = self.trainer.checkpoint_callback
-        best = getattr(callback, "best_model_score", None)
-        metrics = {name: round(float(value), 6) for name, value in self.trainer.callback_metrics.items()}
-        write_json(
-            run.best_file,
-            {
-                "monitor": getattr(callback, "monitor", None),
-                "best": None if best is None else round(float(best), 6),
-                "epochs": self.trainer.current_epoch,
-                "steps": self.trainer.global_step,
-                "last_epoch": metrics,
-            },
-        )
+        export(self.mixture, self.trainer, run)
 
     def _losses(self, batch: SpeechBatch, logits_BE: Tensor, base: Frames | None) -> TokenLoss:
         return self.mixture.loss(batch, self.mixture.choose(logits_BE), base)
