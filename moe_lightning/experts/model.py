@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moe_lightning.backbone.pooling import LAST, layer_frames, parse_layers, pool
-from moe_lightning.backbone.speech import Average, Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss
+from moe_lightning.backbone.speech import Average, Frames, Hypotheses, SpeechBackbone, TokenLoss
 from moe_lightning.backbone.tokens import Targets
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.errors import InputError
@@ -149,15 +148,6 @@ class SpeechExperts(nn.Module):
             frames = self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B))
             return self.backbone.decode(frames, languages).texts
         return self.decode(self.encode(waveforms_BL, num_samples_B, gate_BE), languages, gate_BE).texts
-
-    @torch.no_grad()
-    def embed(
-        self, waveforms_BL: Tensor, num_samples_B: Tensor, pooling: str, pad: Pad, embedding_layer: str = LAST
-    ) -> Tensor:
-        """Pooled frames of the frozen base encoder, (B, D): what the gate reads, made as they were for its training."""
-        layers = parse_layers(embedding_layer, self.backbone.num_layers)
-        features = self.backbone.features(waveforms_BL, num_samples_B, pad)
-        return pool(layer_frames(self.backbone, features, layers), pooling)
 
     def expert_state(self) -> dict[str, Tensor]:
         """The stacked deltas of all layers: ``<linear layer>.down_RD`` and ``.up_RD``."""
