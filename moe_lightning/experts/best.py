@@ -21,6 +21,7 @@ class BestExperts(nn.Module):
     def __init__(self, experts: SpeechExperts, patience: int | None):
         super().__init__()
         self.patience = patience
+        self.num_adapted = experts.config.num_adapted
         self.register_buffer("loss_E", torch.full((experts.config.num_experts,), math.inf))
         self.register_buffer("num_worse_E", torch.zeros(experts.config.num_experts, dtype=torch.int64))
         for number, parameter in enumerate(experts.expert_parameters()):
@@ -28,8 +29,9 @@ class BestExperts(nn.Module):
 
     @property
     def has_stopped_E(self) -> Tensor:
-        """Experts without a better loss for as long as the patience lasts."""
-        return self.num_worse_E >= (math.inf if self.patience is None else self.patience)
+        """Experts without a better loss for as long as the patience lasts; the no-op one, which never learns."""
+        is_noop_E = torch.arange(len(self.num_worse_E), device=self.num_worse_E.device) >= self.num_adapted
+        return is_noop_E | (self.num_worse_E >= (math.inf if self.patience is None else self.patience))
 
     @torch.no_grad()
     def update(self, experts: SpeechExperts, loss_E: Tensor) -> None:

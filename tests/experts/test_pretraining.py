@@ -134,6 +134,15 @@ def test_an_expert_that_had_a_loss_keeps_its_best_through_a_loss_of_nan(tiny_whi
         assert torch.equal(parameter[experts.config.rows_of(0)], states[0][number][experts.config.rows_of(0)])
 
 
+def test_nobody_waits_for_the_no_op_expert_to_stop(tiny_whisper: Path) -> None:
+    """It may have no dev utterance, and so never a loss."""
+    experts = with_deltas(tiny_whisper, ExpertConfig(3, rank=2, noop_expert=True))
+    best = BestExperts(experts, patience=1)
+    for stopped in ([False, False, True], [False, True, True], [True, True, True]):
+        assert best.has_stopped_E.tolist() == stopped
+        best.update(experts, torch.tensor([2.0 if not stopped[1] else 3.0, float("inf"), float("nan")]))
+
+
 def test_separate_lessons_weigh_each_experts_own_loss_by_the_soft_label(tiny_whisper: Path) -> None:
     experts = with_deltas(tiny_whisper, ExpertConfig(3, rank=2, dropout=0.0))
     soft_labels_BE = torch.tensor([[0.6, 0.2, 0.2], [0.1, 0.1, 0.8], [0.1, 0.75, 0.15]])
