@@ -71,7 +71,10 @@ class Clusterer:
 
     def predict_points(self, points_NR: np.ndarray) -> Prediction:
         """Hard and soft labels of points that are in the clustered space already."""
-        said_NV = self.labelled.average(points_NR)
+        return self.predict_by(points_NR, self.labelled.average(points_NR))
+
+    def predict_by(self, points_NR: np.ndarray, said_NV: np.ndarray) -> Prediction:
+        """Hard and soft labels of points whose neighbours' mean of `labelled` values is known."""
         memberships_NE = said_NV[:, self.num_experts + 1 :]
         has_memberships = memberships_NE.shape[1] > 0
         cosine_temperature = self.noise_temperature if has_memberships else self.temperature

@@ -22,6 +22,8 @@ from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
 
+MOST_SEARCHED = 20_000
+
 
 def run(settings: ClusteringSettings) -> Clusterer:
     """Fit on the train split, label every utterance of the store, write the files of the stage."""
@@ -34,8 +36,7 @@ def run(settings: ClusteringSettings) -> Clusterer:
     fitted.clusterer.info["store"] = asdict(store.info) if store.info else None
     for note in fitted.notes:
         print(f"note: {note}")
-    prediction = fitted.clusterer.predict(embeddings_ND)
-    agreement = float((prediction.labels_N[rows] == fitted.partition.labels_N).mean())
+    prediction, agreement = label_store(fitted, embeddings_ND, rows)
     fitted.clusterer.info["training_labels_predicted"] = agreement
     files = _write(store.ids, fitted, prediction, settings)
     utterances = _known_utterances([entry.id for entry in training], settings)
@@ -55,6 +56,33 @@ def embeddings_of(store: EmbeddingStore, settings: Mapping[str, Any]) -> np.ndar
         pool(stored, settings["pooling"]), info, settings["pool_stats"], settings.get("layers", ())
     )
     return towards_speakers(embeddings_ND, speakers_of(store), settings.get("pool_speakers") or 0.0)
+
+
+def label_store(
+    fitted: FittedClustering, embeddings_ND: np.ndarray, rows: np.ndarray, most_searched: int = MOST_SEARCHED
+) -> tuple[Prediction, float]:
+    """Labels of every utterance, and the share of training labels that the saved clusterer gives back.
+
+    Of a large corpus whose training points speak for themselves, the training utterances keep what they
+    were fitted with, which is what a search among themselves would find: it would compare each with all.
+    Then the share is measured on some of them.
+
+    Args:
+        rows: Of the training utterances, in the order that they were fitted in.
+        most_searched: Training utterances that are predicted like any other.
+    """
+    if len(rows) <= most_searched or fitted.partition.landmarks is not None:
+        prediction = fitted.clusterer.predict(embeddings_ND)
+        return prediction, float((prediction.labels_N[rows] == fitted.partition.labels_N).mean())
+    others = np.setdiff1d(np.arange(len(embeddings_ND)), rows)
+    values_NV = fitted.partition.speakers(fitted.points_NR).values_NV
+    parts = [(rows, fitted.clusterer.predict_by(fitted.points_NR, values_NV))]
+    parts += [(others, fitted.clusterer.predict(embeddings_ND[others]))] if len(others) else []
+    order = np.argsort(np.concatenate([part for part, _ in parts]))
+    labels_N, probs_NE = (np.concatenate([prediction[index] for _, prediction in parts])[order] for index in range(2))
+    some = np.sort(np.random.default_rng(0).permutation(len(rows))[:most_searched])
+    again_N = fitted.clusterer.predict(embeddings_ND[rows[some]]).labels_N
+    return Prediction(labels_N, probs_NE), float((again_N == fitted.partition.labels_N[some]).mean())
 
 
 def label_files(folder: Path, algorithm: str) -> tuple[Path, Path]:

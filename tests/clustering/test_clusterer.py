@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Cluster
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.memberships import normalised_entropy
 from moe_lightning.clustering.settings import ClusteringSettings, HdbscanOptions
+from moe_lightning.clustering.stage import label_store
 from moe_lightning.errors import InputError, MissingInputError
 
 from .conftest import blobs
@@ -145,3 +147,21 @@ def test_much_noise_is_said(tmp_path):
     embeddings_ND = np.concatenate([blobs(80, 2, spread=0.1)[0], scattered_ND])
     fitted = fit_clusterer(embeddings_ND, settings(tmp_path, algorithm="hdbscan", num_experts=2))
     assert "of the training utterances are noise" in fitted.notes[-1]
+
+
+@pytest.mark.parametrize("algorithm", ["kmeans", "random", "label", "hdbscan"])
+def test_training_utterances_of_a_large_corpus_are_labelled_as_a_search_would(algorithm: str, tmp_path: Path) -> None:
+    points_ND = np.random.default_rng(0).normal(size=(120, 6)) + 8 * (np.arange(120) % 3)[:, None]
+    rows = np.flatnonzero(np.arange(120) % 4 != 3)[::-1]
+    hdbscan = HdbscanOptions(min_clusters=2, min_cluster_size=5)
+    field = "accent" if algorithm == "label" else None
+    settings = ClusteringSettings(
+        tmp_path, tmp_path, algorithm=algorithm, num_experts=3, label_field=field, reduce="none", hdbscan=hdbscan
+    )
+    values = [f"value {row % 2}" for row in rows] if field else None
+    fitted = fit_clusterer(points_ND[rows], settings, values)
+    searched, share = label_store(fitted, points_ND, rows)
+    known, sampled_share = label_store(fitted, points_ND, rows, most_searched=30)
+    assert np.array_equal(known.labels_N, searched.labels_N)
+    np.testing.assert_allclose(known.probs_NE, searched.probs_NE, atol=1e-6)
+    assert share == sampled_share == 1.0
