@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from pathlib import Path
 
 _WARNINGS = (
     r".*treespec, LeafSpec.*",  # a deprecation inside Lightning
@@ -13,10 +14,14 @@ _WARNINGS = (
     r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's does
 )
 _LOG_LINES = ("\N{ELECTRIC LIGHT BULB} Tip", "TPU available", "Loading `train_dataloader`")
+_OURS = (Path(__file__).parent, Path(__file__).parents[1] / "callbacks")
+_SHOWN = warnings.formatwarning
 
 
 def hush() -> None:
-    """Drop these lines; every other warning stays."""
+    """Drop these lines; every other warning stays, those of this package in one line without their source."""
+    if warnings.formatwarning is _SHOWN:
+        warnings.formatwarning = _in_one_line
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
@@ -24,3 +29,11 @@ def hush() -> None:
         logger.addFilter(lambda record: not record.getMessage().startswith(_LOG_LINES))
         for handler in logger.handlers:
             handler.addFilter(lambda record: not record.getMessage().startswith(_LOG_LINES))
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if any(folder in Path(filename).parents for folder in _OURS):
+        return f"\nwarning: {message}\n"  # a progress bar may stand on the line
+    return _SHOWN(message, category, filename, lineno, line)
