@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from moe_lightning.evaluation.fields import shown_fields
+from moe_lightning.evaluation.usage import DEAD_BELOW
 
 SURE = 0.95
 """Probability from which on a difference is called established."""
@@ -60,6 +61,11 @@ def headline_sentence(results: dict[str, Any], comparison: dict[str, Any]) -> st
     probability = comparison["probability_better"]
     if probability is None:
         return f"One utterance says nothing: {name} {rates[system]}, {other} {rates[baseline]}."
+    if comparison["relative_improvement"] == 0 and not any(comparison["interval"] or [1.0]):
+        return (
+            f"It is not established that {name} beats {other}: both get {rates[system]} of the words wrong, and"
+            f" as many in every draw of {comparison['over']}."
+        )
     against = f"{rates[system]} of the words are wrong instead of {rates[baseline]}"
     change, over = _change_in_words(comparison), comparison["over"]
     draws = f"in {_percent(probability)} of the draws of {over} it makes fewer errors"
@@ -119,7 +125,7 @@ def _experts_in_words(results: dict[str, Any], dead: list[int]) -> list[str]:
     names = ", ".join(map(str, dead))
     return [
         f"Dead: expert{'s' if len(dead) > 1 else ''} {names} of {len(results['experts']['usage'])}"
-        f" {'get' if len(dead) > 1 else 'gets'} nearly no utterance."
+        f" {'get' if len(dead) > 1 else 'gets'} under {100 * DEAD_BELOW:g} % of the gate's weight."
     ]
 
 

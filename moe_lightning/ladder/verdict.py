@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from moe_lightning.evaluation.usage import DEAD_BELOW
 from moe_lightning.evaluation.verdict import SURE, Verdict, groups_worse
 
 Results = dict[str, Any]
@@ -78,7 +79,7 @@ def _seeds(results: Results) -> str:
 def _dead(dead: list[int], num_experts: int) -> str:
     if not dead:
         return f"All {num_experts} experts are used."
-    return f"Dead experts: {', '.join(map(str, dead))} of {num_experts} get nearly no utterance."
+    return f"Dead experts: {', '.join(map(str, dead))} of {num_experts} get under {100 * DEAD_BELOW:g} % of the weight."
 
 
 def _groups(results: Results, worse: list[Any]) -> str:

@@ -38,13 +38,13 @@ def test_a_loss_is_called_one_and_the_groups_that_lose_are_named() -> None:
 def test_no_difference_is_not_called_a_lead() -> None:
     verdict = judge(results_of("bad", "bad"))
     assert verdict.sentence.startswith("It is not established that the mixture beats the bare backbone: ")
-    assert "in 50.0 % of the draws" in verdict.sentence
+    assert "% of the words wrong, and as many in every draw of speakers." in verdict.sentence
     assert verdict.is_warning
 
 
 def test_a_dead_expert_is_a_warning() -> None:
     verdict = judge(results_of("good", "bad", experts={"usage": [1.0, 0.0], "dead": [1]}))
-    assert verdict.details[-1] == "Dead: expert 1 of 2 gets nearly no utterance."
+    assert verdict.details[-1] == "Dead: expert 1 of 2 gets under 0.5 % of the gate's weight."
     assert verdict.is_warning
 
 
