@@ -10,7 +10,7 @@ COMMANDS = {
     "corpus": ("corpus", "stage 0: read and check a corpus, split it by speaker"),
     "embed": ("embedding", "stage 1: an embedding of each utterance"),
     "cluster": ("clustering", "stage 2: groups of utterances, soft labels"),
-    "gating": ("gating", "stage 3: train the gate (LightningCLI: fit, validate, test)"),
+    "gating": ("gating", "stage 3: train the gate (LightningCLI: fit, validate)"),
     "experts": ("experts", "stage 4: pre-train the experts (LightningCLI); add, drop, merge or join experts"),
     "moe": ("moe", "stage 5: train gate and experts together (LightningCLI)"),
     "evaluate": ("evaluation", "stage 6: word error rates, overall and by group"),

@@ -137,7 +137,7 @@ class SpeechBackbone(nn.Module, ABC):
             InputError: The model decodes greedily only, or the number is not positive.
         """
         if num_beams != 1:
-            raise InputError(f"num_beams is {num_beams}, and {type(self).__name__} decodes greedily only; give 1")
+            raise InputError(f"num_beams is {num_beams}, and only CTC models search with beams; Whisper takes 1")
 
     @abstractmethod
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:

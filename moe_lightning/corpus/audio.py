@@ -10,7 +10,7 @@ from moe_lightning.errors import InputError
 
 SAMPLE_RATE = 16_000
 """Of every waveform after the border, Hz; what Whisper and its like expect."""
-_WAY_OUT = "repair or remove it, or leave such files out with --skip-bad-audio"
+_WAY_OUT = "repair or remove it (--skip-bad-audio leaves such recordings of a corpus out)"
 
 
 def read_header(audio_file: Path) -> AudioInfo:

@@ -55,7 +55,9 @@ def main(argv: Sequence[str]) -> None:
     options = parser().parse_args(argv)
     num_named = {"drop": 1, "merge": 2}.get(options.change, 0)
     if len(options.experts) != num_named:
-        raise InputError(f"{options.change} takes {num_named} experts, got {len(options.experts)}")
+        got = len(options.experts)
+        usage = " ".join([options.change, *"KL"[:num_named]])
+        raise InputError(f"{options.change} takes {num_named} of the experts' numbers (`{usage}`), got {got}")
     run = RunDir(options.run_dir)
     if options.change == "join":
         num_experts = join(run)

@@ -32,7 +32,9 @@ def _as_it_lies(read: Callable[[Path], Iterator[Entry]]) -> Callable[[Path, Unpa
 
 LAYOUTS: dict[str, Layout] = {
     "lhotse": Layout("cuts.jsonl.gz", is_lhotse, read_lhotse),
-    "jsonl": Layout("train.jsonl or PREFIX_train.jsonl", is_jsonl, _as_it_lies(read_jsonl_corpus)),
+    "jsonl": Layout(
+        "train.jsonl, PREFIX_train.jsonl, or the path of one FILE.jsonl", is_jsonl, _as_it_lies(read_jsonl_corpus)
+    ),
     "guide": Layout("Train/NAME/NAME.json", is_guide_layout, _as_it_lies(read_guide_layout)),
     "common-voice": Layout("train.tsv and clips/", is_common_voice, _as_it_lies(read_common_voice)),
     "librispeech": Layout("train-*/*/*/*.trans.txt", is_librispeech, _as_it_lies(read_librispeech)),
