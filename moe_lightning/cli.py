@@ -19,12 +19,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from moe_lightning.checkpointing import StageCheckpoint
 from moe_lightning.errors import InputError, exits_cleanly
 from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.stage_record import command_settings, recorded_stage
+from moe_lightning.training.checkpointing import StageCheckpoint
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer", "expert")
 """What the model takes from the data, never from a second place."""

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from moe_lightning.backbone.names import model_revision
-from moe_lightning.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.json_files import read_json
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import SoftLabels
+from moe_lightning.store.embedding_store import EmbeddingStore, StoreInfo
 
 
 @dataclass(frozen=True)

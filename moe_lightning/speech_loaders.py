@@ -12,11 +12,11 @@ from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
-from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
-from moe_lightning.stored_frames import require_frames, stored_frames
+from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.store.frame_batches import require_frames, stored_frames
 
 
 class ExpertChoice(NamedTuple):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.ctc_models import write_ctc
+from tests.stage_runs import fit
 from tests.tones import write_tones
-from tests.training import fit
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would reach for the hub fails at once
 

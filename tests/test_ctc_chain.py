@@ -15,15 +15,15 @@ from moe_lightning.corpus import read_manifest
 from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.corpus.audio import read_file
 from moe_lightning.embedding.__main__ import main as embed
-from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.evaluation.__main__ import main as evaluate
 from moe_lightning.inference.__main__ import main as transcribe
 from moe_lightning.inference.transcribe import transcribe_files
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.run_dir import RunDir
+from moe_lightning.store.embedding_store import EmbeddingStore
 from tests.ctc_models import write_ctc
 from tests.refusals import Refusals, fit_arguments
-from tests.training import fit
+from tests.stage_runs import fit
 
 
 def embed_corpus(folder: Path, corpus_dir: Path, model: Path) -> RunDir:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import SoftLabels
-from tests.training import callback, fit
+from moe_lightning.store.embedding_store import EmbeddingStore
+from tests.stage_runs import callback, fit
 
 ROOT = Path(__file__).parents[1]
 TWO_PROCESSES = {"accelerator": "cpu", "devices": "2", "strategy": "ddp"}

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from moe_lightning.run_dir import RunDir
+from tests.stage_runs import callback
 from tests.test_multi_process import ROOT, TWO_PROCESSES
-from tests.training import callback
 
 NUM_EPOCHS, BATCHES_OF_AN_EPOCH = 2, 4
 STOPPED_AFTER = BATCHES_OF_AN_EPOCH + 2

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from moe_lightning.backbone.speech import Features, Frames, SpeechBackbone
-from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import InputError
+from moe_lightning.store.embedding_store import Pooling
 
 LAST = "last"
 

@@ -12,7 +12,7 @@ import numpy as np
 from moe_lightning.clustering.neighbours import Neighbours
 from moe_lightning.clustering.residuals import Removal, fit_removal
 from moe_lightning.errors import InputError
-from moe_lightning.store_info import StoreInfo
+from moe_lightning.store.info import StoreInfo
 
 
 def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:

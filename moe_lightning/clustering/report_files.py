@@ -14,10 +14,10 @@ from moe_lightning.clustering.report_page import page
 from moe_lightning.clustering.scatter_data import scatter_data
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance
-from moe_lightning.embedding_store import StoreEntry
 from moe_lightning.json_files import write_json
 from moe_lightning.progress import say
 from moe_lightning.run_dir import RunDir
+from moe_lightning.store.embedding_store import StoreEntry
 
 PROJECTOR_DIR = "projector"
 MOST_LEGEND_ENTRIES = 32

@@ -11,7 +11,7 @@ import numpy as np
 
 from moe_lightning.clustering.num_experts import MOST_EXPERTS
 from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.embedding_store import EmbeddingStore
+from moe_lightning.store.embedding_store import EmbeddingStore
 
 AUTO_SHARE = 0.8
 """Of the way to the mean; what is left keeps utterances of a speaker apart (benchmarks/README.md)."""

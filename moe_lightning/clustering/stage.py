@@ -17,10 +17,10 @@ from moe_lightning.clustering.stored_frames import stored_vectors
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
 from moe_lightning.corpus import Utterance
-from moe_lightning.embedding_store import EmbeddingStore, StoreEntry
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
+from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry
 
 MOST_SEARCHED = 20_000
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_lightning.embedding_store import EmbeddingStore, Pooling, StoreInfo
 from moe_lightning.errors import InputError
+from moe_lightning.store.embedding_store import EmbeddingStore, Pooling, StoreInfo
 
 
 class Vectors(NamedTuple):

@@ -13,7 +13,7 @@ from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad
 from moe_lightning.corpus.loader import FixedLoader
 from moe_lightning.corpus.utterance import MAX_SECONDS
 from moe_lightning.run_dir import RunDir
-from moe_lightning.store_shards import finished_shards
+from moe_lightning.store.shards import finished_shards
 
 CPU_SECONDS, GPU_SECONDS = 30.0, 480.0
 """Of audio in a batch unless told otherwise: what fits the caches of a core, and what keeps a GPU busy."""

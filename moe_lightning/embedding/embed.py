@@ -14,11 +14,11 @@ from moe_lightning.embedding.data import EmbeddingDataModule
 from moe_lightning.embedding.module import EmbeddingModule
 from moe_lightning.embedding.restart import finish_store, prepare_folder
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
-from moe_lightning.embedding_store import StoreInfo
 from moe_lightning.errors import InputError
-from moe_lightning.folder_lock import locked
 from moe_lightning.hush import hush
 from moe_lightning.run_dir import RunDir
+from moe_lightning.store.embedding_store import StoreInfo
+from moe_lightning.store.folder_lock import locked
 
 
 def embed(options: argparse.Namespace) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moe_lightning.corpus import Utterance
-from moe_lightning.embedding_store import MAPPING_FILE, StoreEntry, StoreInfo, write_mapping
 from moe_lightning.errors import InputError
-from moe_lightning.store_shards import (
+from moe_lightning.store.embedding_store import MAPPING_FILE, StoreEntry, StoreInfo, write_mapping
+from moe_lightning.store.shards import (
     ShardIndex,
     clear_unfinished,
     finished_shards,

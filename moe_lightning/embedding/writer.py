@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from moe_lightning.batch import EmbeddedBatch
 from moe_lightning.errors import InputError
-from moe_lightning.folder_lock import FolderLock, LockWatch
-from moe_lightning.store_shards import ShardIndex, write_shard
+from moe_lightning.store.folder_lock import FolderLock, LockWatch
+from moe_lightning.store.shards import ShardIndex, write_shard
 
 SHARD_BYTES = 512 * 2**20
 """A shard is written when it is so large: what a rank holds in memory."""

@@ -15,7 +15,6 @@ from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.errors import InputError
 from moe_lightning.experts.adapters import save_adapter, save_adapters
 from moe_lightning.experts.assignment import Assignment, assigned_gates
@@ -25,10 +24,11 @@ from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.experts.objective import Lessons, Objective, are_independent, check_objective, lessons
 from moe_lightning.experts.optimizer import ExpertAdamW
-from moe_lightning.optimization import Schedule, scheduled
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import check_noise_column, require_trained
-from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
+from moe_lightning.training.checkpointing import drop_frozen, is_decoded, seed_step
+from moe_lightning.training.optimization import Schedule, scheduled
+from moe_lightning.training.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
 from moe_lightning.transcripts import check_transcripts
 
 

@@ -19,7 +19,7 @@ from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 from moe_lightning.speech_loaders import SpeechLoaders
-from moe_lightning.stored_frames import require_frames, stored_frames
+from moe_lightning.store.frame_batches import require_frames, stored_frames
 
 MOST_STANDARDISED = 1024
 """Utterances that frames are standardised by; pooled embeddings, being in memory, by all."""

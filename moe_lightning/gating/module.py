@@ -13,14 +13,14 @@ from torch import Tensor
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.speech import Pad
 from moe_lightning.batch import GateBatch, SpeechBatch
-from moe_lightning.embedding_store import Pooling
 from moe_lightning.gating.attentive import AttentiveGate
 from moe_lightning.gating.model import load_gate, normalised_entropy, soft_label_divergence
 from moe_lightning.gating.reading import FrozenEncoder, GateConfig, GateInput, GateKind, Readable
 from moe_lightning.json_files import write_json
-from moe_lightning.optimization import adamw
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
+from moe_lightning.store.embedding_store import Pooling
+from moe_lightning.training.optimization import adamw
 
 
 class GatingModule(LightningModule):

@@ -9,10 +9,10 @@ from torch import Tensor
 from moe_lightning.backbone.pooling import layer_frames, parse_layers, pool
 from moe_lightning.backbone.speech import Frames, Pad, SpeechBackbone
 from moe_lightning.batch import GateBatch, SpeechBatch
-from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import InputError
 from moe_lightning.gating.attentive import AttentiveGate
 from moe_lightning.gating.model import Gate
+from moe_lightning.store.embedding_store import Pooling
 
 GateKind = Literal["mlp", "attentive"]
 """``mlp``: two layers on the pooled embedding; ``attentive``: attention over frames and layers before them."""

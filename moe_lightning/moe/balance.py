@@ -11,7 +11,7 @@ every utterance towards every expert, so it is taken over the whole batch that a
 import torch
 from torch import Tensor
 
-from moe_lightning.global_batch import global_mean, sum_over_ranks
+from moe_lightning.training.global_batch import global_mean, sum_over_ranks
 
 
 def balance_loss(logits_BE: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from moe_lightning.errors import InputError
 from moe_lightning.gating.model import normalised_entropy
-from moe_lightning.global_batch import global_mean
 from moe_lightning.moe.balance import balance_loss
+from moe_lightning.training.global_batch import global_mean
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.speech import Frames, Hypotheses, Pad, TokenLoss
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.embedding_store import Pooling
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
@@ -22,6 +21,7 @@ from moe_lightning.moe.hearing import Heard, hear
 from moe_lightning.moe.mixing import check_ability, mixture_hypotheses, mixture_loss
 from moe_lightning.moe.routing import Routing, RoutingMode, check_routing, dense_gates, gate_probs, route
 from moe_lightning.run_dir import RunDir
+from moe_lightning.store.embedding_store import Pooling
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from torchmetrics.text import WordErrorRate
 from moe_lightning.backbone.normaliser import normalised
 from moe_lightning.backbone.speech import Frames, Pad, TokenLoss
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.checkpointing import drop_frozen, is_decoded, seed_step
-from moe_lightning.embedding_store import Pooling
 from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.gating.model import normalised_entropy
 from moe_lightning.gating.reading import GateInput, GateKind, Readable
@@ -27,10 +25,12 @@ from moe_lightning.moe.refinement_round import RefinementPlan
 from moe_lightning.moe.routing import RoutingMode
 from moe_lightning.moe.schedule import RoutingSchedule
 from moe_lightning.moe.stages_before import load_stages_before
-from moe_lightning.optimization import Schedule, scheduled, share_done
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
-from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
+from moe_lightning.store.embedding_store import Pooling
+from moe_lightning.training.checkpointing import drop_frozen, is_decoded, seed_step
+from moe_lightning.training.optimization import Schedule, scheduled, share_done
+from moe_lightning.training.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
 from moe_lightning.transcripts import check_transcripts
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from moe_lightning.run_dir import RunDir
-from tests.training import fit
+from tests.stage_runs import fit
 
 OPTIONS = ["--trainer.max_epochs", "2", "--data.batch_size", "8"]
 

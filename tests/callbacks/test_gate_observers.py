@@ -19,7 +19,7 @@ from moe_lightning.corpus import read_manifest
 from moe_lightning.errors import InputError
 from moe_lightning.moe.responsibilities import judge
 from moe_lightning.run_dir import RunDir
-from tests.training import fit
+from tests.stage_runs import fit
 
 OPTIONS = ["--trainer.max_epochs", "2", "--data.batch_size", "3"]
 OBSERVERS = [

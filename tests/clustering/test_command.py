@@ -11,8 +11,8 @@ from moe_lightning.clustering.__main__ import main
 from moe_lightning.clustering.cli import parse
 from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.soft_labels import HardLabels, SoftLabels
+from moe_lightning.store.embedding_store import EmbeddingStore
 
 from .conftest import blobs, write_store
 

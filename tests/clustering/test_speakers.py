@@ -14,8 +14,8 @@ from moe_lightning.clustering.judgement import stability
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import choose_share, towards_speakers
 from moe_lightning.clustering.stage import label_files
-from moe_lightning.embedding_store import EmbeddingStore, StoreEntry, shard_name
 from moe_lightning.soft_labels import HardLabels
+from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry, shard_name
 
 NUM_SPEAKERS, NUM_EACH, NUM_GROUPS = 40, 12, 4
 SPEAKERS_N = np.arange(NUM_SPEAKERS * NUM_EACH) % NUM_SPEAKERS

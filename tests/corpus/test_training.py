@@ -15,7 +15,7 @@ from moe_lightning.corpus import read_audio, read_manifest
 from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.run_dir import RunDir
 from tests.corpus.conftest import write_audio
-from tests.training import Stopped, callback, fit
+from tests.stage_runs import Stopped, callback, fit
 
 AUGMENTED = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--data.max_seconds", "4"]
 AUGMENTED += ["--data.speeds", "[0.9, 1.0, 1.1]", "--model.num_freq_masks", "2", "--model.num_time_masks", "2"]

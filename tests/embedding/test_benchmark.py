@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from moe_lightning.store_shards import finished_shards
+from moe_lightning.store.shards import finished_shards
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "embedding.py"
 

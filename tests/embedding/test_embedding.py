@@ -11,8 +11,8 @@ from moe_lightning.backbone.whisper import Frames, WhisperBackbone
 from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
 from moe_lightning.embedding import module as embedding_module
 from moe_lightning.embedding.__main__ import main as embed
-from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.run_dir import RunDir
+from moe_lightning.store.embedding_store import EmbeddingStore
 
 
 def embedded(run: RunDir, model: Path, *flags: str) -> EmbeddingStore:

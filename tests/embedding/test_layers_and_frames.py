@@ -17,15 +17,15 @@ from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.clustering.stage import embeddings_of
 from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
 from moe_lightning.embedding.__main__ import main as embed
-from moe_lightning.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.pipeline import main as pipeline
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import check_run_model
+from moe_lightning.store.embedding_store import EmbeddingStore, StoreInfo
 from tests.ctc_models import write_ctc
 from tests.refusals import Refusals, fit_arguments
-from tests.training import fit
+from tests.stage_runs import fit
 
 
 def embedded(run: RunDir, model: Path, *flags: str) -> EmbeddingStore:

@@ -149,7 +149,7 @@ def test_a_floor_that_more_experts_could_not_all_have_is_lowered_in_proportion(
 
 
 def test_an_enlarged_run_trains_on(finished_run: Path, tiny_whisper: Path, tmp_path: Path) -> None:
-    from tests.training import fit
+    from tests.stage_runs import fit
 
     larger = RunDir(tmp_path / "larger")
     arguments = ["--run-dir", str(finished_run), "--output-dir", str(larger.path), "--gate-bias", "0", "--to-train"]

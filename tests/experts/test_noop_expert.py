@@ -15,7 +15,7 @@ from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
 from tests.experts.test_gated_lora import LANGUAGES, speech
 from tests.refusals import Refusals, fit_arguments
-from tests.training import fit
+from tests.stage_runs import fit
 
 HDBSCAN = ["--algorithm", "hdbscan", "--num-experts", "2", "--min-clusters", "2", "--plot", "none", "--no-report"]
 QUICK = ["--trainer.max_epochs", "1", "--data.batch_size", "8", "--model.noop_expert", "true"]

@@ -15,7 +15,7 @@ from moe_lightning.experts.objective import lessons
 from moe_lightning.run_dir import RunDir
 from moe_lightning.speech_loaders import ExpertChoice
 from tests.experts.test_gated_lora import LANGUAGES, TEXTS, speech, with_deltas
-from tests.training import Stopped, callback, fit
+from tests.stage_runs import Stopped, callback, fit
 
 SMALL = ["--model.rank", "4", "--model.shared_rank", "0", "--trainer.max_epochs", "2", "--data.batch_size", "4"]
 BY_EXPERT = ["--model.assignment", "hard", "--data.group_by_expert", "true", "--model.schedule", "constant"]
@@ -92,7 +92,7 @@ def test_an_expert_that_has_stopped_rests_while_the_other_learns(
     """At a rate of zero no loss gets better, so both stop, and with them the training."""
     run = copy_of(clustered_run, tmp_path)
     options = [*SMALL, *BY_EXPERT, "--model.optimizer.init_args.lr", "0", "--model.expert_patience", "1"]
-    record = ["--trainer.callbacks+=tests.training.RecordValidations"]
+    record = ["--trainer.callbacks+=tests.stage_runs.RecordValidations"]
     fit(
         *("experts", run.path, tiny_whisper, *options, "--trainer.max_epochs", "9", *record),
         f"--trainer.callbacks.file={tmp_path / 'validations'}",

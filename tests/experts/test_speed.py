@@ -13,7 +13,7 @@ from moe_lightning.experts.layer_wrapping import compile_layers
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.run_dir import RunDir
 from tests.experts.test_gated_lora import LANGUAGES, TEXTS, speech, with_deltas
-from tests.training import fit
+from tests.stage_runs import fit
 
 CONFIG = ExpertConfig(4, rank=2, alpha=3.0, dropout=0.1, shared_rank=3)
 SOFT_GATES = torch.tensor([[0.5, 0.3, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.2, 0.2, 0.3, 0.3]])

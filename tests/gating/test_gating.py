@@ -14,7 +14,7 @@ from moe_lightning.gating.data import GatingDataModule
 from moe_lightning.gating.model import Gate, normalised_entropy, soft_label_divergence
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
-from tests.training import fit
+from tests.stage_runs import fit
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from moe_lightning.gating.data import GatingDataModule
 from moe_lightning.gating.module import GatingModule
 from moe_lightning.gating.reading import FrozenEncoder, GateConfig
 from moe_lightning.run_dir import RunDir
-from tests.training import Stopped, callback, fit
+from tests.stage_runs import Stopped, callback, fit
 
 QUICK = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--model.hidden_dim", "32"]
 

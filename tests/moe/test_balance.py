@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.gating.model import Gate
 from moe_lightning.moe.balance import balance_loss
 from moe_lightning.run_dir import RunDir
+from moe_lightning.store.embedding_store import EmbeddingStore
 from tests.ranks import balance_of_a_part, weights_and_inputs
 from tests.refusals import fit_arguments
+from tests.stage_runs import callback, fit
 from tests.test_multi_process import TWO_PROCESSES, run_command
-from tests.training import callback, fit
 
 
 def written_formula(logits_BE: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.moe.mixing import expert_losses
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.run_dir import RunDir
-from tests.training import fit
+from tests.stage_runs import fit
 
 LIVE = ["--model.gate", "attentive", "--model.gate_input", "live"]
 BELOW = ["--model.gate_layers", "0,1"]

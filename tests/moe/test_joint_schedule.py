@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.moe.routing import RoutingMode
 from moe_lightning.run_dir import RunDir
-from tests.training import Stopped, callback, fit
+from tests.stage_runs import Stopped, callback, fit
 
 TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--trainer.limit_val_batches", "1"]
 EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_lightning.checkpointing import StageCheckpoint
 from moe_lightning.moe.__main__ import main as moe
 from moe_lightning.run_dir import RunDir
-from tests.training import Stopped, callback, fit
+from moe_lightning.training.checkpointing import StageCheckpoint
+from tests.stage_runs import Stopped, callback, fit
 
 TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "4"]
 EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
@@ -77,7 +77,7 @@ def test_batches_by_seconds_train_every_utterance_once_in_every_epoch(
     by_seconds = ["--trainer.max_epochs", "4", "--data.batch_size", "8", "--data.max_seconds", "3"]
     record = [
         *callback("RecordOrder", file=tmp_path / "order"),
-        "--trainer.callbacks+=tests.training.RecordValidations",
+        "--trainer.callbacks+=tests.stage_runs.RecordValidations",
     ]
     fit("moe", run.path, tiny_whisper, *by_seconds, *record, f"--trainer.callbacks.file={tmp_path / 'validations'}")
     seen = (tmp_path / "order").read_text().split()

@@ -18,7 +18,7 @@ from moe_lightning.moe.refinement_round import RefinementPlan, Survey, decide
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 from moe_lightning.soft_labels import SoftLabels
-from tests.training import Stopped, callback, fit
+from tests.stage_runs import Stopped, callback, fit
 
 ROUNDS = ["--model.refine_rounds", "2", "--model.refine_temperature", "0.01"]
 TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "4"]

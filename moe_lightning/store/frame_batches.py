@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from moe_lightning.backbone.speech import Frames
-from moe_lightning.embedding_store import EmbeddingStore
 from moe_lightning.errors import InputError
+from moe_lightning.store.embedding_store import EmbeddingStore
 
 
 def stored_frames(store: EmbeddingStore, ids: Sequence[str]) -> Frames:

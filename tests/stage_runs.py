@@ -23,7 +23,7 @@ def fit(stage: str, run: Path, whisper_model: Path, *options: str) -> None:
 def callback(name: str, **arguments: object) -> list[str]:
     """Flags that add one of this file's callbacks to a training."""
     values = [part for key, value in arguments.items() for part in (f"--trainer.callbacks.{key}", str(value))]
-    return [f"--trainer.callbacks+=tests.training.{name}", *values]
+    return [f"--trainer.callbacks+=tests.stage_runs.{name}", *values]
 
 
 class Stopped(Exception):

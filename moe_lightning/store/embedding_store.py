@@ -15,8 +15,8 @@ import numpy as np
 
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import read_json, write_json_list
-from moe_lightning.store_info import Kind, Pooling, StoreInfo
-from moe_lightning.store_shards import ShardIndex, damaged_shards, read_array, shard_name, write_shard
+from moe_lightning.store.info import Kind, Pooling, StoreInfo
+from moe_lightning.store.shards import ShardIndex, damaged_shards, read_array, shard_name, write_shard
 
 __all__ = ["EmbeddingStore", "Kind", "Pooling", "StoreEntry", "StoreInfo", "is_whole_store", "shard_name", "shard_of"]
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from moe_lightning.errors import InputError
 from moe_lightning.moe.__main__ import main as moe
 from moe_lightning.run_dir import RunDir
-from moe_lightning.skipped_batches import SkippedBatches, nothing_to_learn
+from moe_lightning.training.skipped_batches import SkippedBatches, nothing_to_learn
 from tests.refusals import ROOT, Refusals, fit_arguments
+from tests.stage_runs import Stopped, callback, fit
 from tests.test_multi_process import TWO_PROCESSES, run_command
-from tests.training import Stopped, callback, fit
 
 ONE_EPOCH = ["--trainer.max_epochs", "1", "--data.batch_size", "4", "--trainer.limit_val_batches", "1"]
 
@@ -24,7 +24,7 @@ def spoil(id_: str) -> list[str]:
 
 
 def record(file: Path) -> list[str]:
-    return ["--trainer.callbacks+=tests.training.RecordSteps", "--trainer.callbacks.file", str(file)]
+    return ["--trainer.callbacks+=tests.stage_runs.RecordSteps", "--trainer.callbacks.file", str(file)]
 
 
 def steps(file: Path) -> list[tuple[bool, int]]:
@@ -109,7 +109,7 @@ def test_a_resumed_training_remembers_what_was_skipped(
     every_step = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
     options = ["--trainer.max_epochs", "2", "--data.batch_size", "4", "--trainer.limit_val_batches", "1", *every_step]
     options += ["--resume.save_on_train_epoch_end", "null", *spoil("train_7")]
-    stop = ["--trainer.callbacks+=tests.training.StopAfter", "--trainer.callbacks.num_batches", "8"]
+    stop = ["--trainer.callbacks+=tests.stage_runs.StopAfter", "--trainer.callbacks.num_batches", "8"]
     with pytest.raises(Stopped):
         fit("moe", run.path, tiny_whisper, *options, *stop)
     fit("moe", run.path, tiny_whisper, *options, *record(tmp_path / "steps"))

@@ -1,0 +1,1 @@
+"""What the trained stages share: checkpoints, optimizer and schedule, batches that cannot be learned from."""
