@@ -20,6 +20,7 @@ from typing import IO, Any
 from moe_lightning.clustering.cli import parse as parse_clustering
 from moe_lightning.errors import InputError, exits_cleanly
 from moe_lightning.json_files import read_json
+from moe_lightning.pipeline_check import check_settings
 from moe_lightning.pipeline_flags import CONFIG_DIR, HDBSCAN_FLAGS, HDBSCAN_SWITCHES, parse
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.stage_record import command_settings, is_finished
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(finished) == len(commands):
         print(f"all {len(commands)} stages of {run.path} are finished; nothing is left to do")
     else:
+        waiting = [stage for stage in commands if stage not in finished][1:]
+        check_settings(options.own_settings, commands, waiting, CONFIG_DIR)
         options.log_file.parent.mkdir(parents=True, exist_ok=True)
         with options.log_file.open("a", encoding="utf-8") as log:
             _run_stages(run, commands, finished, log)

@@ -39,6 +39,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = build_parser()
     from_files = [flag for file in [*shipped, *files] for flag in parser.as_flags(read_yaml(file), file)]
     options = parser.parse_args([*from_files, "--mode", mode, *flags])
+    own = [flag for file in files for flag in parser.as_flags(read_yaml(file), file)]
+    options.own_settings = dict(_setting(text) for text in parser.parse_args([*own, *flags]).set or [])
     options.run_dir = options.run_dir or Path("lightning_logs") / options.mode
     options.log_file = options.log_file or options.run_dir / "training.log"
     options.set = dict(_setting(text) for text in options.set or [])

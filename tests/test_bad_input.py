@@ -131,6 +131,8 @@ def test_a_faulty_recording_is_named_and_skipped_only_when_asked(
         (["--min-cluster-size", "1"], "--min-cluster-size must be at least 2, got 1"),
         (["--temperature", "-1"], "--temperature must be auto or a number above 0"),
         (["--set", "router.model.rank=8"], "--set router.model.rank: the stage must be one of corpus"),
+        (["--set", "moe.model.rotuing=merge"], "--set, stage moe: unrecognized arguments: --model.rotuing merge"),
+        (["--set", "evaluation.num-beans=2"], "unrecognized arguments: --num-beans 2"),
         (["--set", "rank"], "--set takes STAGE.OPTION=VALUE"),
         (["--config", "nowhere.yaml"], "nowhere.yaml is missing"),
         (["--data-percent", "0"], "--data-percent"),

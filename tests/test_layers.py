@@ -19,6 +19,7 @@ MAY_IMPORT = {
 """The other stages that a stage is composed of."""
 WITHOUT_TORCH = (
     "moe_lightning/pipeline.py",
+    "moe_lightning/pipeline_check.py",
     "moe_lightning/pipeline_flags.py",
     "moe_lightning/run_dir.py",
     "moe_lightning/stage_record.py",

@@ -1,0 +1,72 @@
+"""Settings of `--set`, asked of the stages that know them before the first stage runs.
+
+A misspelt option of the joint stage was otherwise found when its turn came, after hours of training.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.command_line import read_yaml
+from moe_lightning.errors import InputError
+from moe_lightning.evaluation.__main__ import parser as evaluation_parser
+from moe_lightning.run_dir import Stage
+
+TRAINED: tuple[Stage, ...] = ("gating", "experts", "moe")
+
+
+def check_settings(
+    settings: Mapping[str, str], commands: Mapping[Stage, list[str]], waiting: Sequence[Stage], config_dir: Path
+) -> None:
+    """Refuse a setting that a waiting stage would refuse. One that needs torch to say so takes some seconds.
+
+    Args:
+        settings: STAGE.OPTION and value, as the user gave them; the shipped ones are tested.
+        waiting: Stages before which others run.
+
+    Raises:
+        InputError: The first complaint of a stage.
+    """
+    if "evaluation" in waiting:
+        evaluation_parser().parse(commands["evaluation"])
+    doubtful = [stage for stage in TRAINED if stage in waiting and _is_doubtful(settings, stage, config_dir)]
+    asked = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"moe_lightning.{stage}", *commands[stage], "--print_config"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for stage in doubtful
+    ]
+    answers = [(process.communicate()[1], process.returncode) for process in asked]
+    for stage, (complaint, code) in zip(doubtful, answers, strict=True):
+        if code == 2:
+            raise InputError(f"--set, stage {stage}: {complaint.strip().rpartition('error: ')[2]}")
+
+
+def _is_doubtful(settings: Mapping[str, str], stage: Stage, config_dir: Path) -> bool:
+    """Whether one is anything but another number for an option that the stage's YAML has a number for."""
+    config = read_yaml(config_dir / f"{stage}.yaml")
+    options = [(name.partition("."), value) for name, value in settings.items()]
+    return any(
+        not (_is_number(_entry(config, option)) and _is_number(value))
+        for (name, _, option), value in options
+        if name == stage
+    )
+
+
+def _entry(config: Any, option: str) -> Any:
+    for key in option.split("."):
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)
