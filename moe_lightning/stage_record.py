@@ -98,6 +98,10 @@ def is_finished(run: RunDir, stage: Stage, settings: Settings) -> bool:
 
 def check_inputs(run: RunDir, stage: Stage) -> None:
     """Raise a MissingInputError when a stage that this one reads has not finished."""
+    if INPUTS[stage] and not run.path.is_dir():
+        raise MissingInputError(
+            f"the run folder {run.path} does not exist; check --run-dir, or run `moe-lightning pipeline` first"
+        )
     for name in INPUTS[stage]:
         if not run.record_file(name).exists():
             raise MissingInputError(

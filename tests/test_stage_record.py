@@ -92,9 +92,12 @@ def test_nothing_is_deleted_when_settings_have_changed(run: RunDir) -> None:
 
 
 def test_a_stage_waits_for_those_it_reads(run: RunDir) -> None:
-    with pytest.raises(MissingInputError, match="the stage corpus of this run has not finished"):
+    with pytest.raises(MissingInputError, match="does not exist; check --run-dir"):
         finish(run, "embedding")
     assert not run.path.exists()
+    run.path.mkdir()
+    with pytest.raises(MissingInputError, match="the stage corpus of this run has not finished"):
+        finish(run, "embedding")
     finish(run)
     assert finish(run, "embedding") is True
 

@@ -40,7 +40,8 @@ def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[s
 def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="moe-lightning cluster",
-        description="Cluster utterance embeddings: hard labels, soft labels, a plot, a clusterer for new audio.",
+        description="Cluster utterance embeddings: hard labels, soft labels, a plot, a clusterer for new audio."
+        " `moe-lightning cluster predict --help`: label other embeddings with it.",
         takes_config=True,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=110),
     )

@@ -6,7 +6,9 @@ open, so that `moe fit` trains gate and experts further (an added expert is not 
 """
 
 import argparse
+import json
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.command_line import CommandParser
+from moe_lightning.command_line import CommandParser, read_yaml
 from moe_lightning.errors import InputError, MissingInputError, exits_cleanly
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.expert_config import ExpertConfig
@@ -26,9 +28,10 @@ from moe_lightning.experts.expert_file import read_expert_config, read_metadata,
 from moe_lightning.experts.life import UNCHOSEN, Change, Mixture, add, drop, joined, merge
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.json_files import read_json, write_json
+from moe_lightning.pipeline_flags import CONFIG_DIR
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.soft_labels import SoftLabels
-from moe_lightning.stage_record import decisive_settings, recorded_stage
+from moe_lightning.stage_record import decisive_settings, flat_settings, recorded_stage
 
 COMMANDS = ("add", "drop", "merge", "join")
 
@@ -73,6 +76,28 @@ def main(argv: Sequence[str]) -> None:
     }
     changed = change_run(run, RunDir(options.output_dir), changes[options.change], options.to_train)
     print(f"{options.output_dir}: {changed.num_experts} experts")
+    if options.to_train:
+        print(f"train its joint stage: {joint_command(run, RunDir(options.output_dir))}")
+
+
+def joint_command(run: RunDir, output: RunDir) -> str:
+    """The line to type for the joint stage of the run that was made, with what the other one was trained with."""
+    config_file = CONFIG_DIR / "moe.yaml"
+    shipped = flat_settings(read_yaml(config_file))
+    settings = read_json(run.record_file("moe"), "moe-lightning pipeline")["settings"]
+    own = {name: value for name, value in settings.items() if shipped.get(name) != value and "callbacks" not in name}
+    flags = [part for name, value in own.items() for part in (f"--{name}", _as_typed(value))]
+    config = os.path.relpath(config_file)
+    return shlex.join(
+        ["python", "-m", "moe_lightning.moe", "fit", "--config", config, "--run_dir", str(output.path), *flags]
+    )
+
+
+def _as_typed(value: Any) -> str:
+    """A recorded setting as one types it: a record keeps every number as a float."""
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = False) -> ExpertConfig:

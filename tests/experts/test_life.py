@@ -1,6 +1,7 @@
 """Experts come and go, and those that are not named decode as before."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from moe_lightning.experts.__main__ import main as experts_command
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.life import Mixture, add, drop, joined, merge
 from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.moe.__main__ import main as moe
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import SoftLabels
@@ -120,6 +122,11 @@ def test_the_command_makes_a_run_of_its_own(
     before = {file: file.read_bytes() for file in finished_run.rglob("*") if file.is_file()}
     larger, back = RunDir(tmp_path / "larger"), RunDir(tmp_path / "back")
     experts_command(["add", "--run-dir", str(finished_run), "--output-dir", str(larger.path), "--to-train"])
+    line = capsys.readouterr().out.partition("train its joint stage: ")[2]
+    with pytest.raises(SystemExit) as taken:
+        moe([*shlex.split(line)[3:], "--print_config"])
+    assert taken.value.code == 0, line
+    assert f"run_dir: {larger.path}" in capsys.readouterr().out
     experts_command(["drop", "2", "--run-dir", str(larger.path), "--output-dir", str(back.path)])
     assert {file: file.read_bytes() for file in finished_run.rglob("*") if file.is_file()} == before
     mixtures = [MixtureASR.load(run) for run in (RunDir(finished_run), larger, back)]
