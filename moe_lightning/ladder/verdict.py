@@ -59,21 +59,26 @@ def _oracles(results: Results) -> list[str]:
         if oracle not in results["systems"]:
             continue
         share, wer = recovered(results, oracle), 100 * results["systems"][oracle]["wer"]
-        lead = "does not lead the LoRA" if share is None else f"the mixture reaches {100 * share:.0f} % of its lead"
-        lines.append(f"Oracle, {words}: {wer:.1f} %; {lead}.")
+        lines.append(f"Oracle, {words}: {wer:.1f} %; {_lead_in_words(share)}.")
     return lines
+
+
+def _lead_in_words(share: float | None) -> str:
+    if share is None:
+        return "it does not lead the LoRA"
+    if share <= 0:
+        return "the mixture reaches none of its lead over the LoRA"
+    return f"the mixture reaches {100 * share:.0f} % of its lead over the LoRA"
 
 
 def _seeds(results: Results) -> str:
     if len(results["seeds"]) == 1:
         return "One seed: how much another would differ is not known."
-    spreads = {
-        name: (min(values), max(values))
-        for name in ("mixture", "lora_equal")
-        if (values := results["systems"][name]["wer_by_seed"])
-    }
-    words = ", ".join(f"{name} {100 * low:.1f} to {100 * high:.1f} %" for name, (low, high) in spreads.items())
-    return f"Over {len(results['seeds'])} seeds: {words}."
+    spreads = []
+    for name, words in (("mixture", "the mixture"), ("lora_equal", "the LoRA")):
+        values = results["systems"][name]["wer_by_seed"]
+        spreads.append(f"{words} {100 * min(values):.1f} to {100 * max(values):.1f} %")
+    return f"Over {len(results['seeds'])} seeds: {', '.join(spreads)}."
 
 
 def _dead(dead: list[int], num_experts: int) -> str:

@@ -93,6 +93,8 @@ def test_a_mixture_with_fewer_errors_beats_the_lora_and_reaches_all_of_the_oracl
     assert not verdict.is_warning
     assert recovered(results, "best_expert") == 1.0
     assert any("100 % of its lead" in text for text in verdict.details)
+    behind = {**results, "systems": {**results["systems"], "mixture": {**results["systems"]["mixture"], "wer": 0.9}}}
+    assert any("none of its lead" in text for text in judge_ladder(behind).details)
 
 
 def test_a_mixture_with_more_errors_is_called_worse_and_a_dead_expert_is_named() -> None:
