@@ -176,6 +176,8 @@ def test_a_ladder_names_its_systems_and_shows_the_bare_backbone_first() -> None:
     text = page({**results, "seeds": [1, 2]}, facts)
     assert "empty dot is the bare backbone, the full one the mixture with its interval, the diamond one LoRA" in text
     assert "All 2 seeds together" in text
+    first = next(iter(next(iter(results["systems"]["backbone"]["groups"].values())).values()))
+    assert f"{first['utterances'] // 2} utterances, {first['speakers']} speakers" in text  # each seed heard the same
     assert "fewer errors than one LoRA" in text
     assert 'class="diamond"' in text
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from moe_lightning.evaluation.fields import DURATION, MOST_VALUES, shown_fields
 from moe_lightning.evaluation.report.charts import Dots, dot_plot
+from moe_lightning.evaluation.report.scores_section import num_seeds_of
 from moe_lightning.evaluation.verdict import called
 
 Results = Mapping[str, Any]
@@ -28,19 +29,20 @@ def groups_section(results: Results) -> str:
     )
     parts = [f"<h2>Groups</h2>\n<p>{escape(said)}</p>"]
     for field in fields:
-        plot = dot_plot(_rows(field, before, after, results["systems"][other] if other else None))
+        third_system = results["systems"][other] if other else None
+        plot = dot_plot(_rows(field, before, after, third_system, num_seeds_of(results)))
         parts.append(f"<h3>{escape(field)}</h3>\n{plot}{_worst(field, before, after)}")
     return "\n".join(parts)
 
 
-def _rows(field: str, before: Results, after: Results, other: Results | None) -> list[Dots]:
+def _rows(field: str, before: Results, after: Results, other: Results | None, num_seeds: int) -> list[Dots]:
     return [
         Dots(
             name=value,
             before=group["wer"],
             after=after["groups"][field][value]["wer"],
             interval=after["groups"][field][value]["interval"],
-            note=f"{group['utterances']} utterances, {group['speakers']} speakers",
+            note=f"{group['utterances'] // num_seeds} utterances, {group['speakers']} speakers",
             other=other["groups"][field][value]["wer"] if other else None,
         )
         for value, group in before["groups"][field].items()

@@ -23,7 +23,7 @@ def head_section(results: Results) -> str:
         (_probability(comparison["probability_better"]), "probability that it is better"),
         (f"{100 * system['cer']:.1f} %", "character error rate"),
         (str(results["utterances"]), f"utterances of {results['speakers']} speakers"),
-        (str(system["words"] // _num_seeds(results)), f"words of the {results['split']} split"),
+        (str(system["words"] // num_seeds_of(results)), f"words of the {results['split']} split"),
     ]
     return (
         "<h1>Does the mixture help?</h1>\n"
@@ -53,7 +53,7 @@ def systems_section(results: Results) -> str:
         for name, one in results["systems"].items()
     ]
     heads = ["system", "WER %", "CER %", "substituted", "deleted", "inserted", "raw WER %", "raw CER %"]
-    num_seeds = _num_seeds(results)
+    num_seeds = num_seeds_of(results)
     of_seeds = f'<p class="soft">All {num_seeds} seeds together; a dot is one seed.</p>' if num_seeds > 1 else ""
     return f"<h2>Systems</h2>\n{bars(rows)}\n{of_seeds}{table(heads, numbers)}\n{_comparison_table(results)}"
 
@@ -75,7 +75,7 @@ def _comparison_table(results: Results) -> str:
     return "<h3>Comparisons</h3>\n" + table(heads, rows)
 
 
-def _num_seeds(results: Results) -> int:
+def num_seeds_of(results: Results) -> int:
     """Trainings of each system that were scored together: they heard the same words."""
     return len(results.get("seeds", [])) or 1
 
