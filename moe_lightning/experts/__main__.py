@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         known = ", ".join((*TRAINING, *life_command.COMMANDS))
         raise InputError(f"{arguments[0]!r} is no command of the experts; there are {known}")
     else:
+        if arguments and arguments[0] in ("-h", "--help"):
+            changes = ", ".join(life_command.COMMANDS)
+            print(f"{changes}: change the experts of a finished run, see `moe-lightning experts add --help`\n")
         train(argv)
 
 

@@ -164,3 +164,12 @@ def test_an_enlarged_run_trains_on(finished_run: Path, tiny_whisper: Path, tmp_p
     shutil.rmtree(larger.stage_dir("moe"))
     fit("moe", larger.path, tiny_whisper, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1")
     assert MixtureASR.load(larger).config.experts.num_experts == 3
+
+
+def test_the_help_names_the_changes_beside_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        experts_command(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "add, drop, merge, join" in text
+    assert "validate" in text
