@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -25,6 +24,7 @@ from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.stage_record import command_settings, recorded_stage
 from moe_lightning.training.checkpointing import StageCheckpoint
+from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer", "expert")
 """What the model takes from the data, never from a second place."""
@@ -144,7 +144,8 @@ class StageCLI(LightningCLI):
         defaults = self.config.fit.as_dict()
         with recorded_stage(self.run, self.stage, command_settings(self.arguments), defaults) as has_work:
             if has_work:
-                self.trainer.fit(model, **{**kwargs, "weights_only": True})
+                with refusing_pickles(kwargs.get("ckpt_path")):
+                    self.trainer.fit(model, **{**kwargs, "weights_only": True})
                 self._export(model)
 
     def validate(self, model: LightningModule, **kwargs: Any) -> None:
@@ -152,7 +153,8 @@ class StageCLI(LightningCLI):
         if kwargs.get("ckpt_path") in ("best", "last"):
             file = self.run.checkpoint_dir(self.stage) / f"{kwargs['ckpt_path']}.ckpt"
             kwargs["ckpt_path"] = str(require_trained(file, self.stage))
-        self.trainer.validate(model, **{**kwargs, "weights_only": True})
+        with refusing_pickles(kwargs.get("ckpt_path")):
+            self.trainer.validate(model, **{**kwargs, "weights_only": True})
 
     def _export(self, model: LightningModule) -> None:
         """Write the best epoch's weights in the form that the next stages read."""
@@ -160,7 +162,7 @@ class StageCLI(LightningCLI):
         if not (best and Path(best).exists()):
             rank_zero_warn("no epoch was validated, so there is no best one: the last epoch's weights are written")
         elif not getattr(model, "keeps_best", False):  # one that does has better than any one epoch's
-            checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+            checkpoint = read_checkpoint(Path(best), f"moe-lightning {self.stage}")
             model.load_state_dict(checkpoint["state_dict"], strict=False)
         if self.trainer.is_global_zero:
             model.export(self.run)  # type: ignore[operator]

@@ -1,11 +1,32 @@
 """JSON that is there whole or not at all."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.plain_files import read_text
+
+_HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape that is text only beside its other half."""
+
+
+def parse_json(text: str) -> Any:
+    """JSON of which every text can be written again.
+
+    Raises:
+        ValueError: It is no JSON, is nested too deeply to be read, or an escape such as ``\\ud83d`` is half a
+            character.
+    """
+    try:
+        value = json.loads(text)
+        if _HALF_A_CHARACTER.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
 
 
 def read_json(path: Path, made_by: str) -> Any:
@@ -15,11 +36,26 @@ def read_json(path: Path, made_by: str) -> Any:
         made_by: The command that makes the file, for the message when it is missing.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return parse_json(read_text(path))
+    except MissingInputError:
         raise MissingInputError(f"{path} is missing; run `{made_by}` first") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); run `{made_by}` again") from error
+
+
+def read_json_object(path: Path, made_by: str, needed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Contents of a JSON file that holds one object.
+
+    Args:
+        needed: Names that it must have, and the type of each one's value.
+    """
+    value = read_json(path, made_by)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must be a JSON object; run `{made_by}` again")
+    for name, kind in (needed or {}).items():
+        if not isinstance(value.get(name), kind):
+            raise InputError(f'{path} has no usable "{name}"; run `{made_by}` again')
+    return value
 
 
 def write_json(path: Path, contents: Any) -> None:
@@ -35,5 +71,6 @@ def write_json_list(path: Path, rows: Iterable[Any]) -> None:
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)  # in a folder from elsewhere it may be a link to another file
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)

@@ -15,11 +15,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from moe_lightning.clustering.cli import parse as parse_clustering
 from moe_lightning.errors import InputError, exits_cleanly
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.pipeline_check import check_settings
 from moe_lightning.pipeline_flags import CONFIG_DIR, HDBSCAN_FLAGS, HDBSCAN_SWITCHES, parse
 from moe_lightning.run_dir import STAGES, RunDir, Stage
@@ -230,7 +230,8 @@ def _tell(text: str, log: IO[str]) -> None:
 
 
 def _print_outcome(run: RunDir) -> None:
-    results: dict[str, Any] = read_json(run.results_file, "moe-lightning evaluate")
+    needed = {"systems": dict, "verdict": dict}
+    results = read_json_object(run.results_file, "moe-lightning evaluate", needed)
     rates = ", ".join(f"{name} {100 * values['wer']:.1f} %" for name, values in results["systems"].items())
     print(f"word error rate on the test split: {rates}")
     print(f"{results['verdict']['sentence']}\nreport: {run.report().page_file}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from moe_lightning.backbone.names import model_revision
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import SoftLabels
 from moe_lightning.store.embedding_store import EmbeddingStore, StoreInfo
@@ -93,7 +93,7 @@ def check_noise_column(trainer: Any) -> None:
     if trainer.datamodule is None or trainer.datamodule.hparams["soft_labels_file"]:
         return
     file = RunDir(Path(trainer.datamodule.hparams["run_dir"])).clusterer_file
-    noise = read_json(file, "moe-lightning cluster")["noise"] if file.exists() else "noop"
+    noise = read_json_object(file, "moe-lightning cluster", {"noise": str})["noise"] if file.exists() else "noop"
     if noise != "noop":
         raise InputError(
             "noop_expert leaves the last expert without deltas, but the last column of the run's soft labels is a"

@@ -22,7 +22,7 @@ import yaml
 from moe_lightning import __version__
 from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
-from moe_lightning.json_files import read_json, write_json
+from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.run_dir import SPLITS, RunDir, Stage
 
 Settings = dict[str, Any]
@@ -92,7 +92,7 @@ def is_finished(run: RunDir, stage: Stage, settings: Settings) -> bool:
     finished, begun = run.record_file(stage), _partial(run, stage)
     for file in (finished, begun):
         if file.exists():
-            _check_unchanged(run, stage, read_json(file, f"moe-lightning {stage}"), settings)
+            _check_unchanged(run, stage, _read_record(file, stage), settings)
     return finished.exists()
 
 
@@ -217,13 +217,17 @@ def _partial(run: RunDir, stage: Stage) -> Path:
     return file.with_name(file.name + ".begun")
 
 
+def _read_record(file: Path, stage: str) -> dict[str, Any]:
+    record = read_json_object(file, f"moe-lightning {stage}", {"settings": dict})
+    for name in ("defaults", "inputs"):
+        if not isinstance(record.get(name, {}), dict):
+            raise InputError(f'{file}: "{name}" must be an object; run `moe-lightning {stage}` again')
+    return record
+
+
 def _input_hashes(run: RunDir, stage: Stage) -> dict[str, str]:
     records = {name: run.record_file(name) for name in INPUTS[stage]}
-    return {
-        name: read_json(file, f"moe-lightning {name}").get("hash", "")
-        for name, file in records.items()
-        if file.exists()
-    }
+    return {name: _read_record(file, name).get("hash", "") for name, file in records.items() if file.exists()}
 
 
 def decisive_settings(settings: Settings) -> Settings:

@@ -56,7 +56,7 @@ def model_type(whisper_model: str) -> str:
         InputError: There is no such folder, or the hub has none of that name or is out of reach.
     """
     with _naming(whisper_model):
-        return str(AutoConfig.from_pretrained(resolve_name(whisper_model)).model_type)
+        return str(_config(resolve_name(whisper_model)).model_type)
 
 
 def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
@@ -83,7 +83,7 @@ def load_ctc(whisper_model: str) -> CTCParts:
     """
     name = resolve_name(whisper_model)
     with _naming(whisper_model):
-        config = AutoConfig.from_pretrained(name)
+        config = _config(name)
         has_head = any(architecture.endswith("ForCTC") for architecture in config.architectures or ())
         model_class = CTC_CLASSES[config.model_type][0 if has_head else 1]
         attention = "eager" if config.model_type == "wavlm" else "sdpa"  # transformers has no other for WavLM
@@ -94,12 +94,17 @@ def load_ctc(whisper_model: str) -> CTCParts:
         return CTCParts(model, extractor, Wav2Vec2CTCTokenizer.from_pretrained(name) if has_head else None)
 
 
+def _config(name: str) -> Any:
+    """A model's config; a folder that brings a program of its own is refused instead of asked about."""
+    return AutoConfig.from_pretrained(name, trust_remote_code=False)
+
+
 @contextmanager
 def _naming(whisper_model: str) -> Iterator[None]:
     """Within it, what transformers says of a model that it cannot load becomes one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of a config that makes no sense transformers raises whatever comes
         raise InputError(
             f"cannot load the speech model {whisper_model!r}: it must be v2, v3, nano, the id of a Whisper model (or a"
             " wav2vec 2.0, HuBERT, WavLM or w2v-BERT one) that this machine can reach on the hub, or a folder saved by"

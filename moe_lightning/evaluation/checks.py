@@ -3,7 +3,7 @@
 from moe_lightning.corpus import read_manifest
 from moe_lightning.corpus.splits import refuse_shared_speakers
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.run_dir import RunDir
 
 
@@ -33,5 +33,5 @@ def check_split(run: RunDir, split: str) -> int:
 
 
 def _accepts_shared_speakers(run: RunDir) -> bool:
-    record = read_json(run.record_file("corpus"), "moe-lightning corpus")
-    return bool(record.get("settings", {}).get("allow_shared_speakers"))
+    record = read_json_object(run.record_file("corpus"), "moe-lightning corpus", {"settings": dict})
+    return bool(record["settings"].get("allow_shared_speakers"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_lightning import __version__
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.run_dir import STAGES, RunDir
 
 LIBRARIES = ("torch", "lightning", "transformers", "peft", "lhotse", "scikit-learn", "jiwer", "numpy")
@@ -69,7 +69,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _stage(record_file: Path) -> dict[str, Any]:
-    record = read_json(record_file, "moe-lightning pipeline")
+    record = read_json_object(record_file, "moe-lightning pipeline", {"settings": dict})
     settings = {**record.get("defaults", {}), **record.get("settings", {})}
     return {
         "started": record.get("started"),

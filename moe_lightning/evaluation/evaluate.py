@@ -17,7 +17,7 @@ from moe_lightning.evaluation.table import print_results
 from moe_lightning.evaluation.true_groups import true_experts
 from moe_lightning.evaluation.usage import expert_usage
 from moe_lightning.evaluation.verdict import judge
-from moe_lightning.json_files import read_json, write_json
+from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 from moe_lightning.stage_record import check_inputs
@@ -103,7 +103,7 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
 def _run_columns(run: RunDir, decoded: Decoded) -> dict[str, dict[str, str]]:
     """Cluster and likeliest expert of each utterance."""
     experts = decoded.experts()
-    config = read_json(run.mixture_config_file, "moe-lightning pipeline")
+    config = read_json_object(run.mixture_config_file, "moe-lightning pipeline", {"whisper_model": str})
     labels = RunInputs.load(run, config["whisper_model"]).soft_labels
     ids = list(experts)
     clusters = labels.of(ids).argmax(axis=1).tolist()
@@ -125,6 +125,6 @@ def _usage_columns(
 
 
 def _add_to_best(run: RunDir, results: dict[str, Any]) -> None:
-    best = read_json(run.best_file, "moe-lightning pipeline")
+    best = read_json_object(run.best_file, "moe-lightning pipeline")
     rates = {name: {key: one[key] for key in ("wer", "cer", "words")} for name, one in results["systems"].items()}
     write_json(run.best_file, {**best, "test": rates})

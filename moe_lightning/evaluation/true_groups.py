@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels
 
@@ -16,7 +16,7 @@ def true_experts(run: RunDir, utterances: Sequence[Utterance]) -> dict[str, int]
     Raises:
         InputError: The run was not clustered by a field, or an utterance has a value that training had not.
     """
-    clusterer = read_json(run.clusterer_file, "moe-lightning cluster")
+    clusterer = read_json_object(run.clusterer_file, "moe-lightning cluster", {"settings": dict})
     field = clusterer["settings"].get("label_field")
     if not field:
         raise InputError(

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from moe_lightning.errors import InputError
+from moe_lightning.from_json import from_json
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ class ExpertConfig:
             raise InputError("noop_expert takes the last of at least 2 experts; there is 1, so leave it out")
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> "ExpertConfig":
-        """Out of settings that hold more, or were read from JSON."""
-        own = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
-        return cls(**{**own, "target_modules": tuple(own["target_modules"])})
+    def of(cls, settings: Mapping[str, Any], where: object = "the settings of the experts") -> "ExpertConfig":
+        """Out of settings that hold more, or were read from JSON.
+
+        Args:
+            where: What they were read from, for messages.
+        """
+        return from_json(cls, settings, where)
 
     @property
     def scale(self) -> float:

@@ -5,14 +5,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from moe_lightning.backbone.names import model_revision
 from moe_lightning.errors import InputError
 from moe_lightning.experts.expert_config import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.json_files import parse_json
+from moe_lightning.training.weights import read_metadata, read_tensors
 
+MADE_BY = "python -m moe_lightning.experts fit"
 _SETTINGS = (
     *("num_experts", "rank", "shared_rank", "alpha", "target_modules"),
     *("adapt_from_layer", "rslora", "noop_expert"),
@@ -33,7 +35,7 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
         InputError: They were trained on another backbone, though of the same size, or with other settings:
             another alpha would rescale them all.
     """
-    then, revision = _saved_settings(file), read_metadata(file).get("revision")
+    then, revision = _saved_settings(file), read_metadata(file, MADE_BY).get("revision")
     if revision and model_revision(whisper_model) not in (None, revision):
         raise InputError(
             f"the experts in {file} are deltas of a speech model with the revision {revision}, {whisper_model} has"
@@ -44,20 +46,19 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
     for name in _SETTINGS:
         if name in then and then[name] != now[name]:
             raise InputError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
-    experts.load_expert_state(load_file(file))
+    experts.load_expert_state(read_tensors(file, MADE_BY))
 
 
 def read_expert_config(file: Path) -> ExpertConfig:
     """The config of `save_experts`."""
-    return ExpertConfig.of(_saved_settings(file))
+    return ExpertConfig.of(_saved_settings(file), file)
 
 
 def _saved_settings(file: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(read_metadata(file).get("experts", "{}"))
+    try:
+        settings = parse_json(read_metadata(file, MADE_BY).get("experts", "{}"))
+    except ValueError as error:
+        raise InputError(f"{file} says no settings of its experts ({error}); run `{MADE_BY}` again") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{file} says no settings of its experts; run `{MADE_BY}` again")
     return settings
-
-
-def read_metadata(file: Path) -> dict[str, str]:
-    """What `save_experts` wrote beside the deltas."""
-    with safe_open(file, framework="pt") as tensors:
-        return tensors.metadata() or {}

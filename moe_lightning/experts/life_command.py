@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from moe_lightning.backbone.loading import load_backbone
@@ -24,14 +24,15 @@ from moe_lightning.command_line import CommandParser, read_yaml
 from moe_lightning.errors import InputError, MissingInputError, exits_cleanly
 from moe_lightning.experts.adapters import save_adapters
 from moe_lightning.experts.expert_config import ExpertConfig
-from moe_lightning.experts.expert_file import read_expert_config, read_metadata, save_experts
+from moe_lightning.experts.expert_file import MADE_BY, read_expert_config, save_experts
 from moe_lightning.experts.life import UNCHOSEN, Change, Mixture, add, drop, joined, merge
 from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.json_files import read_json, write_json
+from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.pipeline_flags import CONFIG_DIR
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.soft_labels import SoftLabels
 from moe_lightning.stage_record import decisive_settings, flat_settings, recorded_stage
+from moe_lightning.training.weights import read_metadata, read_tensors
 
 COMMANDS = ("add", "drop", "merge", "join")
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
         return
     if options.output_dir is None:
         raise InputError(f"{options.change} makes a run of its own: say where with --output-dir")
-    temperature = read_json(run.mixture_config_file, "moe-lightning pipeline").get("gate_temperature", 1.0)
+    temperature = _read_config(run).get("gate_temperature", 1.0)
     changes: dict[str, Change] = {
         "add": lambda mixture: add(mixture, options.like, options.gate_bias),
         "drop": lambda mixture: drop(mixture, options.experts[0]),
@@ -84,7 +85,7 @@ def joint_command(run: RunDir, output: RunDir) -> str:
     """The line to type for the joint stage of the run that was made, with what the other one was trained with."""
     config_file = CONFIG_DIR / "moe.yaml"
     shipped = flat_settings(read_yaml(config_file))
-    settings = read_json(run.record_file("moe"), "moe-lightning pipeline")["settings"]
+    settings = read_json_object(run.record_file("moe"), "moe-lightning pipeline", {"settings": dict})["settings"]
     own = {name: value for name, value in settings.items() if shipped.get(name) != value and "callbacks" not in name}
     flags = [part for name, value in own.items() for part in (f"--{name}", _as_typed(value))]
     config = os.path.relpath(config_file)
@@ -111,9 +112,9 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
     """
     if output.path.exists():
         raise InputError(f"{output.path} is there already; nothing is overwritten, choose another --output-dir")
-    settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
-    config = ExpertConfig.of(settings["experts"])
-    state = load_file(run.mixture_file)
+    settings = _read_config(run)
+    config = ExpertConfig.of(settings["experts"], run.mixture_config_file)
+    state = read_tensors(run.mixture_file, "moe-lightning pipeline")
     gate = {name: state.pop(name) for name in list(state) if name.startswith("gate.")}
     weight, bias = (_only(gate, f"output.{kind}") for kind in ("weight", "bias"))
     labels = {file: SoftLabels.load(file) for file in run.all_soft_labels_files()}
@@ -160,7 +161,8 @@ def join(run: RunDir) -> int:
             f"expert {missing[0]} of {config.num_experts} has not been trained alone yet; run"
             f" `python -m moe_lightning.experts fit --data.expert {missing[0]}` with the settings of the others"
         )
-    records = [read_json(part.record_file("experts"), "moe-lightning experts") for part in parts]
+    needed = {"settings": dict, "defaults": dict}
+    records = [read_json_object(part.record_file("experts"), "moe-lightning experts", needed) for part in parts]
     settings = [
         {name: value for name, value in record["settings"].items() if name != "data.expert"} for record in records
     ]
@@ -171,10 +173,15 @@ def join(run: RunDir) -> int:
             raise InputError(f"experts {found[0]} and {expert} were trained with different {', '.join(odd)}")
     with recorded_stage(run, "experts", settings[0], records[0]["defaults"]) as has_work:
         if has_work:
-            deltas = joined([load_file(part.pretrained_experts_file) for part in parts], found, config)
-            metadata = read_metadata(parts[0].pretrained_experts_file)
+            deltas = joined([read_tensors(part.pretrained_experts_file, MADE_BY) for part in parts], found, config)
+            metadata = read_metadata(parts[0].pretrained_experts_file, MADE_BY)
             save_file(deltas, run.pretrained_experts_file, metadata=metadata)
     return len(found)
+
+
+def _read_config(run: RunDir) -> dict[str, Any]:
+    needed = {"whisper_model": str, "experts": dict, "top_k": int}
+    return read_json_object(run.mixture_config_file, "moe-lightning pipeline", needed)
 
 
 def _floor(min_prob: float, num_before: int, num_after: int) -> float:

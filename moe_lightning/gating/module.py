@@ -21,6 +21,7 @@ from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.store.embedding_store import Pooling
 from moe_lightning.training.optimization import adamw
+from moe_lightning.training.weights import read_state
 
 
 class GatingModule(LightningModule):
@@ -90,7 +91,7 @@ class GatingModule(LightningModule):
         """Take the trained gate to be validated; a checkpoint is loaded after this."""
         if stage != "fit":
             gate_file = require_trained(RunDir(Path(self.hparams["run_dir"])).gate_file, "gating")
-            load_gate(self.gate, torch.load(gate_file, map_location="cpu", weights_only=True), gate_file)
+            load_gate(self.gate, read_state(gate_file, "python -m moe_lightning.gating fit"), gate_file)
 
     def on_fit_start(self) -> None:
         """Standardise by training utterances; a resumed gate is."""

@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from moe_lightning.errors import InputError
 from moe_lightning.experts.expert_config import ExpertConfig
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.run_dir import RunDir
 
 _NOT_TRAINED = (".mean_D", ".std_D")
@@ -39,8 +39,8 @@ def run_size(run: RunDir) -> Size:
     Raises:
         MissingInputError: The run has no finished joint stage.
     """
-    settings = read_json(run.mixture_config_file, "moe-lightning pipeline")["experts"]
-    settings["target_modules"] = tuple(settings["target_modules"])
+    file = run.mixture_config_file
+    config = ExpertConfig.of(read_json_object(file, "moe-lightning pipeline", {"experts": dict})["experts"], file)
     try:
         with safe_open(run.mixture_file, framework="np") as tensors:
             shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
@@ -48,4 +48,4 @@ def run_size(run: RunDir) -> Size:
         raise InputError(f"{run.mixture_file} cannot be read ({error}); run `moe-lightning pipeline` again") from error
     counts = {name: math.prod(shape) for name, shape in shapes.items() if not name.endswith(_NOT_TRAINED)}
     num_gate = sum(count for name, count in counts.items() if name.startswith("gate."))
-    return Size(ExpertConfig(**settings), sum(counts.values()) - num_gate, num_gate)
+    return Size(config, sum(counts.values()) - num_gate, num_gate)

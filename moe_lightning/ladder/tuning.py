@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json
+from moe_lightning.from_json import is_number
+from moe_lightning.json_files import read_json_object
 from moe_lightning.pipeline_flags import CONFIG_DIR
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import flat_settings
@@ -36,8 +36,8 @@ def dev_score(run: RunDir) -> float:
     Raises:
         InputError: No epoch was validated.
     """
-    best: Any = read_json(run.best_file, "moe-lightning pipeline")["best"]
-    if best is None:
+    best = read_json_object(run.best_file, "moe-lightning pipeline").get("best")
+    if not is_number(best):
         raise InputError(f"{run.best_file} has no best score: no epoch was validated, so nothing can be tuned on it")
     return float(best)
 

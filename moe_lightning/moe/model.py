@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from moe_lightning.backbone.loading import load_backbone
@@ -14,14 +14,16 @@ from moe_lightning.batch import SpeechBatch
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.from_json import from_json
 from moe_lightning.gating.model import load_gate
 from moe_lightning.gating.reading import GateConfig, GateInput, GateKind
-from moe_lightning.json_files import read_json, write_json
+from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.moe.hearing import Heard, hear
 from moe_lightning.moe.mixing import check_ability, mixture_hypotheses, mixture_loss
 from moe_lightning.moe.routing import Routing, RoutingMode, check_routing, dense_gates, gate_probs, route
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import Pooling
+from moe_lightning.training.weights import read_tensors
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ class MixtureASR(nn.Module):
         """
         if not run.mixture_file.exists():
             raise MissingInputError(f"{run.mixture_file} is missing; run `moe-lightning pipeline` first")
-        state = load_file(run.mixture_file)
+        state = read_tensors(run.mixture_file, "moe-lightning pipeline")
         gate = {name.removeprefix("gate."): state.pop(name) for name in list(state) if name.startswith("gate.")}
         load_gate(self.gate, gate, run.mixture_file)
         self.experts.load_expert_state(state)
@@ -247,5 +249,6 @@ def read_config(run: RunDir) -> MixtureConfig:
     Raises:
         MissingInputError: The run has no finished joint stage.
     """
-    settings = read_json(run.mixture_config_file, "moe-lightning pipeline")
-    return MixtureConfig(**{**settings, "experts": ExpertConfig.of(settings["experts"])})
+    file = run.mixture_config_file
+    settings = read_json_object(file, "moe-lightning pipeline", {"experts": dict})
+    return from_json(MixtureConfig, {**settings, "experts": ExpertConfig.of(settings["experts"], file)}, file)

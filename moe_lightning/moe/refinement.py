@@ -12,6 +12,7 @@ regret, which no training sees, says whether a round has helped.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from moe_lightning.corpus.loader import FixedLoader
+from moe_lightning.errors import InputError
 from moe_lightning.json_files import read_json, write_json
 from moe_lightning.moe.mixing import evaluating, expert_losses
 from moe_lightning.moe.model import MixtureASR
@@ -91,7 +93,7 @@ class Refinement:
         """Write labels and report; those of later rounds, from a training that was stopped, are made again."""
         made.labels.save(self.run.refined_soft_labels_file(number))
         file = self.run.refinement_file
-        before = read_json(file, "moe-lightning pipeline")[: number - 1] if number > 1 else []
+        before = _read_rounds(file)[: number - 1] if number > 1 else []
         place = {"round": number, "epoch": trainer.current_epoch, "step": trainer.global_step}
         write_json(file, [*before, {**place, **made.report}])
         curves = {name: made.report[name] for name in ("agreement", "entropy", "gate_accuracy")}
@@ -105,6 +107,13 @@ class Refinement:
             f" gate {curves['regret_train']:.3f} nats a token on train, {curves['regret_dev']:.3f} on dev and"
             f" {curves['regret_dev_refitted']:.3f} once it is refitted"
         )
+
+
+def _read_rounds(file: Path) -> list[Any]:
+    rounds = read_json(file, "moe-lightning pipeline")
+    if not isinstance(rounds, list):
+        raise InputError(f"{file} must be a list of rounds; run `moe-lightning pipeline` again")
+    return rounds
 
 
 @torch.no_grad()

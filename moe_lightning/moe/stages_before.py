@@ -1,15 +1,17 @@
 """The joint stage starts from what the stages before it have trained."""
 
-import torch
 from torch import Tensor
 
 from moe_lightning.errors import InputError
 from moe_lightning.experts.expert_file import load_experts
 from moe_lightning.gating.model import load_gate
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
+from moe_lightning.training.weights import read_state
+
+_GATE_MADE_BY = "python -m moe_lightning.gating fit --config configs/gating.yaml"
 
 
 def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
@@ -21,7 +23,7 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
     gate_file = require_trained(run.gate_file, "gating")
     experts_file = require_trained(run.pretrained_experts_file, "experts")
     _check_reading(mixture.config, run)
-    gate = torch.load(gate_file, map_location="cpu", weights_only=True)
+    gate = read_state(gate_file, _GATE_MADE_BY)
     _check_columns(gate, mixture.config.experts.num_experts, run)
     load_gate(mixture.gate, gate, gate_file)
     try:
@@ -36,7 +38,7 @@ def _check_reading(config: MixtureConfig, run: RunDir) -> None:
     """Raise an InputError where the gate was trained as another one, or on other layers of the same size."""
     if not run.gate_config_file.exists():
         return
-    then = read_json(run.gate_config_file, "python -m moe_lightning.gating fit --config configs/gating.yaml")
+    then = read_json_object(run.gate_config_file, _GATE_MADE_BY)
     now = {"gate": config.gate, "gate_layers": config.gate_config.read_layers}
     then["gate_layers"] = then.get("gate_layers") or then.get("embedding_layer", config.embedding_layer)
     for name, value in now.items():

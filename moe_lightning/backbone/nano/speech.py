@@ -94,7 +94,7 @@ def speak(utterances: list[Utterance], cache_file: Path | None = None, num_proce
     """The utterances' spectrograms, from ``cache_file`` (a .npz that this made) where it exists."""
     texts = [utterance.text for utterance in utterances]
     if cache_file is not None and cache_file.exists():
-        with np.load(cache_file) as cached:
+        with np.load(cache_file, allow_pickle=False) as cached:
             return Speech(cached["values_MT"], cached["ends_N"], texts)
     if num_processes == 1:
         parts = [spectrogram(utterance) for utterance in utterances]

@@ -14,7 +14,7 @@ from moe_lightning.evaluation.report.curves import training_charts
 from moe_lightning.evaluation.report.examples import Example, example_ids
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
-from moe_lightning.json_files import read_json
+from moe_lightning.json_files import read_json_object
 from moe_lightning.run_dir import ReportDir, RunDir
 
 
@@ -48,7 +48,8 @@ def write_model_card(
     run: RunDir, report: ReportDir, results: Mapping[str, Any], utterances: Sequence[Utterance]
 ) -> None:
     """Write ``README.md`` beside the results: the card of the run's mixture."""
-    config = read_json(run.mixture_config_file, "moe-lightning pipeline")
+    needed = {"whisper_model": str, "language": str}
+    config = read_json_object(run.mixture_config_file, "moe-lightning pipeline", needed)
     languages = sorted({one.language for one in utterances if one.language}) or [config["language"]]
     name = Path(str(results["environment"]["stages"]["corpus"]["settings"].get("dataset_root", "a corpus"))).name
     _write(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
@@ -84,7 +85,9 @@ def _known(utterance: Utterance, fields: Sequence[str]) -> str:
 
 def _cluster_report(run: RunDir) -> Any:
     file = run.cluster_report_data_file
-    return read_json(file, "moe-lightning cluster") if file.exists() and run.cluster_report_file.exists() else None
+    return (
+        read_json_object(file, "moe-lightning cluster") if file.exists() and run.cluster_report_file.exists() else None
+    )
 
 
 def _cluster_picture(run: RunDir) -> bytes | None:

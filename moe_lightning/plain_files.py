@@ -1,0 +1,107 @@
+"""Text that somebody else wrote: regular files only, UTF-8 only, and never more than a file of its size can mean.
+
+A manifest may name a device, a pipe or a loop of links, and a small packed file may hold terabytes of nothing.
+"""
+
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from moe_lightning.errors import InputError, MissingInputError
+
+MAX_LINE = 64 * 2**20
+"""Bytes of one line; a manifest's have hundreds."""
+MAX_EXPANSION = 200
+"""Bytes out of one byte of a packed file; JSON in gzip has 5 to 40, and gzip cannot exceed 1032."""
+SMALL = 64 * 2**20
+"""Bytes that any packed file may hold."""
+
+
+def refuse_special(path: Path) -> None:
+    """Let regular files and what is not there pass.
+
+    Raises:
+        InputError: It is a folder, a device, a pipe, a socket, or a loop of symbolic links.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # a loop of links; a name with a null character
+        raise InputError(f"{str(path)!r} cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+    if not stat.S_ISREG(mode):
+        kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "no regular file")
+        raise InputError(f"{path} is {kind}; give a regular file")
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def read_text(path: Path) -> str:
+    """A whole file; a mark of the byte order is left out.
+
+    Raises:
+        MissingInputError: There is none.
+        InputError: It is no regular file, cannot be read, or is not UTF-8.
+    """
+    refuse_special(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1, of a text that may be packed (``.gz``); blank ones are left out.
+
+    Raises:
+        InputError: As `read_text`; a line over `MAX_LINE`; a packed file that is cut off, or holds over
+            `MAX_EXPANSION` times its size.
+    """
+    refuse_special(path)
+    number = 0
+    try:
+        with _open(path) as file:
+            allowed = SMALL + MAX_EXPANSION * path.stat().st_size
+            while line := file.readline(MAX_LINE):
+                number += 1
+                allowed -= len(line)
+                if len(line) >= MAX_LINE or allowed < 0:
+                    raise InputError(
+                        f"{path}, line {number}: unpacks to more than a manifest can be ({MAX_LINE:,} bytes a line,"
+                        f" {MAX_EXPANSION} bytes out of one packed); make it again, or unpack it yourself"
+                    )
+                if text := (line.decode("utf-8-sig" if number == 1 else "utf-8")).strip("\r\n"):
+                    yield number, text
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise not_utf8(f"{path}, line {number}", error) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} breaks off after line {number} ({error})") from error
+
+
+def not_utf8(where: object, error: UnicodeDecodeError) -> InputError:
+    """The complaint about a text in another encoding, such as Latin-1 or UTF-16."""
+    return InputError(f"{where} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8")
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.suffix != ".gz":
+        return path.open("rb")
+    return io.BufferedReader(gzip.GzipFile(path), 2**16)
