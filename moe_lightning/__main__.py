@@ -15,6 +15,7 @@ COMMANDS = {
     "moe": ("moe", "stage 5: train gate and experts together (LightningCLI)"),
     "evaluate": ("evaluation", "stage 6: word error rates, overall and by group"),
     "ladder": ("ladder", "does the mixture beat one LoRA of equal size, random clusters, the oracles?"),
+    "verify": ("verify", "is a run still what its stages have made? files, inputs, weights, scores"),
     "transcribe": ("inference", "text of audio files, by a finished run"),
 }
 

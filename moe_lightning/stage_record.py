@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import json
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +22,9 @@ from moe_lightning import __version__
 from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
 from moe_lightning.json_files import read_json_object, write_json
-from moe_lightning.run_dir import SPLITS, RunDir, Stage
+from moe_lightning.provenance import git_revision, versions
+from moe_lightning.run_dir import SPLITS, STAGES, RunDir, Stage
+from moe_lightning.stage_files import file_states, input_digests
 
 Settings = dict[str, Any]
 
@@ -139,8 +140,11 @@ def recorded_stage(
         "settings": settings,
         "defaults": all_defaults,
         "inputs": _input_hashes(run, stage),
+        "input_files": input_digests(run, stage, stage_records(run)),
+        "seed": _seed({**all_defaults, **settings}),
         "version": __version__,
-        "python": platform.python_version(),
+        "versions": versions(),
+        "revision": git_revision(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
     }
     is_new = not _partial(run, stage).exists()
@@ -152,8 +156,26 @@ def recorded_stage(
             _partial(run, stage).unlink(missing_ok=True)
         raise
     record["hash"] = _hash({**all_defaults, **settings}, {**_input_hashes(run, stage), **_contents(run, stage)})
+    record["files"] = file_states(run, stage)
     write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
     os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
+
+
+def stage_records(run: RunDir) -> dict[Stage, dict[str, Any]]:
+    """Records of the stages that are finished, in order."""
+    return {
+        stage: read_json_object(run.record_file(stage), f"moe-lightning {stage}")
+        for stage in STAGES
+        if run.record_file(stage).exists()
+    }
+
+
+def renew_record(run: RunDir, stage: Stage) -> None:
+    """Take up what a command has changed on purpose in a finished stage's files, or in those that it reads."""
+    records = stage_records(run)
+    if stage in records:
+        files = {"input_files": input_digests(run, stage, records), "files": file_states(run, stage)}
+        write_json(run.record_file(stage), {**records[stage], **files})
 
 
 def _has_work(run: RunDir, stage: Stage) -> bool:
@@ -186,6 +208,12 @@ def _contents(run: RunDir, stage: Stage) -> dict[str, str]:
         for split, file in manifests.items()
         if file.exists()
     }
+
+
+def _seed(settings: Settings) -> int | None:
+    """Of everything random in a stage; None where nothing is."""
+    seed = settings.get("seed_everything", settings.get("seed"))
+    return int(seed) if isinstance(seed, int | float) else None
 
 
 def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings: Settings) -> None:

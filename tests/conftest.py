@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from moe_lightning.run_dir import RunDir
 from tests.ctc_models import write_ctc
 from tests.stage_runs import fit
 from tests.tones import write_tones
@@ -90,7 +91,6 @@ def clustered_run(tiny_corpus: Path, tiny_whisper: Path, tmp_path_factory: pytes
     from moe_lightning.clustering.__main__ import main as cluster
     from moe_lightning.corpus.__main__ import main as corpus
     from moe_lightning.embedding.__main__ import main as embed
-    from moe_lightning.run_dir import RunDir
 
     run = RunDir(tmp_path_factory.mktemp("run") / "tiny")
     corpus(["--dataset-root", str(tiny_corpus), "--run-dir", str(run.path)])
@@ -106,7 +106,6 @@ def frames_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest
     """A clustered run whose store holds the frames of layer 1 and the last one; copy it before writing to it."""
     from moe_lightning.clustering.__main__ import main as cluster
     from moe_lightning.embedding.__main__ import main as embed
-    from moe_lightning.run_dir import RunDir
 
     run = RunDir(tmp_path_factory.mktemp("frames") / "tiny")
     shutil.copytree(RunDir(clustered_run).stage_dir("corpus"), run.stage_dir("corpus"))
@@ -134,4 +133,14 @@ def finished_run(pretrained_run: Path, tiny_whisper: Path, tmp_path_factory: pyt
     run = tmp_path_factory.mktemp("finished") / "tiny"
     shutil.copytree(pretrained_run, run)
     fit("moe", run, tiny_whisper, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1")
+    return run
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run that was evaluated; copy it before writing to it."""
+    from moe_lightning.evaluation.__main__ import main
+
+    run = RunDir(Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("evaluated") / "run")))
+    main(["--run-dir", str(run.path), "--num-workers", "0", "--accelerator", "cpu"])
     return run

@@ -18,6 +18,7 @@ from moe_lightning.ladder.__main__ import parser as ladder_parser
 from moe_lightning.pipeline import main as pipeline
 from moe_lightning.pipeline_flags import build_parser
 from moe_lightning.pipeline_flags import parse as parse_pipeline
+from moe_lightning.verify.__main__ import parser as verify_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -47,6 +48,7 @@ def test_every_command_of_the_readme_is_tested_here() -> None:
         "moe-lightning cluster predict",
         "moe-lightning evaluate",
         "moe-lightning ladder",
+        "moe-lightning verify",
         "python -m moe_lightning.",
         "tensorboard",
     )
@@ -92,6 +94,11 @@ def test_the_ladder_takes_its_flags_and_the_pipelines(line: str) -> None:
     own, flags = ladder_parser().parse_known_args(arguments(line, 2))
     assert own.seeds >= 1
     assert parse_pipeline(flags).run_dir
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning verify"))
+def test_verify_takes_the_folder(line: str) -> None:
+    assert verify_parser().parse_args(arguments(line, 2)).run_dir
 
 
 @pytest.mark.parametrize("line", starting_with("moe-lightning corpus check"))

@@ -1,5 +1,6 @@
 """A second run skips what is done, refuses what has changed, and says which setting it was."""
 
+import hashlib
 import json
 import os
 import signal
@@ -47,7 +48,10 @@ def test_the_record_says_what_the_stage_was_made_with(run: RunDir) -> None:
     record = json.loads(run.record_file("corpus").read_text())
     assert record["settings"] == SETTINGS
     assert record["defaults"] == {"pooling": "mean"}
-    assert {"stage", "hash", "inputs", "version", "python", "started", "seconds"} <= record.keys()
+    assert {"stage", "hash", "inputs", "version", "versions", "revision", "started", "seconds"} <= record.keys()
+    assert record["seed"] == 42
+    empty = hashlib.sha256(b"").hexdigest()
+    assert record["files"] == {"corpus/work": {"bytes": 0, "sha256": empty}}
     assert sorted(file.name for file in run.stage_dir("corpus").iterdir()) == ["stage.json", "work"]
 
 

@@ -11,6 +11,7 @@ from moe_lightning.corpus.entry import UNKNOWN_SPEAKER, Entry
 from moe_lightning.corpus.manifest import write_manifest
 from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
 from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.corpus.recordings import write_recordings
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import write_json
@@ -87,10 +88,11 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
 
 
 def save_corpus(corpus: PreparedCorpus, folder: Path) -> None:
-    """Write the manifests ``<split>.jsonl.gz`` and ``left_out.json``."""
+    """Write the manifests ``<split>.jsonl.gz``, ``left_out.json`` and ``recordings.json``."""
     for split in SPLITS:
         write_manifest(corpus.splits[split], folder / f"{split}.jsonl.gz")
     write_json(folder / LEFT_OUT, [asdict(one) for one in corpus.left_out])
+    write_recordings((utterance for split in SPLITS for utterance in corpus.splits[split]), folder)
 
 
 def _root(settings: CorpusSettings) -> Path:

@@ -20,7 +20,7 @@ from moe_lightning.evaluation.verdict import judge
 from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
-from moe_lightning.stage_record import check_inputs
+from moe_lightning.stage_record import check_inputs, renew_record
 
 HEADLINE = ("mixture", "backbone")
 
@@ -52,7 +52,10 @@ def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSe
 def rescore(run: RunDir, split: str, scoring: ScoreSettings) -> dict[str, Any]:
     """Score what was decoded before, with other settings; no model runs."""
     check_inputs(run, "evaluation")
-    return score_split(run, split, scoring, check_split(run, split))
+    results = score_split(run, split, scoring, check_split(run, split))
+    if split == "test":
+        renew_record(run, "evaluation")  # where the stage is finished, its files are others now
+    return results
 
 
 def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], settings: DecodeSettings) -> None:

@@ -29,12 +29,15 @@ from moe_lightning.experts.life import UNCHOSEN, Change, Mixture, add, drop, joi
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.pipeline_flags import CONFIG_DIR
-from moe_lightning.run_dir import RunDir, Stage
+from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.soft_labels import SoftLabels
-from moe_lightning.stage_record import decisive_settings, flat_settings, recorded_stage
+from moe_lightning.stage_record import decisive_settings, flat_settings, recorded_stage, renew_record
 from moe_lightning.training.weights import read_metadata, read_tensors
 
 COMMANDS = ("add", "drop", "merge", "join")
+_OF_THE_CLUSTERS = ("clusterer.*", "report.*", "projector", "predicted", "*.png", "refined_*", "refinement.json")
+"""What tells of the clusters as they were fitted, and of rounds of a training of theirs: with other experts it would
+label new audio with columns that are no longer there. Labels go along, soft labels with the new columns."""
 
 
 def parser() -> CommandParser:
@@ -135,6 +138,8 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
         target.unlink(missing_ok=True)
         SoftLabels(one.ids, probs_NE.numpy()).save(target)
     _write_mixture(output, settings, changed, gate)
+    for stage in STAGES:
+        renew_record(output, stage)
     return changed.config
 
 
@@ -191,6 +196,9 @@ def _floor(min_prob: float, num_before: int, num_after: int) -> float:
 
 def _write_mixture(output: RunDir, settings: dict[str, Any], changed: Mixture, gate: dict[str, Tensor]) -> None:
     """The mixture for decoding, and gate and experts where a joint stage starts from."""
+    if output.gate_config_file.exists():
+        trained = read_json_object(output.gate_config_file, "moe-lightning pipeline")
+        write_json(output.gate_config_file, {**trained, "num_experts": changed.config.num_experts})
     experts = SpeechExperts(load_backbone(settings["whisper_model"]), changed.config)
     experts.load_expert_state(changed.deltas)
     for file in (output.mixture_file, output.pretrained_experts_file, output.gate_file):
@@ -210,7 +218,8 @@ def _copy_stages(run: RunDir, output: RunDir, to_train: bool) -> None:
     for stage in stages:
         if run.stage_dir(stage).exists():
             copy = _link if stage == "embedding" else shutil.copy2
-            shutil.copytree(run.stage_dir(stage), output.stage_dir(stage), copy_function=copy)
+            left_out = shutil.ignore_patterns(*_OF_THE_CLUSTERS) if stage == "clustering" else None
+            shutil.copytree(run.stage_dir(stage), output.stage_dir(stage), copy_function=copy, ignore=left_out)
     files = [run.record_file("gating"), run.gate_config_file, run.record_file("experts"), run.best_file]
     for file in [*files, *([] if to_train else [run.record_file("moe")])]:
         if file.exists():

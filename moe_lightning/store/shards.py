@@ -5,6 +5,8 @@ kept) the encoder frames of the same utterances one after another, and ``embeddi
 and numbers of frames. The index is written last: a shard without it is not there.
 """
 
+import hashlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -31,6 +33,8 @@ class ShardIndex:
     """Of the encoder, as the Trainer names it."""
     num_frames: list[int] | None = None
     """Frames of each utterance; None where frames are not kept."""
+    sha256: dict[str, str] | None = None
+    """Of the shard's files, by name, taken while they were written; None in a store of an older version."""
 
 
 def shard_name(number: int) -> str:
@@ -55,13 +59,16 @@ def write_shard(
     assert len(index.ids) == len(embeddings_ND)
     partials: list[Path] = []
     try:
+        digests = {}
         if frames is not None:
             assert index.num_frames == [len(frames_TD) for frames_TD in frames]
-            _write_rows(folder / frames_name(index.number), frames, partials)
-        _write_rows(folder / shard_name(index.number), [embeddings_ND], partials)
+            name = frames_name(index.number)
+            digests[name] = _write_rows(folder / name, frames, partials)
+        name = shard_name(index.number)
+        digests[name] = _write_rows(folder / name, [embeddings_ND], partials)
         index_file = _index_file(folder, index.number)
         partials.append(index_file.with_name(f"{index_file.name}.partial"))
-        write_json(index_file, asdict(index))
+        write_json(index_file, {**asdict(index), "sha256": digests})
     except OSError as error:
         for path in partials:
             path.unlink(missing_ok=True)
@@ -79,6 +86,11 @@ def finished_shards(folder: Path) -> list[ShardIndex]:
 def damaged_shards(folder: Path) -> list[int]:
     """Numbers of the shards that were finished and are no longer whole."""
     return [index.number for index in _indices(folder) if not _is_whole(folder, index)]
+
+
+def written_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each array of a store, by name, as it was written; of an older store none."""
+    return {name: sha256 for index in _indices(folder) for name, sha256 in (index.sha256 or {}).items()}
 
 
 def unindexed_shards(folder: Path) -> list[str]:
@@ -120,20 +132,30 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
     return array
 
 
-def _write_rows(path: Path, arrays: Sequence[np.ndarray], partials: list[Path]) -> None:
-    """Write the rows of the arrays as one ``.npy`` file; ``np.save`` hides that a disk is full, and wants a copy."""
+def _write_rows(path: Path, arrays: Sequence[np.ndarray], partials: list[Path]) -> str:
+    """Write the rows of the arrays as one ``.npy`` file; ``np.save`` hides that a disk is full, and wants a copy.
+
+    Returns:
+        SHA-256 of the file, which is never read again for it.
+    """
     partial = path.with_name(f"{path.name}.partial")
     partials.append(partial)
     header = np.lib.format.header_data_from_array_1_0(arrays[0])
     shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {**header, "fortran_order": False, "shape": shape})
+    sha256 = hashlib.sha256(head.getvalue())
     with partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {**header, "fortran_order": False, "shape": shape})
+        file.write(head.getvalue())
         for array in arrays:
-            file.write(np.ascontiguousarray(array).data.cast("B"))
+            rows = np.ascontiguousarray(array).data.cast("B")
+            sha256.update(rows)
+            file.write(rows)
         file.flush()
         os.fsync(file.fileno())  # a disk may find that it is full only now
     partial.replace(path)
     partials.append(path)
+    return sha256.hexdigest()
 
 
 def _index_file(folder: Path, number: int) -> Path:

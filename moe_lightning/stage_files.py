@@ -1,0 +1,128 @@
+"""Which files of a run a stage answers for, and their digests: a record keeps them, `moe-lightning verify` checks them.
+
+A digest is the SHA-256 of a file's bytes, of a ``.gz`` file that of what it holds. Shards of embeddings, the
+largest files, are hashed while they are written; all others are read once more when their stage ends.
+"""
+
+import gzip
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from moe_lightning.run_dir import STAGES, RunDir, Stage
+from moe_lightning.store.shards import written_digests
+
+READS: dict[Stage, tuple[Stage, ...]] = {
+    "corpus": (),
+    "embedding": ("corpus",),
+    "clustering": ("corpus", "embedding"),
+    "gating": ("corpus", "embedding", "clustering"),
+    "experts": ("corpus", "embedding", "clustering"),
+    "moe": ("corpus", "embedding", "clustering", "gating", "experts"),
+    "evaluation": ("corpus", "embedding", "clustering", "moe"),
+}
+"""The stages whose files a stage reads, those behind others included."""
+_READ: dict[Stage, tuple[str, ...]] = {
+    "corpus": ("*.jsonl.gz", "recordings.json"),
+    "embedding": ("*/mapping.json", "*/store.json", "*/*.npy"),
+    "clustering": ("*_soft.json", "clusterer.*"),
+    "gating": ("best.pt",),
+    "experts": ("experts.safetensors",),
+    "moe": ("mixture.json", "mixture.safetensors"),
+    "evaluation": (),
+}
+"""Of each stage's files, those that others read."""
+_NO_OUTPUT = ("stage.json", "stage.json.begun", "*.lock", "*.partial", "partial.*")
+"""Records, locks, and what a stopped run left half written."""
+_OF_OTHERS: dict[Stage, tuple[str, ...]] = {
+    "corpus": ("audio/*",),
+    "clustering": ("refined_*_soft.json", "refinement.json", "predicted/*"),
+    "experts": ("alone_*",),
+    "moe": ("best.json",),
+    "evaluation": ("dev/*",),
+}
+"""What lies in a stage's folder and is another command's: rounds of refinement are the joint stage's, the best
+scores get those of the tests later, unpacked recordings are checked as recordings."""
+
+
+class FileState(NamedTuple):
+    """What a file was when its stage ended."""
+
+    bytes: int
+    sha256: str
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, read in pieces; of a ``.gz`` file that of its contents.
+
+    Raises:
+        OSError: It cannot be read; EOFError or zlib.error where a ``.gz`` file is damaged.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stage_files(run: RunDir, stage: Stage) -> dict[str, Path]:
+    """Files that a stage answers for, by their names under the run's folder."""
+    folder = run.stage_dir(stage)
+    found = {name: folder / name for name in _below(folder) if not _is_one_of(name, _OF_OTHERS.get(stage, ()))}
+    if stage == "experts":  # adapters of the pre-training, until the joint stage writes its own
+        found |= {f"{one.name}/{name}": one / name for one in _adapters(run) for name in _below(one)}
+    if stage == "moe":
+        refined = run.stage_dir("clustering").glob("refine*.json")
+        found |= {file.name: file for file in refined}
+    return {path.relative_to(run.path).as_posix(): path for _, path in sorted(found.items())}
+
+
+def file_states(run: RunDir, stage: Stage) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file that a stage answers for, for its record."""
+    files = stage_files(run, stage)
+    known = {path: sha256 for folder in {path.parent for path in files.values()} for path, sha256 in _known(folder)}
+    return {
+        name: FileState(path.stat().st_size, known.get(path) or digest(path))._asdict() for name, path in files.items()
+    }
+
+
+def input_digests(run: RunDir, stage: Stage, records: Mapping[Stage, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Digests of the files that a stage reads, by the stage that made them, as the records of those have them."""
+    return {
+        before: {
+            name: state["sha256"]
+            for name, state in records[before].get("files", {}).items()
+            if (run.path / name).parent.is_relative_to(run.stage_dir(before))
+            and any(fnmatch(os.path.relpath(run.path / name, run.stage_dir(before)), glob) for glob in _READ[before])
+        }
+        for before in READS[stage]
+        if before in records
+    }
+
+
+def owners(records: Mapping[Stage, Mapping[str, Any]]) -> dict[str, Stage]:
+    """The stage that answers for each file that is recorded: of several the last one, which wrote over it."""
+    return {name: stage for stage in STAGES if stage in records for name in records[stage].get("files", {})}
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, relative to it; a folder in it may be a link."""
+    for path, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            if not _is_one_of(name, _NO_OUTPUT):
+                yield os.path.relpath(os.path.join(path, name), folder)
+
+
+def _is_one_of(name: str, globs: Iterable[str]) -> bool:
+    return any(fnmatch(name, glob) for glob in globs)
+
+
+def _adapters(run: RunDir) -> list[Path]:
+    if run.expert is not None:
+        return [run.expert_dir(run.expert)]
+    return sorted(run.stage_dir("moe").glob("expert_*"))
+
+
+def _known(folder: Path) -> Iterator[tuple[Path, str]]:
+    for name, sha256 in written_digests(folder).items():
+        yield folder / name, sha256

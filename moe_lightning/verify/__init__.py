@@ -1,0 +1,1 @@
+"""Whether a run is still what its stages have made."""

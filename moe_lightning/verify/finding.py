@@ -1,0 +1,43 @@
+"""What is wrong with a run: a file, the rule that it breaks, and the way out."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from moe_lightning.run_dir import RunDir, Stage
+
+
+class Finding(NamedTuple):
+    """One rule that is broken."""
+
+    stage: Stage
+    file: Path
+    rule: str
+    """What is wrong, in words that follow the file's name."""
+    way_out: str
+    """The command that mends it."""
+
+    def line(self) -> str:
+        """On one line, as an error is, and printable: the run may be somebody else's."""
+        words = " ".join(f"{self.file}: {self.rule}; {self.way_out}".split())
+        return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+def make_again(run: RunDir, stage: Stage) -> str:
+    """How a stage is made again, by the command that made it."""
+    folder = run.stage_dir(stage)
+    link = f" (shared, a link to {os.path.realpath(folder)})" if folder.is_symlink() else ""
+    remove = shlex.join(["rm", "-r", os.path.realpath(folder)])
+    return f"to make it again{link}: {remove}, then {stage_command(run, stage)}"
+
+
+def stage_command(run: RunDir, stage: Stage) -> str:
+    """The line of the run's log that made a stage; where there is none, the command in general."""
+    begins = f"python -m moe_lightning.{stage} "
+    try:
+        lines = run.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    typed = [line[line.index(begins) :] for line in lines if begins in line]
+    return typed[-1] if typed else f"the `moe-lightning pipeline` command of {run.path}"

@@ -1,0 +1,114 @@
+"""Each stage's record against the files on disk, and against the records of the stages that it was made from."""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from moe_lightning.errors import InputError
+from moe_lightning.json_files import read_json_object
+from moe_lightning.run_dir import STAGES, RunDir, Stage
+from moe_lightning.stage_files import digest, input_digests, owners, stage_files
+from moe_lightning.verify.finding import Finding, make_again
+
+Records = Mapping[Stage, Mapping[str, Any]]
+Digest = Callable[[Path], str]
+
+
+def read_records(run: RunDir) -> tuple[dict[Stage, dict[str, Any]], list[Finding]]:
+    """Records of the finished stages; those that cannot be read are findings."""
+    records: dict[Stage, dict[str, Any]] = {}
+    findings = []
+    for stage in STAGES:
+        file = run.record_file(stage)
+        if not file.exists():
+            continue
+        try:
+            record = read_json_object(file, f"moe-lightning {stage}", {"settings": dict})
+        except InputError:
+            record = {"files": None}
+        if _is_record(record):
+            records[stage] = record
+        else:
+            findings.append(Finding(stage, file, "is no record of a stage", make_again(run, stage)))
+    return records, findings
+
+
+def check_files(run: RunDir, stage: Stage, records: Records, hashed: Digest = digest) -> Iterator[Finding]:
+    """Files that are missing, changed, cut off, or not the stage's.
+
+    Args:
+        hashed: Digest of a file; one that remembers reads what several runs share once.
+    """
+    if "files" not in records[stage]:
+        return
+    way_out = make_again(run, stage)
+    for name, then in records[stage]["files"].items():
+        if _is_anothers(run, stage, name, records):
+            continue
+        rule = _change(run.path / name, then, hashed)
+        if rule:
+            yield Finding(stage, run.path / name, rule, way_out)
+    known = owners(records)
+    for name, path in stage_files(run, stage).items():
+        if name not in known and not run.stage_dir(stage).is_symlink() and not _is_of_a_training(run, name):
+            rule = "is not of this run: no stage has written it"
+            yield Finding(stage, path, rule, f"move it away, or {way_out}")
+
+
+def check_inputs_of(run: RunDir, stage: Stage, records: Records) -> Iterator[Finding]:
+    """Whether a stage was made from what the stages before it hold now."""
+    then = records[stage].get("input_files")
+    if then is None:
+        return
+    now = input_digests(run, stage, records)
+    for before, files in then.items():
+        if before not in now:
+            rule = f"is made from the stage {before}, which is not there"
+            yield Finding(stage, run.record_file(stage), rule, make_again(run, before))
+        elif "files" in records[before] and files != now[before]:
+            odd = sorted(name for name in {*files, *now[before]} if files.get(name) != now[before].get(name))
+            rule = f"is made from another {before} than is there now: {odd[0]} was made anew since"
+            yield Finding(stage, run.record_file(stage), rule, make_again(run, stage))
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether digests, where a record has them, are of the form that we write: it may be somebody else's."""
+    files, inputs = record.get("files", {}), record.get("input_files", {})
+    return (
+        isinstance(files, dict)
+        and all(
+            isinstance(one, dict) and isinstance(one.get("bytes"), int) and "sha256" in one for one in files.values()
+        )
+        and isinstance(inputs, dict)
+        and all(isinstance(one, dict) and stage in STAGES for stage, one in inputs.items())
+    )
+
+
+def _is_anothers(run: RunDir, stage: Stage, name: str, records: Records) -> bool:
+    """Whether a later stage answers for a file by now, or it lies outside a folder that runs share."""
+    if owners(records)[name] != stage or _is_of_a_training(run, name):
+        return True
+    folder = run.stage_dir(stage)
+    return folder.is_symlink() and not (run.path / name).is_relative_to(folder)
+
+
+def _is_of_a_training(run: RunDir, name: str) -> bool:
+    """Whether a file lies where a joint training that has begun may just be writing."""
+    begun = run.record_file("moe").with_name("stage.json.begun")
+    return begun.exists() and (run.path / name).is_relative_to(run.stage_dir("moe"))
+
+
+def _change(path: Path, then: Mapping[str, Any], hashed: Digest) -> str:
+    """What is wrong with a file, "" where it is what it was."""
+    try:
+        size = path.stat().st_size
+        if size < then["bytes"]:
+            return f"is cut off: it has {size} bytes, its stage wrote {then['bytes']}"
+        if hashed(path) != then["sha256"]:
+            return "has changed since its stage wrote it (SHA-256)"
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, EOFError, zlib.error) as error:
+        return f"cannot be read ({error})"
+    return ""

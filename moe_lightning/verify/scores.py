@@ -1,0 +1,76 @@
+"""The report's scores against its transcripts: error rates are computed anew."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from moe_lightning.backbone.normaliser import NORMALISERS, Normaliser
+from moe_lightning.corpus import read_manifest
+from moe_lightning.errors import InputError
+from moe_lightning.evaluation.hypotheses import Decoded, read_hypotheses
+from moe_lightning.evaluation.scores import References, SystemCounts, rates
+from moe_lightning.evaluation.systems import check_same_utterances
+from moe_lightning.json_files import read_json
+from moe_lightning.run_dir import ReportDir, RunDir
+from moe_lightning.verify.finding import Finding
+
+
+def check_scores(run: RunDir, split: str) -> Iterator[Finding]:
+    """A report's results are those of its transcripts, and these of the manifest's utterances."""
+    report = run.report(split)
+    flags = f"--run-dir {run.path} --split {split}"
+    try:
+        _check_transcripts(run, report, split)
+    except (InputError, KeyError, TypeError) as error:
+        way_out = f"remove {report.path} and run `moe-lightning evaluate {flags}`"
+        yield Finding("evaluation", report.hypotheses_file, f"cannot be scored ({error})", way_out)
+        return
+    way_out = f"run `moe-lightning evaluate {flags} --rescore`"
+    try:
+        results = read_json(report.results_file, "moe-lightning evaluate")
+        rules = list(_disagreements(run, report, split, results))
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        rules = [f"cannot be compared with the transcripts ({error!r})"]
+    for rule in rules:
+        yield Finding("evaluation", report.results_file, rule, way_out)
+    if split == "test" and not rules:
+        yield from _check_best(run, results, way_out)
+
+
+def _check_transcripts(run: RunDir, report: ReportDir, split: str) -> None:
+    utterances = {one.id: one for one in read_manifest(run.manifest_file(split))}
+    check_same_utterances(list(utterances), Decoded.load(report).systems)
+    for row in read_hypotheses(report):
+        if row["reference"] != utterances[row["id"]].text:
+            raise InputError(f"the reference of {row['id']!r} is not the transcript that the manifest has")
+
+
+def _disagreements(run: RunDir, report: ReportDir, split: str, results: Any) -> Iterator[str]:
+    """Where results differ from what the transcripts come to."""
+    utterances = sorted(read_manifest(run.manifest_file(split)), key=lambda utterance: utterance.id)
+    references = References.of(utterances, _normaliser(results["normaliser"]))
+    rows = np.arange(len(references.ids))
+    for name, hypotheses in Decoded.load(report).systems.items():
+        scored = results["systems"].get(name, {})
+        for key, value in rates(SystemCounts.of(references, hypotheses), rows).items():
+            if scored.get(key) != value:
+                yield f"says {key} {scored.get(key)} of the system {name}, its transcripts come to {value}"
+
+
+def _check_best(run: RunDir, results: Any, way_out: str) -> Iterator[Finding]:
+    """The joint stage's best scores repeat those of the tests."""
+    try:
+        best = read_json(run.best_file, "moe-lightning pipeline").get("test", {})
+        odd = [name for name, scores in best.items() if scores["wer"] != results["systems"][name]["wer"]]
+    except (InputError, KeyError, TypeError, AttributeError) as error:
+        yield Finding("evaluation", run.best_file, f"cannot be read ({error})", way_out)
+        return
+    for name in odd:
+        yield Finding("evaluation", run.best_file, f"has another error rate of {name} than the results", way_out)
+
+
+def _normaliser(name: str) -> Normaliser:
+    """The one that a result names; its version may be another by now."""
+    kind = name.partition(" ")[0]
+    return next(one for one in NORMALISERS.values() if one.name.partition(" ")[0] == kind)

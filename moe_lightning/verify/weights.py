@@ -1,0 +1,149 @@
+"""What the trained stages left: weights that can be loaded, of the shapes that their configs say, and finite."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moe_lightning.errors import InputError
+from moe_lightning.experts.expert_config import ExpertConfig
+from moe_lightning.experts.expert_file import read_expert_config
+from moe_lightning.gating.reading import GateConfig
+from moe_lightning.json_files import read_json_object
+from moe_lightning.moe.model import read_config
+from moe_lightning.run_dir import RunDir, Stage
+from moe_lightning.training.weights import read_checkpoint, read_state, read_tensors
+from moe_lightning.verify.finding import Finding, make_again
+
+Weights = dict[str, Tensor]
+_BROKEN = (InputError, OSError, KeyError, TypeError, AttributeError)
+"""What a damaged file, or a config with other contents, makes of those who read it."""
+_MADE_BY = "moe-lightning pipeline"
+
+
+def check_weights(run: RunDir, stage: Stage) -> Iterator[Finding]:
+    """Exported weights against their config, checkpoints against the exported weights."""
+    checks = {"gating": _gate, "experts": _experts, "moe": _mixture}
+    exported: Weights = {}
+    for file, load in checks[stage](run).items():
+        try:
+            weights = load()
+            _check_finite(weights)
+            exported = exported or weights
+        except _BROKEN as error:
+            yield _unusable(run, stage, file, error)
+    for file in sorted(run.checkpoint_dir(stage).glob("*.ckpt")):
+        try:
+            _check_checkpoint(file, exported)
+        except _BROKEN as error:
+            yield _unusable(run, stage, file, error)
+
+
+def _unusable(run: RunDir, stage: Stage, file: Path, error: Exception) -> Finding:
+    words = " ".join(str(error).split())[:300] or type(error).__name__
+    return Finding(stage, file, f"cannot be loaded ({words})", make_again(run, stage))
+
+
+def _gate(run: RunDir) -> dict[Path, Any]:
+    def load() -> Weights:
+        trained = read_json_object(run.gate_config_file, _MADE_BY)
+        config = GateConfig(
+            num_experts=trained["num_experts"],
+            embedding_dim=trained["embedding_dim"],
+            pooling=trained.get("pooling", "mean"),
+            pad=trained.get("embedding_pad", "batch"),
+            embedding_layer=trained.get("embedding_layer", "last"),
+            kind=trained.get("gate", "mlp"),
+            source=trained.get("gate_input", "cached"),
+            layers=trained.get("gate_layers"),
+            hidden_dim=trained["hidden_dim"],
+        )
+        weights = read_state(run.gate_file, _MADE_BY)
+        _check_same_shapes(weights, config.build().state_dict(), "its config")
+        return weights
+
+    return {run.gate_file: load}
+
+
+def _experts(run: RunDir) -> dict[Path, Any]:
+    def load() -> Weights:
+        weights = read_tensors(run.pretrained_experts_file, _MADE_BY)
+        _check_ranks(weights, read_expert_config(run.pretrained_experts_file))
+        return weights
+
+    return {run.pretrained_experts_file: load}
+
+
+def _mixture(run: RunDir) -> dict[Path, Any]:
+    def load() -> Weights:
+        config, weights = read_config(run), read_tensors(run.mixture_file, _MADE_BY)
+        gate = _gate_of(weights)
+        _check_same_shapes(gate, config.gate_config.build().state_dict(), run.mixture_config_file.name)
+        _check_ranks({name: one for name, one in weights.items() if not name.startswith("gate.")}, config.experts)
+        return weights
+
+    def load_gate() -> Weights:
+        weights, gate = read_state(run.joint_gate_file, _MADE_BY), _gate_of(read_tensors(run.mixture_file, _MADE_BY))
+        _check_same_shapes(weights, gate, run.mixture_file.name)
+        odd = [name for name in weights if not torch.equal(weights[name], gate[name])]
+        if odd:
+            raise InputError(f"{odd[0]} is not what {run.mixture_file.name} has")
+        return weights
+
+    def check_config() -> Weights:
+        num_experts = read_config(run).experts.num_experts
+        missing = [expert for expert in range(num_experts) if not run.expert_dir(expert).is_dir()]
+        if missing:
+            raise InputError(f"it has {num_experts} experts, and {run.expert_dir(missing[0])} is missing")
+        return {}
+
+    adapters = sorted(run.stage_dir("moe").glob("expert_*/adapter_model.safetensors"))
+    loads = {file: partial(read_tensors, file, _MADE_BY) for file in adapters}
+    return {run.mixture_config_file: check_config, run.mixture_file: load, run.joint_gate_file: load_gate, **loads}
+
+
+def _gate_of(weights: Weights) -> Weights:
+    return {name.removeprefix("gate."): one for name, one in weights.items() if name.startswith("gate.")}
+
+
+def _check_checkpoint(file: Path, exported: Mapping[str, Tensor]) -> None:
+    """Its trained tensors are the exported ones' in name and shape: names are longer, by where the module has them."""
+    state = read_checkpoint(file, _MADE_BY)["state_dict"]
+    tensors = {name: one for name, one in state.items() if isinstance(one, Tensor)}
+    _check_finite(tensors)
+    if not exported:
+        return
+    here = {name: _exported_name(name, exported) for name in tensors}
+    known = {short: tensors[name] for name, short in here.items() if short}
+    _check_same_shapes(known, dict(exported), "the exported weights")
+
+
+def _exported_name(name: str, exported: Mapping[str, Tensor]) -> str | None:
+    """The name without its first parts, as the exported weights have it; None of a buffer that they leave out."""
+    parts = name.split(".")
+    return next((short for first in range(len(parts)) if (short := ".".join(parts[first:])) in exported), None)
+
+
+def _check_ranks(weights: Mapping[str, Tensor], config: ExpertConfig) -> None:
+    for name, tensor in weights.items():
+        if len(tensor) != config.total_rank:
+            raise InputError(
+                f"{name} has {len(tensor)} rows, {config.num_experts} experts of rank {config.rank} with a shared rank"
+                f" of {config.shared_rank} make {config.total_rank}"
+            )
+
+
+def _check_same_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], whose: str) -> None:
+    for name in sorted({*weights, *expected}):
+        found, wanted = (tuple(one[name].shape) if name in one else None for one in (weights, expected))
+        if found != wanted:
+            raise InputError(f"{name} is {found or 'missing'} here, {wanted or 'not there'} in {whose}")
+
+
+def _check_finite(weights: Mapping[str, Tensor]) -> None:
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{name} holds a value that is not finite")
