@@ -24,8 +24,9 @@ _SETTINGS = (
 
 def save_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
     """Write the stacked deltas, the config that they were trained with, and which weights they belong to."""
-    metadata = {"experts": json.dumps(asdict(experts.config)), "revision": model_revision(whisper_model) or ""}
-    save_file(experts.expert_state(), file, metadata=metadata)
+    settings = {**asdict(experts.config), "revision": model_revision(whisper_model) or ""}
+    # One name: safetensors writes several in an order of chance, and the same training would be other bytes.
+    save_file(experts.expert_state(), file, metadata={"experts": json.dumps(settings)})
 
 
 def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
@@ -35,7 +36,8 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
         InputError: They were trained on another backbone, though of the same size, or with other settings:
             another alpha would rescale them all.
     """
-    then, revision = _saved_settings(file), read_metadata(file, MADE_BY).get("revision")
+    then = _saved_settings(file)
+    revision = then.get("revision") or read_metadata(file, MADE_BY).get("revision")  # older files have it apart
     if revision and model_revision(whisper_model) not in (None, revision):
         raise InputError(
             f"the experts in {file} are deltas of a speech model with the revision {revision}, {whisper_model} has"
