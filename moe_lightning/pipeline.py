@@ -64,7 +64,11 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
         "gating": _training_command(options, "gating", options.gating_batch_size),
         "experts": _training_command(options, "experts", options.expert_batch_size),
         "moe": _training_command(options, "moe", options.asr_batch_size),
-        "evaluation": ["--run-dir", str(run.path), *_given(options, "accelerator", "num_workers")],
+        "evaluation": [
+            *("--run-dir", str(run.path)),
+            *_given(options, "accelerator", "num_workers"),
+            *_switches(options, "deterministic"),
+        ],
     }
     for name, value in options.set.items():
         stage, _, option = name.partition(".")
@@ -92,6 +96,7 @@ def _embedding_command(options: argparse.Namespace) -> Command:
     command += _given(options, "whisper_model", "embedding_layer", "pooling", "num_workers")
     if options.pooling == "flatten":
         command += ["--pad", "30s"]  # all frames of a fixed window
+    command += _switches(options, "deterministic")
     return [*command, *_given(options, "accelerator", "devices", "num_nodes", "strategy"), *_precision(options)]
 
 
@@ -125,6 +130,7 @@ def _training_command(options: argparse.Namespace, stage: Stage, batch_size: int
         "trainer.devices": options.devices,
         "trainer.num_nodes": options.num_nodes,
         "trainer.strategy": options.strategy,
+        "trainer.deterministic": "true" if options.deterministic else None,
         "trainer.check_val_every_n_epoch": options.eval_every_n_epochs,
         "trainer.accumulate_grad_batches": options.gradient_accumulation_steps if stage != "gating" else None,
         "resume.every_n_epochs": options.save_every_n_epochs,

@@ -154,6 +154,9 @@ def _add_trainer_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--devices", help="how many, or auto; default auto")
     group.add_argument("--num-nodes", type=int, metavar="N", help="default 1")
     group.add_argument("--strategy", help="auto, ddp ...; default auto")
+    group.add_argument(
+        "--deterministic", action="store_true", help="the same bits each time on GPUs too; slower (see RELIABILITY.md)"
+    )
     group.add_argument("--precision", help="32-true, 16-mixed, bf16-mixed ...; default: as --fp16 says")
 
 

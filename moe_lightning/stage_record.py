@@ -45,6 +45,7 @@ _KNOBS = {
     "batch_size",
     "callbacks",
     "compile",
+    "deterministic",
     "devices",
     "enable_model_summary",
     "enable_progress_bar",

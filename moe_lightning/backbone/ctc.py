@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -99,6 +100,9 @@ class CTCBackbone(SpeechBackbone):
         num_labels_B = is_label_BS.sum(dim=1)
         is_twice_BS = (labels_BS[:, 1:] == labels_BS[:, :-1]) & is_label_BS[:, 1:]
         self._count_impossible(num_frames_B < num_labels_B + is_twice_BS.sum(dim=1))
+        if torch.are_deterministic_algorithms_enabled():  # CUDA's CTC has no gradient of the same bits each time
+            log_probs_BTV, num_frames_B = log_probs_BTV.cpu(), num_frames_B.cpu()
+            labels_BS, num_labels_B = labels_BS.cpu(), num_labels_B.cpu()
         loss_B = F.ctc_loss(
             log_probs_BTV.transpose(0, 1),
             labels_BS,
@@ -108,7 +112,8 @@ class CTCBackbone(SpeechBackbone):
             reduction="none",
             zero_infinity=True,
         )
-        return TokenLoss(loss_B, num_labels_B)
+        device = frames.values_BTD.device
+        return TokenLoss(loss_B.to(device), num_labels_B.to(device))
 
     def decode(
         self,

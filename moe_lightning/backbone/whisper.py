@@ -127,7 +127,9 @@ class WhisperBackbone(SpeechBackbone):
         num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
         logits_NSV = self._logits(frames, targets.inputs_BS.repeat_interleave(num_side_by_side, dim=0)).float()
         log_probs_BSV = mean_log_probs(logits_NSV.log_softmax(dim=-1), weights_BK)
-        loss_BS = F.nll_loss(log_probs_BSV.transpose(1, 2), targets.labels_BS, ignore_index=IGNORED, reduction="none")
+        labels_BS = targets.labels_BS
+        flat = log_probs_BSV.flatten(0, 1), labels_BS.flatten()  # in two dimensions CUDA adds in an order of chance
+        loss_BS = F.nll_loss(*flat, ignore_index=IGNORED, reduction="none").view_as(labels_BS)
         return TokenLoss(loss_BS.sum(dim=1), (targets.labels_BS != IGNORED).sum(dim=1))
 
     @torch.no_grad()

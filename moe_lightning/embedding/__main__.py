@@ -26,11 +26,12 @@ def parser() -> CommandParser:
     parser.add_argument("--batch-size", type=int, default=256, help="utterances of a batch, at most")
     parser.add_argument("--max-seconds", type=float, help="of audio in a batch, at most; default by device")
     parser.add_argument("--num-workers", type=int, default=2, help="processes that read audio")
-    parser.add_argument("--accelerator", default="auto", help="of the Lightning Trainer, like the four below")
+    parser.add_argument("--accelerator", default="auto", help="of the Lightning Trainer, like those below")
     parser.add_argument("--devices", default="auto")
     parser.add_argument("--num-nodes", type=int, default=1)
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--deterministic", action="store_true", help="the same bits each time on a GPU too; slower")
     return parser
 
 

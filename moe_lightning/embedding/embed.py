@@ -95,6 +95,7 @@ def _trainer(options: argparse.Namespace, writer: StoreWriter) -> Trainer:
             num_nodes=options.num_nodes,
             strategy=options.strategy,
             precision=options.precision,
+            deterministic=options.deterministic or None,
             use_distributed_sampler=False,  # the loader knows its rank
             logger=False,
             callbacks=[TQDMProgressBar(refresh_rate=10), writer],

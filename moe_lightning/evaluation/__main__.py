@@ -37,6 +37,9 @@ def parser() -> CommandParser:
     parser.add_argument(
         "--num-beams", type=int, default=1, help="hypotheses that a CTC model keeps; default 1, the likeliest path"
     )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="decode to the same bits each time on a GPU too; slower"
+    )
     scores = parser.add_argument_group("scores")
     scores.add_argument(
         "--by", nargs="+", metavar="FIELD", help="manifest fields to score by; default: those that make groups"
@@ -68,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     systems = tuple(options.systems.split(","))
     check_systems(systems)
     of_work = (options.batch_size, options.num_workers, options.accelerator)
-    decoding = DecodeSettings(*of_work, systems, options.routing, options.num_beams)
+    decoding = DecodeSettings(*of_work, systems, options.routing, options.num_beams, options.deterministic)
     if options.rescore:
         rescore(run, options.split, scoring)
     elif options.split == "dev":  # for tuning: as often as one likes

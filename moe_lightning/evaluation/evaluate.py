@@ -38,6 +38,8 @@ class DecodeSettings:
     """Of the mixture, in place of the one that it was trained with."""
     num_beams: int = 1
     """Hypotheses that a CTC model keeps."""
+    deterministic: bool = False
+    """On a GPU too."""
 
 
 def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def rescore(run: RunDir, split: str, scoring: ScoreSettings) -> dict[str, Any]:
 
 def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], settings: DecodeSettings) -> None:
     """Write the hypotheses of a split."""
-    from moe_lightning.backbone.device import choose_device
+    from moe_lightning.backbone.device import choose_device, deterministic
     from moe_lightning.evaluation.decode import decode  # torch: scoring needs none
     from moe_lightning.moe.model import MixtureASR
     from moe_lightning.speech_loaders import SpeechLoaders
@@ -71,7 +73,9 @@ def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], setti
     mixture.experts.backbone.search(settings.num_beams)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
     loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
-    decode(mixture, loader, device, settings.systems, experts).save(run.report(split), utterances, NORMALISERS["basic"])
+    with deterministic(settings.deterministic):
+        decoded = decode(mixture, loader, device, settings.systems, experts)
+    decoded.save(run.report(split), utterances, NORMALISERS["basic"])
 
 
 def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: int = 0) -> dict[str, Any]:
