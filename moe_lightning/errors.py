@@ -27,6 +27,12 @@ class StaleStageError(InputError):
     """A run folder holds a stage that was made with other settings."""
 
 
+def printable(text: object) -> str:
+    """A text on one line that steers no terminal: control characters of a file's name or contents are spelt out."""
+    line = " ".join(str(text).split())
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+
+
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
     """Turn an `InputError`, or what the system refuses, into one line on stderr and exit code 2.
 
@@ -40,7 +46,7 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
         except InputError as error:
             if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
                 raise
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {printable(error)}", file=sys.stderr)
             sys.exit(2)
         except BrokenPipeError:  # `... | head` closed our output: not a fault
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,7 +54,7 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:  # a folder without rights, a full disk: the system's own words say it
             if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
                 raise
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {printable(error)}", file=sys.stderr)
             sys.exit(2)
 
     return wrapper

@@ -88,7 +88,7 @@ def _corpus_command(options: argparse.Namespace) -> Command:
     command += _given(options, "seed", "data_percent", "layout", "stratify")
     if options.max_utterances:
         command += ["--max-utterances", *map(str, options.max_utterances)]
-    return command + _switches(options, "allow_shared_speakers", "skip_bad_audio")
+    return command + _switches(options, "allow_shared_speakers", "allow_outside_root", "skip_bad_audio")
 
 
 def _embedding_command(options: argparse.Namespace) -> Command:

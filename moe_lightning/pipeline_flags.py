@@ -89,6 +89,11 @@ def _add_corpus_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--data-percent", type=float, metavar="P", help="use P %% of the corpus")
     group.add_argument("--max-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="a handful")
     group.add_argument("--allow-shared-speakers", action="store_true", help="accept speakers who are in two splits")
+    group.add_argument(
+        "--allow-outside-root",
+        action="store_true",
+        help="take recordings that a manifest names outside of the corpus's folder",
+    )
     group.add_argument("--skip-bad-audio", action="store_true", help="list faulty recordings and leave them out")
 
 

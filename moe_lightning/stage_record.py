@@ -42,6 +42,7 @@ INPUTS: dict[Stage, tuple[Stage, ...]] = {
 _KNOBS = {
     "accelerator",
     "accumulate_grad_batches",
+    "allow_outside_root",
     "batch_size",
     "callbacks",
     "compile",

@@ -70,6 +70,7 @@ GUIDES_FLAGS = [
     "--strategy",
     "--precision",
     "--allow-shared-speakers",
+    "--allow-outside-root",
     "--skip-bad-audio",
 ]
 

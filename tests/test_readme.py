@@ -112,7 +112,7 @@ def test_what_corpus_import_writes_is_a_dataset_root(line: str, tiny_corpus: Pat
     manifests = tmp_path / "manifests"
     line = line.replace("path/to/corpus", str(tiny_corpus)).replace("path/to/manifests", str(manifests))
     corpus(arguments(line, 2))
-    corpus(["--dataset-root", str(manifests), "--run-dir", str(tmp_path / "run")])
+    corpus(["--dataset-root", str(manifests), "--allow-outside-root", "--run-dir", str(tmp_path / "run")])
     assert (tmp_path / "run" / "corpus" / "train.jsonl.gz").exists()
 
 

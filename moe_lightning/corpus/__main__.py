@@ -33,6 +33,8 @@ def import_command(arguments: list[str]) -> None:
     corpus = prepare_corpus(corpus_settings(options), options.output_dir / "audio")
     save_corpus(corpus, options.output_dir)
     print_corpus(corpus, options.output_dir)
+    if options.output_dir.absolute() not in corpus.splits["train"][0].audio_file.absolute().parents:
+        print(f"{options.output_dir}: its audio lies elsewhere: use it with --allow-outside-root")
 
 
 def stage_command(arguments: list[str]) -> None:

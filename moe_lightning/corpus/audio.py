@@ -1,5 +1,6 @@
 """Audio files in, 16 kHz mono out."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,14 @@ import soundfile
 
 from moe_lightning.corpus.utterance import AudioInfo, Utterance
 from moe_lightning.errors import InputError
+from moe_lightning.plain_files import refuse_special
 
 SAMPLE_RATE = 16_000
 """Of every waveform after the border, Hz; what Whisper and its like expect."""
+MAX_SAMPLE_RATE = 384_000
+MAX_CHANNELS = 64
+MAX_SAMPLES = 2**29
+"""Of all channels, decoded at once: 2 GiB, 3 hours of one channel at 48 kHz. A file of megabytes can hold years."""
 _WAY_OUT = "repair or remove it (--skip-bad-audio leaves such recordings of a corpus out)"
 
 
@@ -19,12 +25,18 @@ def read_header(audio_file: Path) -> AudioInfo:
     Raises:
         InputError: The file is missing, empty, or in no format that libsndfile reads.
     """
+    _refuse_special(audio_file)
     try:
         info = soundfile.info(str(audio_file))
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
         raise InputError(f"{audio_file} {describe_fault(audio_file, error)}; {_WAY_OUT}") from error
     if info.frames <= 0 or info.samplerate <= 0:
         raise InputError(f"{audio_file} holds no samples; {_WAY_OUT}")
+    if info.samplerate > MAX_SAMPLE_RATE or info.channels > MAX_CHANNELS:
+        raise InputError(
+            f"{audio_file} says that it has {info.channels} channels at {info.samplerate} Hz, at most {MAX_CHANNELS} at"
+            f" {MAX_SAMPLE_RATE} Hz are taken; {_WAY_OUT}"
+        )
     return AudioInfo(info.samplerate, info.channels, info.frames)
 
 
@@ -35,16 +47,23 @@ def read_audio(utterance: Utterance) -> np.ndarray:
         InputError: The file cannot be read, or holds no finite sample where the utterance lies.
     """
     path = utterance.audio_file
+    _refuse_special(path)
     try:
         with soundfile.SoundFile(str(path)) as file:
             sample_rate = file.samplerate
+            if utterance.start * sample_rate >= file.frames:
+                raise InputError(f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}")
             file.seek(round(utterance.start * sample_rate))
-            samples_LC = file.read(round(utterance.duration * sample_rate), dtype="float32", always_2d=True)
+            num_samples = round(min(utterance.duration * sample_rate, file.frames))
+            _refuse_bomb(path, num_samples, file.channels)
+            samples_LC = file.read(num_samples, dtype="float32", always_2d=True)
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
         raise InputError(f"{path} {describe_fault(path, error)}; {_WAY_OUT}") from error
     if not len(samples_LC):
         raise InputError(f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}")
     channel = 0 if samples_LC.shape[1] == 1 and utterance.channel is None else utterance.channel
+    if channel is not None and not 0 <= channel < samples_LC.shape[1]:
+        raise InputError(f"{path} has {samples_LC.shape[1]} channels, channel {channel} is asked for; {_WAY_OUT}")
     waveform_L = samples_LC.mean(axis=1) if channel is None else samples_LC[:, channel]
     if not np.isfinite(waveform_L).all():
         raise InputError(f"{path} holds samples that are not finite; {_WAY_OUT}")
@@ -59,6 +78,23 @@ def read_file(audio_file: Path) -> np.ndarray:
     """
     info = read_header(audio_file)
     return read_audio(Utterance(audio_file.name, audio_file, 0.0, info.seconds, text="-", speaker="-"))
+
+
+def _refuse_special(audio_file: Path) -> None:
+    """Raise an InputError for a device or a pipe, which may never end; folders have their own words."""
+    try:
+        refuse_special(audio_file)
+    except InputError as error:
+        if not os.path.isdir(audio_file):
+            raise InputError(f"{error}; {_WAY_OUT}") from error
+
+
+def _refuse_bomb(audio_file: Path, num_samples: int, num_channels: int) -> None:
+    if num_samples * num_channels > MAX_SAMPLES:
+        raise InputError(
+            f"{audio_file} says that it holds {num_samples:,} samples of {num_channels} channels, more than are decoded"
+            f" at once ({MAX_SAMPLES:,}); cut it into files"
+        )
 
 
 def resample(waveform_L: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.errors import InputError
+from moe_lightning.from_json import is_number
 
 UNKNOWN_SPEAKER = "unknown:"
 """Begins the name that stands in for a speaker whom the corpus does not name."""
@@ -46,16 +48,16 @@ def stand_in_speaker(audio_file: Path, root: Path) -> str:
     return UNKNOWN_SPEAKER + name
 
 
-def loads_text(text: str) -> Any:
-    """JSON of which every text can be written again.
-
-    Raises:
-        ValueError: It is no JSON, or an escape such as ``\\ud83d`` is half a character.
-    """
-    value = json.loads(text)
-    if "\\ud" in text.lower():
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
+def plain_value(value: Any) -> FieldValue:
+    """What a corpus says in a field as one value: a list or an object, and a number too large for a float, as text."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and (is_number(value) or isinstance(value, bool | float)):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        raise InputError("a field is nested too deeply") from None
 
 
 def field_name(name: str) -> str:

@@ -17,6 +17,11 @@ def add_corpus_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept speakers who are in two splits",
     )
+    parser.add_argument(
+        "--allow-outside-root",
+        action="store_true",
+        help="take recordings that a manifest names outside of the corpus's folder",
+    )
     parser.add_argument("--skip-bad-audio", action="store_true", help="list faulty recordings and leave them out")
     parser.add_argument(
         "--data-percent", type=float, default=100.0, metavar="P",

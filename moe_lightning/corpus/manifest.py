@@ -9,7 +9,6 @@ import gzip
 import json
 import os
 import sys
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 from moe_lightning.corpus.audio import read_header
 from moe_lightning.corpus.utterance import AudioInfo, FieldValue, Utterance
 from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.json_files import parse_json
+from moe_lightning.plain_files import numbered_lines
 
 _SUPERVISION_FIELDS = ("language", "gender")
 """Fields that lhotse has a place of its own for; the others lie in ``custom``."""
@@ -71,28 +72,23 @@ def _paused_garbage_collection() -> Iterator[None]:
 def _read_utterances(path: Path) -> Iterator[Utterance]:
     for number, line in _numbered_lines(path):
         try:
-            yield _utterance(json.loads(line))
-        except json.JSONDecodeError as error:
+            cut = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{path}, line {number} is not JSON ({error}); one cut a line is expected") from error
+        try:
+            yield _utterance(cut)
         except InputError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             rule = "a cut with a recording in one file and one supervision with text and speaker is expected"
             raise InputError(f"{path}, line {number}: {rule} ({type(error).__name__}: {error})") from error
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    number = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            for line in file:
-                number += 1
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} breaks off after line {number} ({error}); run `moe-lightning corpus` again"
-        ) from error
+        yield from numbered_lines(path)
+    except InputError as error:
+        raise InputError(f"{error}; run `moe-lightning corpus` again") from error
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
@@ -156,6 +152,9 @@ def _utterance(cut: dict[str, Any]) -> Utterance:
     channel = cut["channel"] if isinstance(cut["channel"], int) and num_channels > 1 else None
     own = {name: supervision[name] for name in _SUPERVISION_FIELDS if supervision.get(name) is not None}
     fields = own | (supervision.get("custom") or {})
+    sample_rate, num_samples = recording["sampling_rate"], recording["num_samples"]
+    if not all(isinstance(one, int) and 0 < one < 2**63 for one in (sample_rate, num_samples)):
+        raise ValueError(f"{num_samples!r} samples at {sample_rate!r} Hz are no recording"[:200])
     return Utterance(
         id=cut["id"],
         audio_file=Path(source["source"]),
@@ -163,12 +162,20 @@ def _utterance(cut: dict[str, Any]) -> Utterance:
         duration=float(cut["duration"]),
         text=supervision["text"],
         speaker=sys.intern(supervision["speaker"]),
-        fields={sys.intern(name): _shared(value) for name, value in fields.items()},
+        fields={sys.intern(_named(name)): _shared(value) for name, value in fields.items()},
         channel=channel,
-        audio=AudioInfo(recording["sampling_rate"], num_channels, recording["num_samples"]),
+        audio=AudioInfo(sample_rate, num_channels, num_samples),
     )
+
+
+def _named(field: str) -> str:
+    if not field.isprintable():
+        raise TypeError(f"a field's name must be printable, got {field!r}")
+    return field
 
 
 def _shared(value: FieldValue) -> FieldValue:
     """The same object for equal short texts: a million utterances have few accents."""
+    if not isinstance(value, FieldValue) or (isinstance(value, str) and not value.isprintable()):
+        raise TypeError(f"a field must be a number or printable text, got {str(value)[:60]!r}")
     return sys.intern(value) if isinstance(value, str) and len(value) < 40 else value

@@ -32,6 +32,8 @@ class CorpusSettings:
     dataset_root: str
     """A corpus, the prefix of manifests, or ``demo``."""
     allow_shared_speakers: bool = False
+    allow_outside_root: bool = False
+    """Take recordings that a manifest names outside of the corpus's folder."""
     skip_bad_audio: bool = False
     data_percent: float = 100.0
     max_utterances: tuple[int, int, int] | None = None
@@ -74,7 +76,7 @@ def prepare_corpus(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
 
 
 def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
-    entries = read_corpus(_root(settings), settings.layout, audio_dir)
+    entries = read_corpus(_root(settings), settings.layout, audio_dir, allow_outside_root=settings.allow_outside_root)
     stratify = _stratify_field(entries, settings)
     entries = _candidates(entries, settings)
     probed = probe_entries(entries, settings.num_workers)

@@ -10,7 +10,7 @@ from itertools import chain
 from moe_lightning.corpus.audio import read_header
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, FieldValue, Utterance
-from moe_lightning.errors import InputError
+from moe_lightning.errors import InputError, printable
 from moe_lightning.progress import progress
 
 DURATION_TOLERANCE = 0.5
@@ -98,10 +98,19 @@ def _probe(entry: Entry) -> Utterance | LeftOut:
 
 
 def _known(fields: Mapping[str, FieldValue]) -> dict[str, FieldValue]:
-    """The fields, None for a number that is none: pandas writes NaN where a table has a gap."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()
-    }
+    """The fields as pages and terminals may show them: control characters spelt out, None for a number that is none.
+
+    pandas writes NaN where a table has a gap.
+    """
+    return {_shown(name): _shown(value) if isinstance(value, str) else _finite(value) for name, value in fields.items()}
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else printable(text)
+
+
+def _finite(value: int | float | None) -> int | float | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _duration(entry: Entry, audio: AudioInfo) -> float:

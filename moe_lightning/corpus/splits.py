@@ -150,6 +150,14 @@ def _num_speakers(utterances: Sequence[Utterance]) -> int:
 
 def _too_few_speakers(train: Sequence[Utterance], missing: list[str]) -> str:
     names = Counter(utterance.speaker for utterance in train)
+    unnamed = [name.removeprefix(UNKNOWN_SPEAKER) for name in names if name.startswith(UNKNOWN_SPEAKER)]
+    if len(unnamed) == len(names):
+        folders = f"{len(names)} folder{'s' * (len(names) > 1)}"
+        return (
+            f"the corpus names no speakers; each folder of recordings then counts as one, and {folders}"
+            f" ({', '.join(unnamed[:3])}) are too few to hold out others for {' and '.join(missing)}; name the speakers"
+            f" (the field speaker), give {' and '.join(missing)} yourself, or divide by utterance with {_FLAG}"
+        )
     who = f"{len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(list(names)[:3])})"
     return (
         f"train has {who}, too few to hold out others for {' and '.join(missing)};"

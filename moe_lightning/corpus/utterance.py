@@ -61,6 +61,8 @@ class Utterance:
             raise InputError(f"utterance {self.id!r} has no transcript; every utterance needs one")
         if not self.speaker:
             raise InputError(f"utterance {self.id!r} has no speaker; splits are made by speaker")
+        if not self.speaker.isprintable():
+            raise InputError(f"utterance {self.id!r}: its speaker must be a printable text, got {self.speaker!r}")
         if not (math.isfinite(self.start) and self.start >= 0):
             raise InputError(f"utterance {self.id!r}: start must be 0 or more seconds, got {self.start}")
         if not (math.isfinite(self.duration) and self.duration > 0):

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from moe_lightning.errors import printable
 from moe_lightning.evaluation.fields import shown_fields
 
 
@@ -43,10 +44,10 @@ def _table(results: dict[str, Any], comparison: dict[str, Any]) -> Table:
     fields = [*(["cluster"] if "cluster" in baseline["groups"] else []), *shown_fields(baseline["groups"])]
     for field in fields:
         table.add_section()
-        table.add_row(f"by {escape(field)}", style="italic")
+        table.add_row(f"by {escape(printable(field))}", style="italic")
         for value, group in baseline["groups"][field].items():
             cells = _cells(group, system["groups"][field][value], comparison["groups"][field][value])
-            table.add_row(f"  {escape(value)}", *cells)
+            table.add_row(f"  {escape(printable(value))}", *cells)
     return table
 
 

@@ -138,10 +138,12 @@ def test_what_is_no_corpus_is_an_error(tmp_path, capsys):
     assert "none does not exist" in capsys.readouterr().err
 
 
-def test_an_imported_corpus_is_a_dataset_root(tmp_path, jsonl_corpus):
+def test_an_imported_corpus_is_a_dataset_root(tmp_path, jsonl_corpus, capsys):
     root = jsonl_corpus(train={f"s{number}": 2 for number in range(10)})
     main(["import", "--dataset-root", str(root), "--output-dir", str(tmp_path / "imported")])
-    main(["--dataset-root", str(tmp_path / "imported"), "--run-dir", str(tmp_path / "run")])
+    assert "its audio lies elsewhere: use it with --allow-outside-root" in capsys.readouterr().out
+    flags = ["--dataset-root", str(tmp_path / "imported"), "--allow-outside-root"]
+    main([*flags, "--run-dir", str(tmp_path / "run")])
     for split in ("train", "dev", "test"):
         imported, again = tmp_path / "imported" / f"{split}.jsonl.gz", tmp_path / "run" / "corpus" / f"{split}.jsonl.gz"
         assert imported.read_bytes() == again.read_bytes()

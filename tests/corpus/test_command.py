@@ -165,7 +165,7 @@ def test_a_wrong_flag_or_value_is_refused(tmp_path, jsonl_corpus, capsys, flags,
 
 def test_a_missing_root_is_refused(tmp_path, capsys):
     line = refused(capsys, tmp_path / "none", tmp_path / "run")
-    assert line.startswith("error: --dataset-root")
+    assert line.startswith("error: the corpus ")
     assert "none does not exist" in line
 
 

@@ -85,7 +85,7 @@ class TestJsonl:
         row = {"id": 7, "audio_filepath": "/far/a.wav", "text": "hello", "offset": 1.5, "duration": 2, "speaker": "ann"}
         more = {"accent": "en-gb", "age": 40, "score": None, "Home Town": "Ur", "tags": ["x"], "split": "train"}
         write_rows(tmp_path / "dev.jsonl", [row | more])
-        (entry,) = read_corpus(tmp_path)
+        (entry,) = read_corpus(tmp_path, allow_outside_root=True)
         assert (entry.id, entry.audio_file, entry.speaker) == ("7", Path("/far/a.wav"), "ann")
         assert (entry.split, entry.start, entry.duration) == ("dev", 1.5, 2.0)
         assert entry.fields == {"accent": "en-gb", "age": 40, "score": None, "home_town": "Ur", "tags": '["x"]'}
@@ -137,7 +137,7 @@ class TestJsonl:
 
     def test_a_file_that_is_no_text_is_named(self, tmp_path):
         (tmp_path / "train.jsonl").write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(InputError, match=r"train\.jsonl is not UTF-8"):
+        with pytest.raises(InputError, match=r"train\.jsonl, line 1 is not UTF-8"):
             read_corpus(tmp_path)
 
     def test_an_id_that_comes_twice_is_refused(self, tmp_path):

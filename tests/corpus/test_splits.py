@@ -59,6 +59,12 @@ def test_unnamed_speakers_are_not_compared():
     assert complete_splits(splits, 42) == splits
 
 
+def test_a_corpus_without_speakers_is_told_that_it_names_none():
+    train = {"train": utterances_of({"unknown:clips": 9})}
+    with pytest.raises(InputError, match=r"names no speakers; .* 1 folder \(clips\) .*the field speaker"):
+        complete_splits(train, 42)
+
+
 def test_one_speaker_can_be_divided_by_utterance_only_when_that_is_asked_for():
     train = {"train": utterances_of({"ann": 10})}
     with pytest.raises(InputError, match=r"train has 1 speaker \(ann\), too few .*--allow-shared-speakers"):

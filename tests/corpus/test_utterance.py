@@ -16,6 +16,7 @@ GOOD = Utterance("ann/1", Path("/a.wav"), 0.0, 1.5, "hello", "ann", {"language":
         ({"id": "a\nb"}, "id"),
         ({"text": "  "}, "no transcript"),
         ({"speaker": ""}, "no speaker"),
+        ({"speaker": "a\x1b[2J"}, "speaker must be a printable text"),
         ({"start": -1.0}, "start"),
         ({"start": float("nan")}, "start"),
         ({"duration": 0.0}, "duration"),

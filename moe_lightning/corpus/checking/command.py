@@ -15,7 +15,7 @@ from moe_lightning.corpus.checking.summary import CorpusSummary, summarise
 from moe_lightning.corpus.checking.text_checks import check_texts
 from moe_lightning.corpus.probe import probe_entries
 from moe_lightning.corpus.readers import LAYOUTS, list_entries
-from moe_lightning.errors import InputError
+from moe_lightning.errors import InputError, printable
 from moe_lightning.json_files import write_json
 
 
@@ -37,6 +37,7 @@ def check_corpus(
     allow_shared_speakers: bool = False,
     num_workers: int | None = None,
     count_tokens: Callable[[str], int] | None = None,
+    allow_outside_root: bool = False,
 ) -> CorpusReport:
     """Read a corpus with all its audio and look for what is odd.
 
@@ -44,7 +45,7 @@ def check_corpus(
         InputError: It cannot be read as a corpus at all.
     """
     with tempfile.TemporaryDirectory(prefix="corpus-check-") as folder:  # for recordings of archives and tables
-        entries = list_entries(root, layout, Path(folder))
+        entries = list_entries(root, layout, Path(folder), allow_outside_root=allow_outside_root)
         probed = probe_entries(entries, num_workers)
         utterances = [utterance for one in probed.splits.values() for utterance in one]
         levels = measure_levels(utterances, num_workers)
@@ -72,12 +73,22 @@ def check_command(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto", help="insist on a form of corpus")
     parser.add_argument("--allow-shared-speakers", action="store_true", help="speakers in two splits are no fault")
+    parser.add_argument(
+        "--allow-outside-root",
+        action="store_true",
+        help="take recordings that a manifest names outside of the corpus's folder",
+    )
     parser.add_argument("--tokenizer", metavar="MODEL", help="tokenizer.json, its folder or hub id; counts tokens")
     parser.add_argument("--num-workers", type=int, metavar="N", help="recordings read at a time")
     options = parser.parse_args(argv)
     count_tokens = _token_counter(options.tokenizer) if options.tokenizer else None
     report = check_corpus(
-        options.root, options.layout, options.allow_shared_speakers, options.num_workers, count_tokens
+        options.root,
+        options.layout,
+        options.allow_shared_speakers,
+        options.num_workers,
+        count_tokens,
+        options.allow_outside_root,
     )
     name = options.root.name or options.root.absolute().name
     output_dir = options.output_dir or Path("lightning_logs") / "corpus_check" / name
@@ -101,6 +112,7 @@ def _token_counter(model: str) -> Callable[[str], int]:
 
 def _print_report(report: CorpusReport, output_dir: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     splits = Table("split", "utterances", "speakers", "hours", "words", title="Corpus", title_justify="left")
@@ -112,11 +124,11 @@ def _print_report(report: CorpusReport, output_dir: Path) -> None:
     for finding in report.findings:
         first = f"{finding.utterances[0]}: {finding.details[0]}"
         stops = "yes" if finding.stops_training else ""
-        findings.add_row(finding.rule, f"{len(finding.utterances):,}", stops, _shortened(first), end_section=False)
+        findings.add_row(finding.rule, f"{len(finding.utterances):,}", stops, escape(_shortened(printable(first))))
     console = Console()
     console.print(splits)
     console.print(findings if report.findings else "No findings.")
-    console.print(f"report: {_names(output_dir)}", soft_wrap=True)
+    console.print(f"report: {_names(output_dir)}", soft_wrap=True, markup=False)
 
 
 def _shortened(line: str, width: int = 100) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.corpus.entry import Entry, field_name, loads_text
+from moe_lightning.corpus.entry import Entry, field_name, plain_value
 from moe_lightning.corpus.utterance import FieldValue
-from moe_lightning.errors import InputError
+from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.json_files import parse_json
+from moe_lightning.plain_files import read_text
 
 _SPLIT_OF_FOLDER = {"train": "train", "dev": "dev", "test": "test"}
 
@@ -69,10 +71,10 @@ def _read_contributor(folder: Path, split_name: str, used: set[str]) -> Iterator
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = loads_text(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
+        record = parse_json(read_text(path))
+    except MissingInputError:
         raise InputError(f"{path} is missing; a contributor's folder holds a JSON file of the same name") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("Files"), list):
         raise InputError(f'{path} must be an object with a list "Files"')
@@ -83,4 +85,4 @@ def _plain_fields(record: dict[str, Any]) -> dict[str, FieldValue]:
     """Everything of a JSON object that is one value, but the names that have a place of their own."""
     taken = ("Filename", "Transcript")
     plain = {name: value for name, value in record.items() if isinstance(value, str | int | float)}
-    return {field_name(name): value for name, value in plain.items() if name not in taken}
+    return {field_name(name): plain_value(value) for name, value in plain.items() if name not in taken}

@@ -3,16 +3,16 @@
 Only pyarrow is needed: the recordings in the tables are encoded files, which are unpacked as they are.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.corpus.entry import Entry, field_name, stand_in_speaker
+from moe_lightning.corpus.entry import Entry, field_name, plain_value, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
 from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
+from moe_lightning.json_files import parse_json
 
 _TEXTS = ("text", "sentence", "transcription", "transcript", "normalized_text")
 _SPEAKERS = ("speaker", "speaker_id", "client_id")
@@ -41,8 +41,15 @@ def read_hugging_face(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
         split = split_in_name(table.parent.name) or split_in_name(table.name) or "train"
         try:
             yield from _read_table(table, split, root, unpacked)
+        except InputError:
+            raise
         except (pyarrow.ArrowException, OSError) as error:
             raise InputError(f"{table} cannot be read by pyarrow ({error})") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{table} is no table of recordings and texts ({type(error).__name__}: {error}); look at it with"
+                " `datasets.load_from_disk`"
+            ) from error
 
 
 def _tables(root: Path) -> list[Path]:
@@ -57,6 +64,7 @@ def _read_table(table: Path, split: str, root: Path, unpacked: UnpackedAudio) ->
     number = 0
     names: _Columns | None = None
     for batch in _batches(table):
+        batch.validate(full=True)  # an offset beyond its buffer would be followed
         names = names or _Columns(batch.schema, table)
         for row in batch.to_pylist():
             number += 1
@@ -88,7 +96,7 @@ class _Columns:
             )
         self.audio, self.text = structs[0], texts[0]
         self.speaker = next((name for name in _SPEAKERS if name in schema.names), None)
-        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        info = parse_json((schema.metadata or {}).get(b"huggingface", b"{}").decode())
         features = info.get("info", {}).get("features", {})
         self.labels = {name: feature["names"] for name, feature in features.items() if _is_class_label(feature)}
 
@@ -116,7 +124,7 @@ class _Columns:
     def _value(self, name: str, value: Any) -> FieldValue:
         if name in self.labels and isinstance(value, int) and 0 <= value < len(self.labels[name]):
             return str(self.labels[name][value])
-        return value if value is None or isinstance(value, str | int | float) else json.dumps(value, default=str)
+        return plain_value(value)
 
 
 def _parts(column_type: Any) -> list[Any]:

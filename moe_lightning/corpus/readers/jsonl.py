@@ -3,16 +3,16 @@
 Optional: ``offset`` and ``duration`` (seconds), ``speaker``, ``id``, ``split``; all other fields are kept.
 """
 
-import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.corpus.entry import Entry, field_name, loads_text, stand_in_speaker
+from moe_lightning.corpus.entry import Entry, field_name, plain_value, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import SPLIT_NAMES
-from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
+from moe_lightning.from_json import is_number
+from moe_lightning.json_files import parse_json
+from moe_lightning.plain_files import numbered_lines
 from moe_lightning.run_dir import SPLITS
 
 _OWN_PLACE = ("audio_filepath", "text", "offset", "duration", "speaker", "id", "split")
@@ -56,7 +56,7 @@ def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:
             origin=origin,
             start=start or 0.0,
             duration=_seconds(row, "duration", origin),
-            fields={field_name(name): _flat(value) for name, value in row.items() if name not in _OWN_PLACE},
+            fields={field_name(name): plain_value(value) for name, value in row.items() if name not in _OWN_PLACE},
         )
 
 
@@ -69,20 +69,13 @@ def find_manifests(root: Path) -> dict[str, Path]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers, from 1, and objects; blank lines are skipped."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, _parse(line, f"{path}, line {number}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 ({error})") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+    for number, line in numbered_lines(path):
+        yield number, _parse(line, f"{path}, line {number}")
 
 
 def _parse(line: str, origin: str) -> dict[str, Any]:
     try:
-        row = loads_text(line)
+        row = parse_json(line)
     except ValueError as error:
         raise InputError(f"{origin} is not JSON ({error}); one object a line is expected") from error
     if not isinstance(row, dict):
@@ -106,8 +99,7 @@ def _seconds(row: dict[str, Any], name: str, origin: str) -> float | None:
     value = row.get(name)
     if value is None:
         return None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value < 0:
+    if not is_number(value) or value < 0:
         raise InputError(f'{origin}: "{name}" must be seconds, 0 or more, got {value!r}')
     return float(value)
 
@@ -122,9 +114,5 @@ def _split_of(row: dict[str, Any], origin: str) -> str:
 def _id_from_path(audio_file: Path, folder: Path, start: float | None) -> str:
     """``clips/a``, and ``clips/a@1.5`` for what starts at 1.5 s."""
     inside = audio_file.relative_to(folder) if audio_file.is_relative_to(folder) else audio_file
-    return inside.with_suffix("").as_posix() + (f"@{start:g}" if start else "")
-
-
-def _flat(value: Any) -> FieldValue:
-    """One value; a list or an object becomes its JSON text."""
-    return value if value is None or isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+    stem = inside.with_suffix("") if inside.name else inside
+    return stem.as_posix() + (f"@{start:g}" if start else "")

@@ -4,6 +4,7 @@ lhotse's import is not used: it drops unreadable recordings, breaks on an uttera
 keeps no other ``utt2...`` file. Commands in ``wav.scp`` are not run.
 """
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from moe_lightning.corpus.entry import Entry, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.errors import InputError
+from moe_lightning.plain_files import numbered_lines
 from moe_lightning.run_dir import SPLITS
 
 _NOT_FIELDS = {"utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "utt2uniq"}
@@ -103,8 +105,7 @@ def _mapping(path: Path) -> dict[str, str]:
     """``<key> <rest of the line>``, the form of all files of a data directory; {} where there is none."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip())
+    pairs = (line.split(maxsplit=1) for _, line in numbered_lines(path))
     return {pair[0]: pair[1].strip() if len(pair) == 2 else "" for pair in pairs}
 
 
@@ -112,18 +113,34 @@ def _recording(value: str, folder: Path, origin: str) -> _Recording:
     """The file of a line of ``wav.scp``; a pipe that only unpacks one file stands for the file."""
     if not value.endswith("|"):
         return _Recording(_found(Path(value), folder), None)
-    words = shlex.split(value.rstrip("| "))
+    words = _words(value, origin)
     program = Path(words[0]).name if words else ""
     files = [word for word in words if Path(word).suffix.lower() in _AUDIO_SUFFIXES]
     if len(files) != 1 or program not in _DECODERS or "|" in words:
         raise InputError(
             f"{origin} is made by a program ({value}); write its output to a file, and name that in wav.scp"
         )
-    channel = int(words[words.index("-c") + 1]) - 1 if program == "sph2pipe" and "-c" in words else None
-    return _Recording(_found(Path(files[0]), folder), channel)
+    return _Recording(_found(Path(files[0]), folder), _channel(words, origin) if program == "sph2pipe" else None)
+
+
+def _words(command: str, origin: str) -> list[str]:
+    try:
+        return shlex.split(command.rstrip("| "))
+    except ValueError as error:
+        raise InputError(f"{origin} is no command ({error}: {command})") from error
+
+
+def _channel(words: list[str], origin: str) -> int | None:
+    """The channel that ``sph2pipe -c 2`` takes, from 0."""
+    if "-c" not in words:
+        return None
+    said = "".join(words[words.index("-c") + 1 :][:1])
+    if said not in ("1", "2"):
+        raise InputError(f"{origin}: sph2pipe takes -c 1 or -c 2, got {said!r}")
+    return int(said) - 1
 
 
 def _found(path: Path, folder: Path) -> Path:
     """Absolute: Kaldi's paths are relative to where the command is typed, some people's to the data directory."""
     beside = folder / path
-    return beside.absolute() if not path.exists() and beside.exists() else path.absolute()
+    return beside.absolute() if not os.path.exists(path) and os.path.exists(beside) else path.absolute()

@@ -1,16 +1,16 @@
 """What lhotse writes: cuts, recordings with supervisions, and Shar folders; lhotse itself reads them."""
 
-import gzip
-import json
+import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe_lightning.corpus.entry import Entry, stand_in_speaker
+from moe_lightning.corpus.entry import Entry, plain_value, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
-from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
+from moe_lightning.json_files import parse_json
+from moe_lightning.plain_files import numbered_lines, refuse_special
 from moe_lightning.run_dir import SPLITS
 
 if TYPE_CHECKING:
@@ -38,15 +38,11 @@ def read_lhotse(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
     Raises:
         InputError: lhotse cannot read a file, or a cut is no stretch of one recording as it lies on disk.
     """
-    from lhotse import CutSet, RecordingSet, SupervisionSet
-
     cut_files = _cut_files(root)
     for path, split in _with_splits(cut_files):
-        yield from _entries(_lazily(CutSet.from_file, path), split, path, unpacked)
+        yield from _entries(_lazily(_items, path), split, path, unpacked)
     for path, split in _with_splits([] if cut_files else _pairs(root)):
-        recordings = RecordingSet.from_file(path.with_name(path.name.replace("supervisions", "recordings")))
-        cuts = CutSet.from_manifests(recordings=recordings, supervisions=SupervisionSet.from_file(path))
-        yield from _entries(cuts, split, path, unpacked)
+        yield from _entries(_lazily(_paired, path), split, path, unpacked)
 
 
 def read_shar(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
@@ -55,10 +51,48 @@ def read_shar(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
     Raises:
         InputError: lhotse cannot read a shard.
     """
+    for folder, split in _shar_dirs(root).items():
+        yield from _entries(_lazily(_shar, folder), split, folder, unpacked)
+
+
+def _items(path: Path) -> Iterator[Any]:
+    """What lhotse makes of each line; it opens no file itself, since it would unpack one without end."""
+    from lhotse.serialization import deserialize_item
+
+    for number, line in numbered_lines(path):
+        try:
+            yield deserialize_item(parse_json(line))
+        except Exception as error:  # lhotse raises whatever its own readers raise
+            words = f"{type(error).__name__}: {str(error)[:200]}"
+            raise InputError(f"{path}, line {number} cannot be read by lhotse ({words})") from error
+
+
+def _paired(path: Path) -> "CutSet":
+    """Cuts of a manifest of supervisions and the one of their recordings beside it."""
+    from lhotse import CutSet, RecordingSet, SupervisionSet
+
+    recordings = RecordingSet.from_recordings(_items(path.with_name(path.name.replace("supervisions", "recordings"))))
+    return CutSet.from_manifests(recordings=recordings, supervisions=SupervisionSet.from_segments(_items(path)))
+
+
+def _shar(folder: Path) -> "CutSet":
+    """Cuts and recordings of a Shar folder; features and whatever else lies there are not opened.
+
+    Raises:
+        InputError: A manifest or an archive unpacks to more than its size can mean.
+    """
     from lhotse import CutSet
 
-    for folder, split in _shar_dirs(root).items():
-        yield from _entries(_lazily(lambda path: CutSet.from_shar(in_dir=path), folder), split, folder, unpacked)
+    manifests, archives = sorted(folder.glob("cuts.*.jsonl*")), sorted(folder.glob("recording.*.tar"))
+    for path in manifests:
+        for _ in numbered_lines(path):
+            pass
+    for path in archives:
+        refuse_special(path)
+        with tarfile.open(path, "r:") as archive:
+            if any(one.issparse() or one.size > path.stat().st_size for one in archive):
+                raise InputError(f"{path} says that it holds more than its size; pack it again")
+    return CutSet.from_shar(fields={"cuts": manifests, "recording": archives})
 
 
 def _lazily(load: Any, path: Path) -> "Iterable[Cut]":
@@ -68,30 +102,49 @@ def _lazily(load: Any, path: Path) -> "Iterable[Cut]":
     except InputError:
         raise
     except Exception as error:  # lhotse raises whatever its own readers raise
-        raise InputError(f"{path} cannot be read by lhotse ({type(error).__name__}: {error})") from error
+        words = f"{type(error).__name__}: {str(error)[:200]}"
+        raise InputError(f"{path} cannot be read by lhotse ({words})") from error
 
 
 def _entries(cuts: "Iterable[Cut] | CutSet", split: str, path: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
     for cut in cuts:
-        origin = f"{path}: cut {cut.id}"
-        audio_file = _audio_file(cut, split, origin, unpacked)
-        of_cut = {name: value for name, value in (cut.custom or {}).items() if name not in _LHOTSES_OWN}
-        for supervision in cut.supervisions:
-            of_supervision = {"language": supervision.language, "gender": supervision.gender}
-            fields = of_cut | of_supervision | (supervision.custom or {})
-            start = max(0.0, supervision.start)
-            yield Entry(
-                split=split,
-                id=cut.id if len(cut.supervisions) == 1 else supervision.id,
-                audio_file=audio_file,
-                text=(supervision.text or "").strip(),
-                speaker=supervision.speaker or stand_in_speaker(audio_file, path.absolute().parent),
-                origin=origin,
-                start=cut.start + start,
-                duration=min(supervision.end, cut.duration) - start,
-                fields={name: _flat(value) for name, value in fields.items() if value is not None},
-                channel=supervision.channel if isinstance(supervision.channel, int) else None,
-            )
+        try:
+            yield from _entries_of(cut, split, path, unpacked)
+        except InputError:
+            raise
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:  # a value of another type
+            raise InputError(
+                f"{path}: a cut with a recording and supervisions of text and speaker is expected, got"
+                f" {str(getattr(cut, 'id', cut))[:60]!r} ({type(error).__name__}: {str(error)[:200]})"
+            ) from error
+
+
+def _entries_of(cut: "Cut", split: str, path: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
+    origin = f"{path}: cut {cut.id}"
+    audio_file = _audio_file(cut, split, origin, unpacked)
+    of_cut = {name: value for name, value in (cut.custom or {}).items() if name not in _LHOTSES_OWN}
+    for supervision in cut.supervisions:
+        of_supervision = {"language": supervision.language, "gender": supervision.gender}
+        fields = of_cut | of_supervision | (supervision.custom or {})
+        start = max(0.0, supervision.start)
+        yield Entry(
+            split=split,
+            id=_text(cut.id if len(cut.supervisions) == 1 else supervision.id),
+            audio_file=audio_file,
+            text=_text(supervision.text or "").strip(),
+            speaker=_text(supervision.speaker or stand_in_speaker(audio_file, path.absolute().parent)),
+            origin=origin,
+            start=float(cut.start + start),
+            duration=float(min(supervision.end, cut.duration) - start),
+            fields={name: plain_value(value) for name, value in fields.items() if value is not None},
+            channel=supervision.channel if isinstance(supervision.channel, int) else None,
+        )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:60]} is no text")
+    return value
 
 
 def _audio_file(cut: "Cut", split: str, origin: str, unpacked: UnpackedAudio) -> Path:
@@ -108,10 +161,6 @@ def _audio_file(cut: "Cut", split: str, origin: str, unpacked: UnpackedAudio) ->
     if source.type != "file":
         raise InputError(f"{origin} has its audio from a {source.type}; write it to a file with `cut.save_audio`")
     return Path(source.source).absolute()
-
-
-def _flat(value: Any) -> FieldValue:
-    return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _cut_files(root: Path) -> list[Path]:
@@ -149,8 +198,7 @@ def _shar_dirs(root: Path) -> dict[Path, str]:
 def _first_object(path: Path) -> dict[str, Any]:
     """The first line of a manifest, {} where it is no JSON object."""
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            first = json.loads(file.readline())
-    except (OSError, EOFError, ValueError):
+        first = parse_json(next(numbered_lines(path), (1, "{}"))[1])
+    except ValueError:
         return {}
     return first if isinstance(first, dict) else {}

@@ -4,6 +4,7 @@ lhotse's recipe for it is not used: it passes over missing recordings without a 
 parts of the original release, and reads every file's header once more than we do.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
+from moe_lightning.plain_files import numbered_lines
 
 _SEXES = {"m": "male", "f": "female"}
 
@@ -32,9 +34,8 @@ def read_librispeech(root: Path) -> Iterator[Entry]:
             split = split_in_name(part.name)
             if split is None:
                 raise InputError(f"{part}: the name of a part must begin with train, dev or test")
-            for number, line in enumerate(transcripts.read_text(encoding="utf-8").splitlines(), start=1):
-                if line.strip():
-                    yield _entry(line, transcripts, split, part.name, genders, f"{transcripts}, line {number}")
+            for number, line in numbered_lines(transcripts):
+                yield _entry(line, transcripts, split, part.name, genders, f"{transcripts}, line {number}")
 
 
 def _parts(root: Path) -> list[Path]:
@@ -49,12 +50,12 @@ def _parts(root: Path) -> list[Path]:
 def _entry(line: str, transcripts: Path, split: str, part: str, genders: dict[str, str], origin: str) -> Entry:
     id_, _, text = line.strip().partition(" ")
     speaker, chapter = transcripts.parent.parent.name, transcripts.parent.name
-    recordings = [transcripts.with_name(f"{id_}{suffix}") for suffix in (".flac", ".wav", ".ogg", ".mp3")]
+    recordings = [transcripts.parent / f"{id_}{suffix}" for suffix in (".flac", ".wav", ".ogg", ".mp3")]
     fields: dict[str, FieldValue] = {"language": "en", "part": part, "chapter": chapter}
     return Entry(
         split=split,
         id=id_,
-        audio_file=next((path for path in recordings if path.exists()), recordings[0]),
+        audio_file=next((path for path in recordings if os.path.exists(path)), recordings[0]),
         text=text.strip(),
         speaker=speaker,
         origin=origin,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.readers.common_voice import is_common_voice, read_common_voice
+from moe_lightning.corpus.readers.containment import refuse_outside
 from moe_lightning.corpus.readers.guide import is_guide_layout, read_guide_layout
 from moe_lightning.corpus.readers.hugging_face import is_hugging_face, read_hugging_face
 from moe_lightning.corpus.readers.jsonl import is_jsonl, read_jsonl_corpus
@@ -45,33 +46,40 @@ LAYOUTS: dict[str, Layout] = {
 """Tried in this order."""
 
 
-def read_corpus(root: Path, layout: str = "auto", audio_dir: Path | None = None) -> list[Entry]:
+def read_corpus(
+    root: Path, layout: str = "auto", audio_dir: Path | None = None, *, allow_outside_root: bool = False
+) -> list[Entry]:
     """Every utterance that the corpus lists, like `list_entries`; ids are unique.
 
     Raises:
         InputError: As there, or an id comes twice.
     """
-    entries = list_entries(root, layout, audio_dir)
+    entries = list_entries(root, layout, audio_dir, allow_outside_root=allow_outside_root)
     _refuse_repeated_ids(entries)
     return entries
 
 
-def list_entries(root: Path, layout: str = "auto", audio_dir: Path | None = None) -> list[Entry]:
+def list_entries(
+    root: Path, layout: str = "auto", audio_dir: Path | None = None, *, allow_outside_root: bool = False
+) -> list[Entry]:
     """Every utterance that the corpus lists.
 
     Args:
         root: A folder, a manifest, or the prefix of manifests: ``corpus/smoke`` for ``corpus/smoke_train.jsonl`` ...
         layout: One of `LAYOUTS`; ``auto`` takes the first that is there.
         audio_dir: Where recordings of archives and tables are unpacked to; None is beside root.
+        allow_outside_root: Take recordings that lie elsewhere than in root.
 
     Raises:
-        InputError: Nothing is there, no layout is recognised, or it is malformed.
+        InputError: Nothing is there, no layout is recognised, it is malformed, or a recording lies elsewhere.
     """
     name = find_layout(root, layout)
     unpacked = UnpackedAudio(audio_dir or root.with_name(f"{root.name}-unpacked"))
     entries = list(LAYOUTS[name].read(root, unpacked))
     if not entries:
         raise InputError(f"{root} lists no utterance; the corpus is empty")
+    if not allow_outside_root:
+        refuse_outside(entries, root, unpacked.folder)
     return entries
 
 
@@ -89,7 +97,7 @@ def find_layout(root: Path, layout: str = "auto") -> str:
         return found
     known = "; ".join(f"{name}: {LAYOUTS[name].looks_like}" for name in names)
     what = "holds no corpus of a known form" if root.exists() else "does not exist"
-    raise InputError(f"--dataset-root {root} {what}; expected {known}")
+    raise InputError(f"the corpus {root} {what}; expected {known}")
 
 
 def _refuse_repeated_ids(entries: list[Entry]) -> None:

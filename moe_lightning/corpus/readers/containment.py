@@ -1,0 +1,56 @@
+"""A corpus speaks of recordings in its own folder, unless its user says that it may speak of others."""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from moe_lightning.corpus.entry import Entry
+from moe_lightning.errors import InputError
+
+
+def refuse_outside(entries: Sequence[Entry], root: Path, unpacked_dir: Path) -> None:
+    """Let pass what truly lies, links followed, below the corpus's folder or where its archives are unpacked to.
+
+    Args:
+        root: The corpus: a folder, a manifest, or the prefix of manifests; of the last two, their folder counts.
+
+    Raises:
+        InputError: Recordings lie elsewhere; the first is named, where it lies, and how many more there are.
+    """
+    folder = root if root.is_dir() else root.parent
+    inside = [_real(str(one.absolute())) for one in (folder, unpacked_dir)] + _hub_blobs(folder.absolute())
+    outside = [one for one in entries if not _is_below(_real_file(one), inside)]
+    if not outside:
+        return
+    first, more = outside[0], f" (and {len(outside) - 1} more like it)" if len(outside) > 1 else ""
+    raise InputError(
+        f"{first.origin}: {first.audio_file} lies outside of the corpus, in {os.path.dirname(_real_file(first))}{more};"
+        f" a corpus from elsewhere could name any file of yours. Give --allow-outside-root if you trust {root}"
+    )
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path.startswith(folder if folder.endswith("/") else f"{folder}/") for folder in folders)
+
+
+def _real_file(entry: Entry) -> str:
+    """Where a recording truly lies; folders, which many recordings share, are looked up once."""
+    folder, name = os.path.split(entry.audio_file)
+    try:
+        path = os.path.join(_real(folder), name)
+        return os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else path
+    except ValueError as error:
+        raise InputError(f"{entry.origin}: {str(entry.audio_file)!r} is no name of a file ({error})") from error
+
+
+@lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _hub_blobs(folder: Path) -> list[str]:
+    """The Hugging Face hub's cache keeps a dataset as ``snapshots/<commit>`` full of links to ``blobs`` beside it."""
+    blobs = folder.parent.parent / "blobs"
+    is_cache = folder.parent.name == "snapshots" and blobs.is_dir() and not blobs.is_symlink()
+    return [os.path.realpath(blobs)] if is_cache else []
