@@ -6,6 +6,7 @@ a stage whose settings have changed is refused rather than resumed.
 """
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from moe_lightning.errors import InputError, exits_cleanly
 from moe_lightning.hush import hush
+from moe_lightning.out_of_memory import TRAINING, explained
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.stage_record import command_settings, recorded_stage
 from moe_lightning.training.checkpointing import StageCheckpoint
+from moe_lightning.training.skipped_batches import check_finite
 from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer", "expert")
@@ -144,7 +147,8 @@ class StageCLI(LightningCLI):
         defaults = self.config.fit.as_dict()
         with recorded_stage(self.run, self.stage, command_settings(self.arguments), defaults) as has_work:
             if has_work:
-                with refusing_pickles(kwargs.get("ckpt_path")):
+                in_words = explained(lambda: getattr(self.datamodule, "last_batch", None), TRAINING)
+                with refusing_pickles(kwargs.get("ckpt_path")), in_words:
                     self.trainer.fit(model, **{**kwargs, "weights_only": True})
                 self._export(model)
 
@@ -158,12 +162,19 @@ class StageCLI(LightningCLI):
 
     def _export(self, model: LightningModule) -> None:
         """Write the best epoch's weights in the form that the next stages read."""
-        best = self._get(self.config_init, "checkpoint").best_model_path
+        callback = self._get(self.config_init, "checkpoint")
+        best, score = callback.best_model_path, callback.best_model_score
+        if score is not None and not math.isfinite(float(score)):
+            raise InputError(
+                f"no epoch of the stage {self.stage} had a finite {callback.monitor}: the training has not converged;"
+                " lower the learning rate, or train in another precision (bf16-mixed, 32-true), in another --run-dir"
+            )
         if not (best and Path(best).exists()):
             rank_zero_warn("no epoch was validated, so there is no best one: the last epoch's weights are written")
         elif not getattr(model, "keeps_best", False):  # one that does has better than any one epoch's
             checkpoint = read_checkpoint(Path(best), f"moe-lightning {self.stage}")
             model.load_state_dict(checkpoint["state_dict"], strict=False)
+            check_finite(model, self.stage)
         if self.trainer.is_global_zero:
             model.export(self.run)  # type: ignore[operator]
         self.trainer.strategy.barrier("export")

@@ -1,6 +1,5 @@
 """SpeechDataModule: audio and transcripts with soft labels, for the stages experts and moe."""
 
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from lightning.pytorch import LightningDataModule
 
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus.augmentation import Augmentation
-from moe_lightning.corpus.batches import explain_out_of_memory
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
@@ -73,7 +71,8 @@ class SpeechDataModule(LightningDataModule):
         self.save_hyperparameters()
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None
-        self._last_batch: Any = None
+        self.last_batch: SpeechBatch | None = None
+        """What is worked on, for the message when memory runs out."""
         self.refined_labels: SoftLabels | None = None
         """Take the place of the clustering's in every batch, from when they are set."""
 
@@ -152,17 +151,12 @@ class SpeechDataModule(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Remember what is worked on; put refined labels in, however early a loader has read the batch."""
-        self._last_batch = batch
-        if self.refined_labels is None or not isinstance(batch, SpeechBatch):
+        if not isinstance(batch, SpeechBatch):
+            return batch
+        self.last_batch = batch
+        if self.refined_labels is None:
             return batch
         return batch._replace(soft_labels_BE=torch.from_numpy(self.refined_labels.of(batch.ids)))
-
-    def on_exception(self, exception: BaseException) -> None:
-        """Say which utterances did not fit into memory."""
-        if isinstance(self._last_batch, SpeechBatch):
-            message = explain_out_of_memory(exception, self._last_batch.ids, self._last_batch.num_samples_B)
-            if message:
-                print(f"error: {message}", file=sys.stderr)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the train split stands."""

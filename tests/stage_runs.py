@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 
@@ -102,6 +103,41 @@ class SpoilGradient(Callback):
         if self.num_left == 0:
             gradients = [one.grad for one in pl_module.parameters() if one.grad is not None]
             gradients[0].flatten()[0] = torch.inf
+
+
+class SpoilEveryGradient(Callback):
+    """Makes one parameter's gradient NaN in every backward pass."""
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        next(one.grad for one in pl_module.parameters() if one.grad is not None).flatten()[0] = torch.nan
+
+
+class RunOutOfMemory(Callback):
+    """Asks for more memory than there is when one utterance is worked on, from an epoch on."""
+
+    def __init__(self, id: str, epoch: int = 0):
+        self.id = id
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.id in batch.ids and trainer.current_epoch >= self.epoch:
+            ask_for_too_much()
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
+        if self.id in batch.ids and not trainer.sanity_checking:
+            ask_for_too_much()
+
+
+def ask_for_too_much(*_: Any, **__: Any) -> Tensor:
+    """The CPU's allocator refuses, with its own error."""
+    return torch.empty(2**55)
+
+
+class HalfPrecision(MixedPrecision):
+    """16-mixed, which Lightning refuses a CPU: half precision, and a scaler of gradients."""
+
+    def __init__(self, init_scale: float):
+        super().__init__("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=init_scale))
 
 
 class RecordSteps(Callback):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from moe_lightning.corpus.audio import SAMPLE_RATE, read_audio
+from moe_lightning.corpus.audio import read_audio
 from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.batch_plan import BatchPlan, padding_share
 from moe_lightning.corpus.utterance import Utterance
@@ -17,7 +17,6 @@ __all__ = [
     "AudioItem",
     "BatchPlan",
     "PaddedWaveforms",
-    "explain_out_of_memory",
     "pad_waveforms",
     "padding_share",
 ]
@@ -83,20 +82,3 @@ def pad_waveforms(waveforms: Sequence[Tensor]) -> PaddedWaveforms:
     """Stack waveforms of shape (L_i,) into one batch."""
     waveforms_BL = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
     return PaddedWaveforms(waveforms_BL, torch.tensor([len(waveform_L) for waveform_L in waveforms]))
-
-
-def explain_out_of_memory(error: BaseException, ids: Sequence[str], num_samples_B: Tensor) -> str | None:
-    """What did not fit and what to do, for an error that was raised while a batch was worked on.
-
-    Returns:
-        One line that names the batch's longest utterance; None when the error is of another kind.
-    """
-    is_ours = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-    if not is_ours or not len(ids):
-        return None
-    longest = int(num_samples_B.argmax())
-    seconds = num_samples_B[longest].item() / SAMPLE_RATE
-    return (
-        f"out of memory at a batch of {len(ids)} utterances, {len(ids) * seconds:.1f} s with padding; the longest is"
-        f" {ids[longest]!r} of {seconds:.1f} s; lower batch_size or max_seconds, or leave out such long utterances"
-    )

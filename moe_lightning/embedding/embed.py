@@ -1,7 +1,6 @@
 """Run the encoder over a corpus and write the store."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -9,16 +8,21 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from moe_lightning.backbone.names import model_revision
-from moe_lightning.corpus.batches import explain_out_of_memory
 from moe_lightning.embedding.data import EmbeddingDataModule
 from moe_lightning.embedding.module import EmbeddingModule
 from moe_lightning.embedding.restart import finish_store, prepare_folder
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
 from moe_lightning.errors import InputError
 from moe_lightning.hush import hush
+from moe_lightning.out_of_memory import explained
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import StoreInfo
 from moe_lightning.store.folder_lock import locked
+
+_TOO_LARGE = (
+    "lower --batch-size or --max-seconds, or take --precision bf16-mixed; the same command then goes on behind the"
+    " shards that are finished"
+)
 
 
 def embed(options: argparse.Namespace) -> None:
@@ -49,14 +53,8 @@ def embed(options: argparse.Namespace) -> None:
 
 
 def _predict(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> None:
-    try:
+    with explained(lambda: module.batch, _TOO_LARGE):
         trainer.predict(module, data, return_predictions=False)
-    except (RuntimeError, MemoryError) as error:
-        if module.batch:
-            message = explain_out_of_memory(error, module.batch.ids, module.batch.waveforms.num_samples_B)
-            if message:
-                print(f"error: {message}", file=sys.stderr)
-        raise
     trainer.strategy.barrier("shards")
 
 

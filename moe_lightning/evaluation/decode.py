@@ -16,7 +16,10 @@ from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.hypotheses import Decoded, Decoding, SystemCost
 from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
 from moe_lightning.moe.model import MixtureASR
+from moe_lightning.out_of_memory import explained
 from moe_lightning.progress import progress
+
+_TOO_LARGE = "lower --batch-size of `moe-lightning evaluate` (--set evaluation.batch_size=... of the pipeline)"
 
 
 @torch.no_grad()
@@ -39,14 +42,14 @@ def decode(
     watches: dict[str, _Stopwatch] = {name: _Stopwatch(device) for name in systems}
     num_samples = 0
     for batch in progress(loader, "evaluating"):
-        batch = _to_device(batch, device)
-        speech = (batch.waveforms_BL, batch.num_samples_B)
-        with watches["mixture"].running():
-            embeddings_BD, base = mixture.listen(*speech)
-        for name in systems:
-            with watches[name].running():
-                heard = decode_as(name, mixture, batch, embeddings_BD, true_experts or {}, base)
-            texts[name] |= zip(batch.ids, heard, strict=True)
+        with explained(batch, _TOO_LARGE):
+            batch = _to_device(batch, device)
+            with watches["mixture"].running():
+                embeddings_BD, base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)
+            for name in systems:
+                with watches[name].running():
+                    heard = decode_as(name, mixture, batch, embeddings_BD, true_experts or {}, base)
+                texts[name] |= zip(batch.ids, heard, strict=True)
         gates |= zip(batch.ids, mixture.gates(embeddings_BD).float().cpu().tolist(), strict=True)
         num_samples += int(batch.num_samples_B.sum())
     return Decoded(texts, gates, _cost(mixture, watches, num_samples / SAMPLE_RATE, device))

@@ -28,7 +28,7 @@ from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import check_noise_column, require_trained
 from moe_lightning.training.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.training.optimization import Schedule, scheduled
-from moe_lightning.training.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
+from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
 from moe_lightning.transcripts import check_transcripts
 
 
@@ -145,7 +145,7 @@ class ExpertModule(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.skipped.check_gradient(optimizer, uses_scaler(self.trainer))
+        self.skipped.check_gradient(optimizer, gradient_scale(self.trainer))
         self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
-from moe_lightning.batch import GateBatch
+from moe_lightning.batch import GateBatch, SpeechBatch
 from moe_lightning.corpus.batch_plan import BatchPlan
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.errors import InputError
@@ -57,6 +57,8 @@ class GatingDataModule(LightningDataModule):
         self.save_hyperparameters()
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None
+        self.last_batch: GateBatch | SpeechBatch | None = None
+        """What is worked on, for the message when memory runs out."""
 
     @cached_property
     def inputs(self) -> RunInputs:
@@ -120,6 +122,11 @@ class GatingDataModule(LightningDataModule):
     def val_dataloader(self) -> FixedLoader:
         assert self.trainer is not None
         return self._fixed("dev", self.trainer.global_rank, self.trainer.world_size)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Remember what is worked on."""
+        self.last_batch = batch
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Where the train split stands."""

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
+from torch.optim import Optimizer
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.speech import Pad
@@ -21,6 +22,7 @@ from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.store.embedding_store import Pooling
 from moe_lightning.training.optimization import adamw
+from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
 from moe_lightning.training.weights import read_state
 
 
@@ -41,6 +43,8 @@ class GatingModule(LightningModule):
         gate_input: ``cached``: from the store, which for ``attentive`` must hold frames; ``live``: by the
             frozen encoder, from audio.
         gate_layers: Encoder layers that a live gate reads, such as ``2,4,last``; those of the store unless given.
+        max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
+            ends with an error.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class GatingModule(LightningModule):
         gate: GateKind = "mlp",
         gate_input: GateInput = "cached",
         gate_layers: str | None = None,
+        max_skipped_batches: int = 20,
         optimizer: OptimizerCallable = adamw,
     ):
         super().__init__()
@@ -73,6 +78,7 @@ class GatingModule(LightningModule):
             hidden_dim=hidden_dim,
         )
         self.gate = self.config.build()
+        self.skipped = SkippedBatches(max_skipped_batches)
         self.encoder: FrozenEncoder | None = None
         if gate_input == "live":
             self.encoder = FrozenEncoder(load_backbone(whisper_model, embedding_pad), self.config)
@@ -101,8 +107,15 @@ class GatingModule(LightningModule):
     def training_step(self, batch: GateBatch | SpeechBatch, batch_idx: int) -> Tensor:
         """KL divergence from the soft labels."""
         loss = soft_label_divergence(self.gate(self.read(batch)), batch.soft_labels_BE)
+        ids = batch.ids if isinstance(batch, SpeechBatch) else [f"batch {batch_idx} of epoch {self.current_epoch}"]
+        if not self.skipped.is_usable(ids, loss):
+            return nothing_to_learn(self.gate)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.soft_labels_BE))
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.skipped.check_gradient(optimizer, gradient_scale(self.trainer))
+        self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: GateBatch | SpeechBatch, batch_idx: int) -> None:
         """Divergence, agreement of the likeliest expert, entropy."""
@@ -117,6 +130,12 @@ class GatingModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer(self.parameters())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["skipped_batches"] = self.skipped.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped.load_state(checkpoint.get("skipped_batches", {}))
 
     def export(self, run: RunDir) -> None:
         """Write the gate for the joint stage, and what it was trained with."""

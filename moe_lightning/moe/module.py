@@ -30,7 +30,7 @@ from moe_lightning.run_inputs import require_trained
 from moe_lightning.store.embedding_store import Pooling
 from moe_lightning.training.checkpointing import drop_frozen, is_decoded, seed_step
 from moe_lightning.training.optimization import Schedule, scheduled, share_done
-from moe_lightning.training.skipped_batches import SkippedBatches, nothing_to_learn, uses_scaler
+from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
 from moe_lightning.transcripts import check_transcripts
 
 
@@ -198,7 +198,7 @@ class MoEASRModule(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.skipped.check_gradient(optimizer, uses_scaler(self.trainer))
+        self.skipped.check_gradient(optimizer, gradient_scale(self.trainer))
         self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def survey(mixture: MixtureASR, loader: FixedLoader, ids: Sequence[str], trainer
     pooled_NP = torch.zeros(len(ids), mixture.gate.head.mean_D.shape[0])
     for batch in progress(loader, name) if trainer.is_global_zero else loader:
         rows_B = [rows[id_] for id_ in batch.ids]
+        trainer.datamodule.last_batch = batch  # type: ignore[attr-defined]
         batch = trainer.strategy.batch_to_device(batch)
         with trainer.precision_plugin.forward_context(), evaluating(mixture):
             losses_NE[rows_B] = expert_losses(mixture.experts, batch).float().cpu()

@@ -51,11 +51,12 @@ class SkippedBatches:
         self._count("loss", [] if is_finite else _not_finite(ids, losses_B))
         return False
 
-    def check_gradient(self, optimizer: Optimizer, has_scaler: bool = False) -> None:
+    def check_gradient(self, optimizer: Optimizer, scale: float | None = None) -> None:
         """Keep the optimizer from a step without a usable batch, or with a gradient that is not finite.
 
         Args:
-            has_scaler: Whether a gradient scaler looks for infinite gradients itself; to it they are usual.
+            scale: Of a gradient scaler, which leaves such steps out itself and halves its scale. Over 1 that is
+                usual, and not counted: it is how it finds its scale. At 1 or below, the gradients overflow unscaled.
 
         Raises:
             InputError: The limit is exceeded.
@@ -65,12 +66,13 @@ class SkippedBatches:
         if not ids:
             _drop_gradients(parameters)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if not gradients or has_scaler:
+        if not gradients or (scale is not None and scale > 1):
             return
         is_finite = math.isfinite(nn.utils.get_total_norm(gradients).item())
         if not _holds_on_all_ranks(is_finite, gradients[0].device):
-            _drop_gradients(parameters)
-            self._count("gradient", ids)
+            if scale is None:  # a scaler is to see them
+                _drop_gradients(parameters)
+            self._count("gradient" if scale is None else f"gradient, scaled by {scale:g},", ids)
 
     def state(self) -> dict[str, int]:
         """For a checkpoint."""
@@ -98,9 +100,20 @@ def nothing_to_learn(module: nn.Module) -> Tensor:
     return 0.0 * torch.stack([parameter.flatten()[0].float() for parameter in trained]).sum()
 
 
-def uses_scaler(trainer: Any) -> bool:
-    """Whether gradients are scaled, as in 16-mixed."""
-    return getattr(trainer.precision_plugin, "scaler", None) is not None
+def gradient_scale(trainer: Any) -> float | None:
+    """What gradients are scaled by in 16-mixed; None where they are not."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return None if scaler is None else float(scaler.get_scale())
+
+
+def check_finite(module: nn.Module, stage: str) -> None:
+    """Raise an InputError when trained weights are not finite: the next stages would learn nothing from them."""
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
+            raise InputError(
+                f"the training of the stage {stage} has not converged: {name} is not finite; lower the learning rate,"
+                " or train in another precision (bf16-mixed, 32-true), in another --run-dir"
+            )
 
 
 def _holds_on_all_ranks(claim: bool, device: torch.device) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_lightning.corpus import Utterance
-from moe_lightning.corpus.batches import AudioDataset, BatchPlan, explain_out_of_memory, pad_waveforms, padding_share
+from moe_lightning.corpus.batches import AudioDataset, BatchPlan, pad_waveforms, padding_share
 from moe_lightning.errors import InputError
 from tests.corpus.conftest import write_audio
 
@@ -128,19 +128,6 @@ def test_padding_adds_zeros_after_the_ends():
     waveforms_BL, num_samples_B = pad_waveforms([torch.ones(3), torch.ones(5)])
     assert waveforms_BL.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert num_samples_B.tolist() == [3, 5]
-
-
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-def test_running_out_of_memory_names_the_longest_utterance(error):
-    message = explain_out_of_memory(error, ["ann/0", "ann/1", "ann/2"], torch.tensor([16_000, 48_000, 32_000]))
-    assert message is not None
-    assert "3 utterances, 9.0 s with padding; the longest is 'ann/1' of 3.0 s" in message
-
-
-def test_another_error_is_not_explained_as_one_of_memory():
-    assert explain_out_of_memory(RuntimeError("shapes differ"), ["a"], torch.tensor([1])) is None
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2])

@@ -9,7 +9,6 @@ import torch
 from moe_lightning.backbone.pooling import pool
 from moe_lightning.backbone.whisper import Frames, WhisperBackbone
 from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
-from moe_lightning.embedding import module as embedding_module
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import EmbeddingStore
@@ -91,18 +90,3 @@ def test_what_lies_behind_an_utterances_end_is_not_pooled() -> None:
 def test_an_unknown_pooling_is_refused() -> None:
     with pytest.raises(ValueError, match=r"pooling must be one of mean.*got 'max'"):
         pool(Frames(torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.long)), "max")
-
-
-def test_running_out_of_memory_names_the_longest_utterance_of_the_batch(
-    corpus_run: RunDir, tiny_whisper: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def run_out(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(embedding_module, "pool", run_out)
-    with pytest.raises(torch.OutOfMemoryError):
-        embedded(corpus_run, tiny_whisper, "--batch-size", "4")
-    longest = max((utterance for _, utterance in utterances(corpus_run)), key=lambda utterance: utterance.duration)
-    message = capsys.readouterr().err
-    assert "error: out of memory at a batch of 4 utterances" in message
-    assert f"the longest is {longest.id!r} of {longest.duration:.1f} s" in message

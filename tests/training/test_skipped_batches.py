@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from moe_lightning.errors import InputError
 from moe_lightning.moe.__main__ import main as moe
 from moe_lightning.run_dir import RunDir
-from moe_lightning.training.skipped_batches import SkippedBatches, nothing_to_learn
+from moe_lightning.training.skipped_batches import SkippedBatches, check_finite, nothing_to_learn
 from tests.refusals import ROOT, Refusals, fit_arguments
 from tests.stage_runs import Stopped, callback, fit
 from tests.test_multi_process import TWO_PROCESSES, run_command
@@ -153,12 +153,68 @@ def test_infinite_gradients_are_left_to_a_scaler() -> None:
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     assert skipped.is_usable(["a"], torch.tensor(1.0))
     module.weight.grad = torch.full((2, 2), torch.inf)
-    skipped.check_gradient(optimizer, has_scaler=True)
+    skipped.check_gradient(optimizer, scale=1024.0)
     assert skipped.count == 0
     assert module.weight.grad is not None
     assert skipped.is_usable(["a"], torch.tensor(1.0))
     with pytest.raises(InputError, match="1 batches had a loss or gradient"):
         skipped.check_gradient(optimizer)
+
+
+def test_a_scaler_that_keeps_falling_ends_the_training(
+    pretrained_run: Path, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From 8 it is halved three times as scalers do; from 1 on the steps count."""
+    run = copied(pretrained_run, tmp_path)
+    scaler = ["--trainer.precision", "null", "--trainer.plugins", "tests.stage_runs.HalfPrecision"]
+    scaler += ["--trainer.plugins.init_scale", "8"]
+    never = ["--trainer.callbacks+=tests.stage_runs.SpoilEveryGradient", "--model.max_skipped_batches", "1"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        fit("moe", run.path, tiny_whisper, *ONE_EPOCH, *scaler, *never, *record(tmp_path / "steps"))
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "a batch is skipped, its gradient, scaled by 1, is not finite: 'train_" in "\n".join(lines)
+    assert lines[-1].startswith("error: 2 batches had a loss or gradient that is not finite, more than")
+    assert "bf16-mixed" in lines[-1]
+    assert steps(tmp_path / "steps") == [(False, 0), (False, 0), (False, 0), (False, 1)]
+    assert not run.record_file("moe").exists()
+
+
+def test_a_gate_that_never_learns_is_not_handed_on(
+    clustered_run: Path, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(clustered_run, tmp_path)
+    one_batch = ["--data.batch_size", "24", "--trainer.max_epochs", "2"]
+    with pytest.raises(SystemExit) as ended:
+        fit("gating", run.path, tiny_whisper, *one_batch, "--model.optimizer.init_args.lr", "1e30")
+    assert ended.value.code == 2
+    output = capsys.readouterr().err
+    assert "no epoch of the stage gating had a finite val/loss: the training has not converged" in output
+    assert not run.record_file("gating").exists()
+    assert not run.gate_file.exists()
+
+
+def test_a_gates_batches_are_skipped_too(
+    clustered_run: Path, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copied(clustered_run, tmp_path)
+    many = ["--data.batch_size", "1", "--trainer.max_epochs", "1", "--model.max_skipped_batches", "3"]
+    with pytest.raises(SystemExit):
+        fit("gating", run.path, tiny_whisper, *many, "--model.optimizer.init_args.lr", "1e30")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert sum("a batch is skipped, its loss is not finite: 'batch " in line for line in lines) == 4
+    assert lines[-1].startswith("error: 4 batches had a loss or gradient that is not finite")
+
+
+def test_weights_that_are_not_finite_are_never_exported(tiny_whisper: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    check_finite(module, "gating")
+    module.weight.data[0, 0] = torch.nan
+    with pytest.raises(InputError, match="the stage gating has not converged: weight is not finite; lower"):
+        check_finite(module, "gating")
+    module.weight.requires_grad_(False)  # the frozen backbone is not what was trained
+    check_finite(module, "gating")
 
 
 def test_a_negative_limit_is_refused(refused: Refusals, pretrained_run: Path, tiny_whisper: Path) -> None:
