@@ -1,11 +1,12 @@
 # make demo   install into .venv, then run the whole pipeline on the demo corpus
 # make test   install into .venv, then run the whole test suite
 # make check  lint, format, types
+# make soak   10,000 batches of the joint stage: does memory grow, do files stay open? (a quarter of an hour)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install
+.PHONY: demo test check install soak
 
 install: .venv/installed
 
@@ -25,3 +26,6 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+soak: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
