@@ -19,4 +19,11 @@ R     rank of a LoRA delta
 ``loss_B`` holds one loss an utterance, ``probs_NE`` one distribution over the experts a row.
 """
 
+import sys
+
+from moe_lightning.faults.signals import end_quietly_while_importing
+
 __version__ = "0.1.0"
+
+if sys.argv[:1] == ["-m"]:  # a command of ours is being looked up; it imports torch for seconds before it begins
+    end_quietly_while_importing()

@@ -7,6 +7,7 @@ a stage whose settings have changed is refused rather than resumed.
 
 import inspect
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,13 +21,16 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from moe_lightning.errors import InputError, exits_cleanly
+from moe_lightning.faults.signals import STOP, Stopped, name_as_parent
 from moe_lightning.hush import hush
 from moe_lightning.out_of_memory import TRAINING, explained
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.stage_record import command_settings, recorded_stage
-from moe_lightning.training.checkpointing import StageCheckpoint
+from moe_lightning.training.checkpoint_file import LAST, CheckpointFiles, checkpoint_to_resume, require_whole
+from moe_lightning.training.checkpointing import ExactResume, StageCheckpoint
 from moe_lightning.training.skipped_batches import check_finite
+from moe_lightning.training.stopping import StopBySignal, quiet_rank
 from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer", "expert")
@@ -132,6 +136,9 @@ class StageCLI(LightningCLI):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoint_dir(self.stage).absolute())
+        trainer.strategy.checkpoint_io = CheckpointFiles()
+        last = self.run.checkpoint_dir(self.stage) / LAST
+        trainer.callbacks += [StopBySignal(last), ExactResume()]  # type: ignore[attr-defined]  # in this order
         return trainer
 
     @staticmethod
@@ -147,10 +154,27 @@ class StageCLI(LightningCLI):
         defaults = self.config.fit.as_dict()
         with recorded_stage(self.run, self.stage, command_settings(self.arguments), defaults) as has_work:
             if has_work:
-                in_words = explained(lambda: getattr(self.datamodule, "last_batch", None), TRAINING)
-                with refusing_pickles(kwargs.get("ckpt_path")), in_words:
-                    self.trainer.fit(model, **{**kwargs, "weights_only": True})
+                if kwargs.get("ckpt_path") == "last":
+                    kwargs["ckpt_path"] = self._last_checkpoint()
+                self._train(model, kwargs)
                 self._export(model)
+
+    def _last_checkpoint(self) -> str | None:
+        """Where the training goes on; None lets it begin."""
+        file = checkpoint_to_resume(self.run.checkpoint_dir(self.stage))
+        if file and file.name != LAST:
+            rank_zero_warn(f"{file.with_name(LAST)} is damaged or gone; the training goes on from {file}, before it")
+        return str(file) if file else None
+
+    def _train(self, model: LightningModule, kwargs: dict[str, Any]) -> None:
+        name_as_parent(os.environ)  # the ranks that Lightning starts end with this one
+        try:
+            in_words = explained(lambda: getattr(self.datamodule, "last_batch", None), TRAINING)
+            with STOP.postponed(), quiet_rank(self.trainer), refusing_pickles(kwargs.get("ckpt_path")), in_words:
+                self.trainer.fit(model, **{**kwargs, "weights_only": True})
+        except Stopped:
+            print(f"the training stopped at step {self.trainer.global_step}; the same command goes on from there")
+            raise
 
     def validate(self, model: LightningModule, **kwargs: Any) -> None:
         """Score the trained weights, or those of a checkpoint: ``best``, ``last`` or a file."""
@@ -172,7 +196,7 @@ class StageCLI(LightningCLI):
         if not (best and Path(best).exists()):
             rank_zero_warn("no epoch was validated, so there is no best one: the last epoch's weights are written")
         elif not getattr(model, "keeps_best", False):  # one that does has better than any one epoch's
-            checkpoint = read_checkpoint(Path(best), f"moe-lightning {self.stage}")
+            checkpoint = read_checkpoint(require_whole(Path(best)), f"moe-lightning {self.stage}")
             model.load_state_dict(checkpoint["state_dict"], strict=False)
             check_finite(model, self.stage)
         if self.trainer.is_global_zero:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
 
+from moe_lightning.faults.signals import STOP, Stopped, end_with_parent
+
 P = ParamSpec("P")
 
 
@@ -36,13 +38,21 @@ def printable(text: object) -> str:
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
     """Turn an `InputError`, or what the system refuses, into one line on stderr and exit code 2.
 
+    SIGTERM and SIGINT end the command in one line too, with 143 and 130.
     ``MOE_LIGHTNING_TRACEBACK=1`` keeps the traceback, for those who hunt a fault of ours.
     """
 
     @wraps(main)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        end_with_parent()
         try:
-            main(*args, **kwargs)
+            with STOP.listening():
+                main(*args, **kwargs)
+        except Stopped as stopped:
+            if not stopped.is_told:  # by a command of this one's
+                print(stopped, file=sys.stderr)
+            stopped.is_told = True
+            raise
         except InputError as error:
             if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
                 raise

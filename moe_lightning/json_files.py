@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.faults.whole_file import whole_file
 from moe_lightning.plain_files import read_text
 
 _HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
@@ -69,8 +70,5 @@ def write_json_list(path: Path, rows: Iterable[Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)  # in a folder from elsewhere it may be a link to another file
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")

@@ -19,6 +19,8 @@ from typing import IO
 
 from moe_lightning.clustering.cli import parse as parse_clustering
 from moe_lightning.errors import InputError, exits_cleanly
+from moe_lightning.faults.run_lock import pipeline_lock
+from moe_lightning.faults.signals import name_as_parent
 from moe_lightning.json_files import read_json_object
 from moe_lightning.pipeline_check import check_settings
 from moe_lightning.pipeline_flags import CONFIG_DIR, HDBSCAN_FLAGS, HDBSCAN_SWITCHES, parse
@@ -45,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         waiting = [stage for stage in commands if stage not in finished][1:]
         check_settings(options.own_settings, commands, waiting, CONFIG_DIR)
-        options.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with options.log_file.open("a", encoding="utf-8") as log:
-            _run_stages(run, commands, finished, log)
+        with pipeline_lock(run.lock_dir):
+            options.log_file.parent.mkdir(parents=True, exist_ok=True)
+            with options.log_file.open("a", encoding="utf-8") as log:
+                _run_stages(run, commands, finished, log)
     _print_outcome(run)
 
 
@@ -187,7 +190,7 @@ def _run_stages(run: RunDir, commands: dict[Stage, Command], finished: set[Stage
 
 
 def _run_process(command: Command, log: IO[str]) -> int:
-    """Run a stage, its output on ours and in the log; a SIGTERM to us reaches it.
+    """Run a stage, its output on ours and in the log; a signal to us reaches it, and it ends with us.
 
     Returns:
         Its exit code; 128 + n when signal n ended it or us, as a shell has it.
@@ -195,22 +198,24 @@ def _run_process(command: Command, log: IO[str]) -> int:
     quiet = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     patient = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin for their turn stall a machine that others use too
     environment = {**patient, **os.environ, **quiet}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    name_as_parent(environment)
     signals: list[int] = []
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage inherits it: it hears of an interrupt by us
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
 
     def pass_on(number: int, _: object) -> None:
         signals.append(number)
-        process.terminate()
+        process.send_signal(signal.SIGKILL if signals.count(signal.SIGINT) > 1 else signal.SIGTERM)
 
-    previous = signal.signal(signal.SIGTERM, pass_on)
+    if interrupt != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, pass_on)
+    terminate = signal.signal(signal.SIGTERM, pass_on)
     try:
         _copy_output(process, log)
         code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # the terminal has sent it to the stage too
-        return 128 + signal.SIGINT
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGINT, interrupt)
     if signals:
         return 128 + signals[0]
     return 128 - code if code < 0 else code

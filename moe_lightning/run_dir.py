@@ -35,6 +35,11 @@ class RunDir:
         folder = self.path / _STAGE_DIRS[stage]
         return folder / f"alone_{self.expert}" if stage == "experts" and self.expert is not None else folder
 
+    @property
+    def lock_dir(self) -> Path:
+        """Folder in which one process at a time works; jobs that train single experts do so side by side."""
+        return self.path if self.expert is None else self.stage_dir("experts")
+
     def record_file(self, stage: Stage) -> Path:
         """What the finished stage was made with; its being there is what "finished" means."""
         return self.stage_dir(stage) / "stage.json"

@@ -21,6 +21,7 @@ import yaml
 from moe_lightning import __version__
 from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
+from moe_lightning.faults.run_lock import stage_lock
 from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.provenance import git_revision, versions
 from moe_lightning.run_dir import SPLITS, STAGES, RunDir, Stage
@@ -124,17 +125,28 @@ def recorded_stage(
     Args:
         settings: What the command line says.
         defaults: What holds where it says nothing.
+
+    Raises:
+        StaleStageError: The stage is there with other settings or inputs.
+        MissingInputError: A stage that it reads is not.
+        InputError: Another process works on the run.
     """
-    is_first = _is_first_process()
     if is_finished(run, stage, settings):  # every rank looks, so that none waits for another in vain
-        if is_first:
+        if is_first_process():
             print(f"{stage}: finished before with the same settings; nothing to do ({run.stage_dir(stage)})")
         yield False
         return
     check_inputs(run, stage)
-    if not is_first:
+    if not is_first_process():
         yield True
         return
+    with stage_lock(run.lock_dir), _record(run, stage, settings, defaults):
+        yield True
+
+
+@contextmanager
+def _record(run: RunDir, stage: Stage, settings: Settings, defaults: Mapping[str, Any] | None) -> Iterator[None]:
+    """Note that a stage has begun, and then that it is finished."""
     started = time.time()
     all_defaults = flat_settings(dict(defaults or {}))
     record = {
@@ -152,7 +164,7 @@ def recorded_stage(
     is_new = not _partial(run, stage).exists()
     write_json(_partial(run, stage), record)
     try:
-        yield True
+        yield
     except InputError:
         if is_new and not _has_work(run, stage):  # refused, not begun: others may be tried
             _partial(run, stage).unlink(missing_ok=True)
@@ -192,7 +204,7 @@ def reopen_stage(run: RunDir, stage: Stage) -> None:
         os.replace(run.record_file(stage), _partial(run, stage))
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
     """Of all ranks, one keeps the record; the launchers tell a process its rank in the environment."""
     global_rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID")
     if global_rank is not None:

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from moe_lightning.corpus.batch_plan import Batches, BatchPlan
 from moe_lightning.corpus.batches import AudioDataset
+from moe_lightning.faults.signals import serve_a_while
 
 
 class PartState(TypedDict):
@@ -135,4 +136,6 @@ def _rows_left(whole: BatchPlan, rows: np.ndarray, epoch: int, part: PartState) 
 def _data_loader(
     dataset: Dataset[Any], batches: Batches, collate: Callable[[list[Any]], Any], num_workers: int
 ) -> DataLoader[Any]:
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers)
+    return DataLoader(
+        dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers, worker_init_fn=serve_a_while
+    )

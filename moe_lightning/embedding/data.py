@@ -1,6 +1,6 @@
 """EmbeddingDataModule: the utterances of a run that have no embedding yet, each once over all ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +8,6 @@ from lightning.pytorch import LightningDataModule
 
 from moe_lightning.batch import AudioBatch
 from moe_lightning.corpus import SPLITS, Utterance, read_manifest
-from moe_lightning.corpus.batch_plan import Batches
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader
 from moe_lightning.corpus.utterance import MAX_SECONDS
@@ -74,17 +73,18 @@ class EmbeddingDataModule(LightningDataModule):
         """What is left to do for this rank, which may be nothing."""
         assert self.trainer is not None
         done, max_seconds = set(self.progress.ids), self.hparams["max_seconds"]
-        utterances = [utterance for _, utterance in self.splits if utterance.id not in done]
+        num_done = sum(utterance.id in done for _, utterance in self.splits)
         if done and self.trainer.is_global_zero:
-            print(f"embedding: {len(self.splits) - len(utterances)} of {len(self.splits)} utterances were done before")
+            print(f"embedding: {num_done} of {len(self.splits)} utterances were done before")
         return embedding_loader(
-            utterances,
+            [utterance for _, utterance in self.splits],
             self.hparams["batch_size"],
             default_seconds(self.trainer.strategy.root_device.type) if max_seconds is None else max_seconds,
             self.hparams["num_workers"],
             pad=self.hparams["pad"],
             rank=self.trainer.global_rank,
             num_ranks=self.trainer.world_size,
+            done=done,
         )
 
 
@@ -102,12 +102,18 @@ def embedding_loader(
     pad: str = "batch",
     rank: int = 0,
     num_ranks: int = 1,
+    done: Collection[str] = (),
 ) -> FixedLoader:
-    """Batches of one length each, the costliest first, dealt out to the ranks; there may be none."""
-    batches: Batches = []
-    if utterances:
-        durations_N = [utterance.duration if pad == "batch" else MAX_SECONDS for utterance in utterances]
-        batches = BatchPlan(durations_N, batch_size, 0, max_seconds).sorted()[rank::num_ranks]
+    """Batches of one length each, the costliest first, dealt out to the ranks; there may be none.
+
+    Args:
+        done: Utterances that need no embedding. All are planned for, and these then left out: what a stopped
+            command left to do comes in the batches that it would have come in, and is the same to the last bit.
+    """
+    durations_N = [utterance.duration if pad == "batch" else MAX_SECONDS for utterance in utterances]
+    planned = BatchPlan(durations_N, batch_size, 0, max_seconds).sorted() if utterances else []
+    open_batches = [[row for row in batch if utterances[row].id not in done] for batch in planned]
+    batches = [batch for batch in open_batches if batch][rank::num_ranks]
     return FixedLoader(AudioDataset(utterances), batches, _collate, num_workers)
 
 

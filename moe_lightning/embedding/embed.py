@@ -1,6 +1,7 @@
 """Run the encoder over a corpus and write the store."""
 
 import argparse
+import os
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -13,11 +14,13 @@ from moe_lightning.embedding.module import EmbeddingModule
 from moe_lightning.embedding.restart import finish_store, prepare_folder
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
 from moe_lightning.errors import InputError
+from moe_lightning.faults.folder_lock import locked
+from moe_lightning.faults.signals import STOP, name_as_parent
 from moe_lightning.hush import hush
 from moe_lightning.out_of_memory import explained
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import StoreInfo
-from moe_lightning.store.folder_lock import locked
+from moe_lightning.training.stopping import quiet_rank
 
 _TOO_LARGE = (
     "lower --batch-size or --max-seconds, or take --precision bf16-mixed; the same command then goes on behind the"
@@ -43,17 +46,19 @@ def embed(options: argparse.Namespace) -> None:
     )
     writer = StoreWriter(folder, ShardSettings(info.precision, info.frames_dtype, options.shard_size))
     trainer = _trainer(options, writer)
+    name_as_parent(os.environ)
     if not trainer.is_global_zero:
         _predict(trainer, module, data)
         return
-    with locked(folder) as writer.lock:
+    with locked(folder):
         prepare_folder(folder, info)
         _predict(trainer, module, data)
         finish_store(folder, data.splits, info)
 
 
 def _predict(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> None:
-    with explained(lambda: module.batch, _TOO_LARGE):
+    in_words = explained(lambda: module.batch, _TOO_LARGE)
+    with STOP.postponed(), quiet_rank(trainer), in_words:
         trainer.predict(module, data, return_predictions=False)
     trainer.strategy.barrier("shards")
 

@@ -1,6 +1,5 @@
 """StoreWriter: the shards of one rank, written as its embeddings come."""
 
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from moe_lightning.batch import EmbeddedBatch
 from moe_lightning.errors import InputError
-from moe_lightning.store.folder_lock import FolderLock, LockWatch
+from moe_lightning.faults.folder_lock import LockWatch
+from moe_lightning.faults.signals import STOP, Stopped
 from moe_lightning.store.shards import ShardIndex, write_shard
+from moe_lightning.training.stopping import end_ranks
 
 SHARD_BYTES = 512 * 2**20
 """A shard is written when it is so large: what a rank holds in memory."""
@@ -34,16 +34,11 @@ class ShardSettings:
 
 
 class StoreWriter(Callback):
-    """Collects embeddings and writes a shard whenever one is full.
+    """Collects embeddings and writes a shard whenever one is full."""
 
-    Args:
-        lock: Renewed with every batch, where this process holds the store's.
-    """
-
-    def __init__(self, folder: Path, settings: ShardSettings, lock: FolderLock | None = None):
+    def __init__(self, folder: Path, settings: ShardSettings):
         self.folder = folder
         self.settings = settings
-        self.lock = lock
         self.watch: LockWatch | None = None
         """In ranks other than the first, which holds the lock."""
         self._number, self._step = 0, 1
@@ -54,22 +49,24 @@ class StoreWriter(Callback):
         self._number = trainer.datamodule.progress.num_shards + trainer.global_rank  # type: ignore[attr-defined]
         self._step = trainer.world_size
         self.watch = None if trainer.is_global_zero else LockWatch(self.folder)
+        STOP.listen()  # in place of Lightning, whose ranks would tell each other in the midst of a step
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Take over a batch; after a SIGTERM, which Lightning holds back, end here."""
+        """Take over a batch; after a signal, end here."""
         self.add(batch.ids, outputs)
-        if trainer.received_sigterm:
-            raise SIGTERMException(128 + signal.SIGTERM)
+        STOP.end()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep what is done, unless it was the disk that failed."""
+        """Keep what is done, unless it was the disk that failed; the other ranks, if we are to stop, keep theirs."""
         if not isinstance(exception, OSError):
             self.flush()
+        if isinstance(exception, Stopped):
+            end_ranks(trainer)
 
     def add(self, ids: Sequence[str], embedded: EmbeddedBatch) -> None:
         """Collect a batch; write the shard that it fills.
@@ -78,8 +75,6 @@ class StoreWriter(Callback):
             InputError: A value is not finite: the precision cannot hold it.
             OSError: The shard cannot be written.
         """
-        if self.lock:
-            self.lock.renew()
         embeddings_BD = embedded.embeddings_BD.float().cpu().numpy()
         frames = self._real_frames(embedded) if self.settings.frames_dtype else []
         self._check_finite(ids, embeddings_BD, frames)

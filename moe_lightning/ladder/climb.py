@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_lightning.evaluation.systems import ScoreSettings
+from moe_lightning.faults.folder_lock import locked
+from moe_lightning.faults.run_lock import RUN_LOCK
 from moe_lightning.ladder.collect import collect
 from moe_lightning.ladder.rows import MIXTURE, Row, trained_rows
 from moe_lightning.ladder.runs import Ladder, Training
@@ -21,7 +23,11 @@ def climb(path: Path, flags: tuple[str, ...], pipeline: argparse.Namespace, own:
         pipeline: The same, parsed.
         own: The ladder's own options.
     """
-    ladder = Ladder(path, flags, base_rates(pipeline.set), own.jobs)
+    with locked(path, RUN_LOCK):
+        _climb(Ladder(path, flags, base_rates(pipeline.set), own.jobs), pipeline, own)
+
+
+def _climb(ladder: Ladder, pipeline: argparse.Namespace, own: argparse.Namespace) -> None:
     seeds = [pipeline.seed + number for number in range(own.seeds)]
     factors = sorted(own.lr_factors, key=lambda factor: max(factor, 1 / factor))  # 1 first: the others share its stages
 

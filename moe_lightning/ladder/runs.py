@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moe_lightning.errors import InputError
+from moe_lightning.faults.signals import Stopped, name_as_parent
 from moe_lightning.ladder.rows import Row
 from moe_lightning.ladder.tuning import rate_flags
 from moe_lightning.run_dir import RunDir, Stage
@@ -48,6 +49,7 @@ class Ladder:
     jobs: int = 1
     finished: list[Training] = field(default_factory=list)
     """Runs of this process, in the order in which they were asked for."""
+    _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def run(self, training: Training) -> RunDir:
         """Folder of a run."""
@@ -72,7 +74,13 @@ class Ladder:
         for training in wanted:
             self._link_shared(training)
         with ThreadPoolExecutor(max_workers=self.jobs) as pool:
-            failed = [log for log in pool.map(self._finish_one, wanted) if log]
+            try:
+                failed = [log for log in pool.map(self._finish_one, wanted) if log]
+            except Stopped:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in self._processes:
+                    process.terminate()
+                raise
         if failed:
             raise InputError(
                 f"{len(failed)} of {len(wanted)} runs of the ladder stopped; the first one's output is in {failed[0]};"
@@ -105,7 +113,11 @@ class Ladder:
         started = time.monotonic()
         with log.open("a", encoding="utf-8") as output:
             command = [sys.executable, "-m", "moe_lightning.pipeline", *self.command(training)]
-            code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+            environment = {**os.environ}
+            name_as_parent(environment)  # a run does not outlive its ladder
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+            self._processes.append(process)
+            code = process.wait()
         words = f"{time.monotonic() - started:.0f} s" if code == 0 else f"stopped (code {code}), see {log}"
         print(f"{training.row.name:<12} lr x{training.lr_factor:<5g} seed {training.seed:<6} {words}", flush=True)
         return log if code else None

@@ -23,7 +23,7 @@ from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.moe.refinement import Refinement
 from moe_lightning.moe.refinement_round import RefinementPlan
 from moe_lightning.moe.routing import RoutingMode
-from moe_lightning.moe.schedule import RoutingSchedule
+from moe_lightning.moe.schedule import Phase, RoutingSchedule
 from moe_lightning.moe.stages_before import load_stages_before
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
@@ -180,8 +180,7 @@ class MoEASRModule(LightningModule):
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
         seed_step(self.seed, self.current_epoch, batch_idx, self.global_rank)
-        self._phase = self.phases.at(self.current_epoch, share_done(self.trainer))
-        self.mixture.set_phase(self._phase.routing, self._phase.temperature)
+        self._enter(self.phases.at(self.current_epoch, share_done(self.trainer)))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Cross-entropy of the mixture; with the last micro-batch of a step, what all of them say of the gate."""
@@ -238,10 +237,12 @@ class MoEASRModule(LightningModule):
         drop_frozen(checkpoint, self)
         checkpoint["refinement_rounds"] = self.refinement.rounds_done
         checkpoint["skipped_batches"] = self.skipped.state()
+        checkpoint["phase"] = tuple(self._phase)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.refinement.rounds_done = checkpoint.get("refinement_rounds", 0)
         self.skipped.load_state(checkpoint.get("skipped_batches", {}))
+        self._enter(Phase(*checkpoint.get("phase", self._phase)))  # its validation may be due
 
     def export(self, run: RunDir) -> None:
         """Write the mixture, its gate, its experts as peft folders, and the best scores."""
@@ -259,6 +260,10 @@ class MoEASRModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(logits_BE))
         self.log("train/gate_temperature", self._phase.temperature, batch_size=len(logits_BE))
         return weighted_sum(terms, self.weights, self._phase.pull)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self.mixture.set_phase(phase.routing, phase.temperature)
 
     def _ends_step(self, batch_idx: int) -> bool:
         return (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import nn
+from torch import Tensor, nn
+
+from moe_lightning.training.stopping import is_within_step
 
 
 class StageCheckpoint(ModelCheckpoint):
@@ -13,6 +16,13 @@ class StageCheckpoint(ModelCheckpoint):
 
     Lightning's forgets the best score when the folder has another name, and writes over the best weights.
     """
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Save where one is due, but not between the batches of one optimizer step, as Lightning's does after a
+        resume: their gradients would be lost.
+        """
+        if not is_within_step(trainer):
+            super().on_train_batch_end(trainer, *args, **kwargs)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the state, with its files where they lie now."""
@@ -26,6 +36,56 @@ class StageCheckpoint(ModelCheckpoint):
 
     def _here(self, path: str) -> str:
         return str(Path(str(self.dirpath)) / Path(path).name) if path else ""
+
+
+class ExactResume(Callback):
+    """Carries through a checkpoint what Lightning forgets: the validation that is due, the scores, the wish to stop.
+
+    Without it a training that was stopped between an epoch's last step and its validation would not validate that
+    epoch; one that was stopped after its last epoch would export no scores; one that had been ended by early
+    stopping would train on.
+    """
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] = {}
+        self._val_check_batch: int | float | None = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add it."""
+        epoch_loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        is_behind_batch = progress["completed"] == progress["processed"] - 1  # in the hooks of its end
+        checkpoint["exact_resume"] = {
+            "validation_is_due": is_behind_batch and fetcher is not None and epoch_loop._should_check_val_fx(fetcher),
+            "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            "should_stop": trainer.should_stop,
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take it; Lightning resumes a validation only where it says that it was within one."""
+        self._state = checkpoint.get("exact_resume", {})
+        if self._state.get("validation_is_due"):
+            loops = checkpoint["loops"]["fit_loop"]
+            for counts in (loops["epoch_loop.batch_progress"][name] for name in ("total", "current")):
+                counts["completed"] = counts["processed"]
+            for counts in (loops["epoch_loop.val_loop.batch_progress"][name] for name in ("total", "current")):
+                counts.update(ready=1, started=1, processed=0, completed=0)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give back scores and wish."""
+        scores: dict[str, Tensor] = {name: torch.tensor(one) for name, one in self._state.get("metrics", {}).items()}
+        trainer.callback_metrics.update(scores)
+        trainer.should_stop = trainer.should_stop or self._state.get("should_stop", False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have the validation take place though the next epoch may have another length; count it from the start."""
+        if self._state.get("validation_is_due"):
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()
+            self._val_check_batch, trainer.val_check_batch = trainer.val_check_batch, 1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._val_check_batch is not None:
+            trainer.val_check_batch, self._val_check_batch = self._val_check_batch, None
 
 
 def drop_frozen(checkpoint: dict[str, Any], module: nn.Module) -> None:

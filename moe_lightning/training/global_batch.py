@@ -10,6 +10,14 @@ def num_ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def largest_over_ranks(value: int, device: torch.device) -> int:
+    """The largest of the ranks' numbers, on each of them."""
+    values = torch.tensor(value, device=device)
+    if num_ranks() > 1:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return int(values.item())
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum of the ranks' tensors of one shape, on each of them; without a gradient."""
     values = values.detach().clone()

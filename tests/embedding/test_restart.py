@@ -17,9 +17,9 @@ from moe_lightning.batch import EmbeddedBatch
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
 from moe_lightning.errors import InputError
+from moe_lightning.faults.folder_lock import LOCK_FILE, STALE_AFTER, LockWatch, locked
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import EmbeddingStore
-from moe_lightning.store.folder_lock import LOCK_FILE, STALE_AFTER, LockWatch, locked
 from moe_lightning.store.shards import finished_shards
 from tests.embedding.conftest import embed_and_die
 from tests.refusals import only_line
@@ -27,7 +27,7 @@ from tests.refusals import only_line
 HOLD_THE_LOCK = """
 import sys, time
 from pathlib import Path
-from moe_lightning.store.folder_lock import locked
+from moe_lightning.faults.folder_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -82,6 +82,15 @@ def test_a_killed_embedding_goes_on_behind_its_finished_shards_with_other_batche
     np.testing.assert_allclose(store.embeddings_ND, never_stopped(clustered_run).embeddings_ND, atol=1e-5)
     assert not list(killed_run.embedding_dir(str(tiny_whisper)).glob("*.partial"))
     assert not (killed_run.embedding_dir(str(tiny_whisper)) / LOCK_FILE).exists()
+
+
+def test_a_killed_embedding_ends_with_the_same_bits_with_the_same_batches(
+    killed_run: RunDir, clustered_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    whole = RunDir(tmp_path / "whole")
+    shutil.copytree(RunDir(clustered_run).stage_dir("corpus"), whole.stage_dir("corpus"))
+    stores = [resume(run, tiny_whisper, "--batch-size", "4", "--shard-size", "8") for run in (whole, killed_run)]
+    np.testing.assert_array_equal(stores[0].embeddings_ND, stores[1].embeddings_ND)
 
 
 def test_a_terminated_embedding_keeps_all_that_it_has_done(

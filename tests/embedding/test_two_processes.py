@@ -16,7 +16,8 @@ def test_a_killed_store_is_finished_by_two_processes(
 ) -> None:
     flags = [part for name, value in TWO_PROCESSES.items() for part in (f"--{name}", value)]
     model = ["--run-dir", killed_run.path, "--whisper-model", tiny_whisper]
-    output = run_command("embedding", *model, "--num-workers", 0, "--batch-size", batch_size, *flags)
+    size = ["--batch-size", batch_size, "--max-seconds", 1000]
+    output = run_command("embedding", *model, "--num-workers", 0, *size, *flags)
     assert output.count("16 of 36 utterances were done before") == 1
     one, two = (EmbeddingStore.load(RunDir(path).embedding_dirs()[0]) for path in (clustered_run, killed_run.path))
     assert one.ids == two.ids

@@ -5,13 +5,16 @@ leaves nothing to clear. Its file also says who holds it, because some network f
 locks within one machine only: there, a lock of another machine holds as long as it is renewed.
 """
 
+import errno
 import fcntl
 import json
 import os
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,21 +25,6 @@ RENEWED_EVERY = 60.0
 STALE_AFTER = 900.0
 """Seconds without renewal after which a lock of another machine counts as left behind."""
 LOCK_FILE = "writing.lock"
-
-
-class FolderLock:
-    """A lock that this process holds."""
-
-    def __init__(self, path: Path, file: TextIO):
-        self.path = path
-        self._file = file
-        self._renewed = time.monotonic()
-
-    def renew(self) -> None:
-        """Show that the work goes on; cheap enough to be called with every batch."""
-        if time.monotonic() - self._renewed > RENEWED_EVERY:
-            os.utime(self.path)
-            self._renewed = time.monotonic()
 
 
 class LockWatch:
@@ -73,36 +61,73 @@ class LockWatch:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[FolderLock]:
-    """Hold the folder's lock.
+def locked(folder: Path, name: str = LOCK_FILE, patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock of the folder; a process that holds it already goes on holding it.
+
+    Args:
+        name: Of the lock's file; locks of different names have nothing to do with each other.
+        patience: Seconds to wait for a holder that is about to end.
 
     Raises:
         InputError: Another process holds it; the message names process and machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK_FILE
-    file = _acquire(path)
+    path = (folder / name).absolute()
+    if _held.get(path) == os.getpid():
+        yield
+        return
+    file = _acquire(path, time.monotonic() + patience)
+    ended = threading.Event()
     try:
-        file.seek(0)
-        file.truncate()
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}, file)
-        file.flush()
-        os.fsync(file.fileno())  # other machines are to read it
-        yield FolderLock(path, file)
+        _sign(file)
+        _held[path] = os.getpid()
+        threading.Thread(target=_renew, args=(path, ended), daemon=True).start()
+        yield
     finally:
+        ended.set()
+        _held.pop(path, None)
         path.unlink(missing_ok=True)  # while it is held: who waits for it looks again
         file.close()
 
 
-def _acquire(path: Path) -> TextIO:
+def holder_of(path: Path) -> int | None:
+    """Process of this machine that has signed a lock; None where none has. Not for who holds the lock itself."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values["pid"] if isinstance(values, dict) and values.get("host") == socket.gethostname() else None
+
+
+_held: dict[Path, int] = {}
+"""Locks of this process: the system's would end with the first file that is closed."""
+
+
+def _sign(file: TextIO) -> None:
+    file.seek(0)
+    file.truncate()
+    json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}, file)
+    file.flush()
+    os.fsync(file.fileno())  # other machines are to read it
+
+
+def _renew(path: Path, ended: threading.Event) -> None:
+    """Show that the holder lives."""
+    while not ended.wait(RENEWED_EVERY):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _acquire(path: Path, deadline: float) -> TextIO:
     while True:
         file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by processes that read audio
-        except OSError as error:
+        if not _lock(file):
             holder = _holder(file)
             file.close()
-            raise _refusal(path, holder) from error
+            if time.monotonic() >= deadline:
+                raise _refusal(path, holder)
+            time.sleep(0.05)
+            continue
         if not _is_still_there(path, file):  # its holder has ended in between
             file.close()
             continue
@@ -112,6 +137,21 @@ def _acquire(path: Path) -> TextIO:
             file.close()
             raise _refusal(path, holder)
         return file
+
+
+def _lock(file: TextIO) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by processes that read audio
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        print(
+            f"warning: the file system of {file.name} keeps no locks ({error.strerror}); see to it that no second run"
+            " writes there",
+            file=sys.stderr,
+        )
+    return True
 
 
 def _is_still_there(path: Path, file: TextIO) -> bool:

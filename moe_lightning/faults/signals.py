@@ -1,0 +1,148 @@
+"""SIGTERM and SIGINT end a command: at once, or while it trains behind the next step, with a checkpoint.
+
+Nothing here waits or cleans up; what a command leaves half done is what a SIGKILL would leave.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+_PARENT = "MOE_LIGHTNING_PARENT"
+"""Process that has started this one, and without which it is to end."""
+_PR_SET_PDEATHSIG = 1
+"""Of Linux' prctl(2)."""
+_LIFE_AFTER_SIGTERM = 15
+"""Seconds that a process which reads audio still serves the training, which ends behind its step."""
+
+
+class Stopped(SystemExit):
+    """A signal has ended the command; the exit code is 128 + its number, as a shell has it."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self.number = number
+        self.is_told = False
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}"
+
+
+class StopSignals:
+    """The handler of both signals, and whether one has come."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The first signal that has come."""
+        self._came = 0.0
+        self._is_postponed = False
+
+    def __call__(self, number: int, frame: FrameType | None = None) -> None:
+        """Take a signal; where they are postponed, only a second SIGINT ends at once."""
+        is_first = self.number is None
+        if is_first:
+            self.number, self._came = number, time.monotonic()
+        is_impatient = number == signal.SIGINT and not is_first and time.monotonic() - self._came > 1
+        if not self._is_postponed or is_impatient:
+            raise Stopped(number)
+
+    def listen(self) -> None:
+        """Take both signals, but for a SIGINT that is ignored here, as in a job of the background."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if _is_main_thread() and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Around a command."""
+        self.number = None
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.listen()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if _is_main_thread():
+                    signal.signal(number, handler)
+
+    @contextmanager
+    def postponed(self) -> Iterator[None]:
+        """Around work that looks at `number` by itself, often, and then ends."""
+        self._is_postponed = True
+        try:
+            yield
+        finally:
+            self._is_postponed = False
+
+    def end(self) -> None:
+        """End the command where a signal has come.
+
+        Raises:
+            Stopped: It has.
+        """
+        if self.number is not None:
+            raise Stopped(self.number)
+
+
+STOP = StopSignals()
+"""Of this process, which has one handler a signal."""
+
+
+def name_as_parent(environment: MutableMapping[str, str]) -> None:
+    """Say in the environment of a process to be started that it is to end with this one."""
+    environment[_PARENT] = str(os.getpid())
+
+
+def parent_by_name() -> int | None:
+    """Process that has started this one as its own; None where a person has."""
+    parent = os.environ.get(_PARENT, "")
+    return int(parent) if parent.isdigit() and int(parent) == os.getppid() else None
+
+
+def end_with_parent() -> None:
+    """End by SIGKILL when the pipeline or the rank that has started this process ends, however that may be."""
+    parent = os.environ.get(_PARENT, "")
+    if not parent.isdigit():
+        return
+    if parent_by_name() is not None and sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # a C library without it
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent_by_name() is None and not is_alive(int(parent)):  # it has ended in the meantime
+        os._exit(128 + signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process on this machine, and more of it than its exit code."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's, or a system without /proc
+        return True
+    return state != "Z"
+
+
+def serve_a_while(*_: Any) -> None:
+    """Let a process that reads audio outlive a signal to the whole group until the training has ended its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LIFE_AFTER_SIGTERM) and None)
+
+
+def end_quietly_while_importing() -> None:
+    """Until a command listens, a signal ends it without a traceback; there is nothing to lose yet."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if _is_main_thread() and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,103 @@
+"""Stopping a training by a signal: all ranks behind the same step, with a checkpoint of it."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from moe_lightning.faults.signals import STOP, Stopped
+from moe_lightning.training.global_batch import largest_over_ranks
+
+_LAST_WORDS = 30.0
+"""Seconds that the other ranks get to end in."""
+
+
+class StopBySignal(Checkpoint):  # of their kind: Lightning asks these last at the end of an epoch
+    """Ends the training behind the optimizer step in which a signal has come to any rank, with a checkpoint.
+
+    It comes last of all callbacks, so that they have seen the batch, and the scores of the epoch.
+
+    Args:
+        file: The checkpoint from which the same command goes on.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        self._loops_before_validation: dict[str, Any] | None = None
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        STOP.listen()  # in place of Lightning, whose ranks would tell each other in the midst of a step
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        STOP.listen()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Between two optimizer steps there is nothing to lose: no gradients that wait for more."""
+        if is_within_step(trainer):
+            return
+        self._loops_before_validation = _loops(trainer) if trainer.is_last_batch else None
+        if number := _signal_of_any_rank(trainer):
+            trainer.save_checkpoint(self.file)
+            raise Stopped(number)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """A validation may be long; it is begun anew, from the weights that it is of. Ranks end it together."""
+        if STOP.number and trainer.world_size == 1:
+            if self._loops_before_validation is not None and not trainer.sanity_checking:
+                trainer.save_checkpoint(self.file)
+            raise Stopped(STOP.number)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Here the training may end, and the signal with it."""
+        self._loops_before_validation = None
+        if number := _signal_of_any_rank(trainer):
+            trainer.save_checkpoint(self.file)
+            raise Stopped(number)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Within a validation, say that the training stands before it."""
+        if trainer.validating and self._loops_before_validation is not None:
+            checkpoint["loops"] = self._loops_before_validation
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Stopped):
+            end_ranks(trainer)
+
+
+@contextmanager
+def quiet_rank(trainer: Trainer) -> Iterator[None]:
+    """Let the first rank alone tell that it was stopped: at another code than 0 of a rank Lightning kills the first."""
+    try:
+        yield
+    except Stopped as stopped:
+        if trainer.is_global_zero:
+            raise
+        raise SystemExit(0) from stopped
+
+
+def is_within_step(trainer: Trainer) -> bool:
+    """Whether gradients wait for more batches: a checkpoint would lose them."""
+    return trainer.fit_loop._should_accumulate()
+
+
+def end_ranks(trainer: Trainer) -> None:
+    """Let the ranks that this one has started end too, and wait for them."""
+    processes: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LAST_WORDS)
+
+
+def _signal_of_any_rank(trainer: Trainer) -> int:
+    """Number of the signal that has come, 0 for none; the same on all ranks."""
+    return largest_over_ranks(STOP.number or 0, trainer.strategy.root_device)
+
+
+def _loops(trainer: Trainer) -> dict[str, Any]:
+    return trainer._checkpoint_connector._get_loops_state_dict()
