@@ -2,11 +2,12 @@
 # make test   install into .venv, then run the whole test suite
 # make check  lint, format, types
 # make soak   10,000 batches of the joint stage: does memory grow, do files stay open? (a quarter of an hour)
+# make fuzz   install into .venv, then feed every reader mutated files, 1,000,000 in all, guided by coverage
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install soak
+.PHONY: demo test check install soak fuzz
 
 install: .venv/installed
 
@@ -29,3 +30,7 @@ check: install
 
 soak: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
+
+fuzz: install
+	$(BIN)/pip install --quiet --editable '.[demo,dev,fuzz]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz

@@ -1,13 +1,17 @@
 """Command lines of the stages that are no LightningModules: flags, and the same settings from YAML files."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from moe_lightning.errors import InputError, MissingInputError
+
+MOST_VALUES = 100_000
+"""Values of a config file; the shipped ones have dozens."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -76,11 +80,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
         contents = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingInputError(f"the config file {path} is missing") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a date in month 13 is a ValueError
         raise InputError(f"{path} is no YAML ({error})") from error
     if not isinstance(contents, dict) or not all(isinstance(key, str) for key in contents):
         raise InputError(f"{path} must be a mapping of settings to values")
+    if sum(1 for _ in islice(_values(contents), MOST_VALUES + 1)) > MOST_VALUES:
+        raise InputError(f"{path} stands for over {MOST_VALUES:,} values: aliases (*name) that name each other")
     return contents
+
+
+def _values(contents: Any) -> Iterator[Any]:
+    """Everything in nested settings, what an alias names as often as it names it."""
+    stack = [contents]
+    while stack:
+        value = stack.pop()
+        yield value
+        if isinstance(value, Mapping):
+            stack += [*value.values()]
+        elif isinstance(value, list | tuple | set):
+            stack += value
 
 
 def _text(value: Any) -> str:

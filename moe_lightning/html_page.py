@@ -4,6 +4,7 @@ Arguments named ``*_html`` and the cells of a table are markup already; every ot
 """
 
 import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -11,20 +12,35 @@ from pathlib import Path
 _STYLE_FILE = Path(__file__).with_name("page") / "style.css"
 
 
-def document(title: str, sections_html: Iterable[str], style: str = "", end_html: str = "") -> str:
+def document(title: str, sections_html: Iterable[str], style: str = "", end_html: str = "", script: str = "") -> str:
     """A whole page; empty sections are left out.
 
     Args:
         style: CSS of this page alone, behind the shared one.
-        end_html: What stands last in the body, such as scripts.
+        end_html: What stands last in the body but the script.
+        script: The only JavaScript that browsers run on the page.
     """
     shared = _STYLE_FILE.read_text(encoding="utf-8")
     body = "\n".join(section for section in sections_html if section)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{content_policy(script)}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{shared}{style}</style>\n</head>\n<body>\n{body}\n"
-        f"{end_html}</body>\n</html>\n"
+        f"{end_html}{f'<script>{script}</script>' if script else ''}\n</body>\n</html>\n"
+    )
+
+
+def content_policy(script: str = "") -> str:
+    """Tells browsers to load nothing from elsewhere and to run no script but this one, should a text become markup.
+
+    Its element holds exactly ``script`` (Content Security Policy level 3, section 2.3.1: sources by hash).
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"'sha256-{digest}'" if script else "'none'"
+    return (
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src"
+        f" data:; media-src 'self' file: data:; script-src {allowed}; base-uri 'none'; form-action 'none'\">"
     )
 
 

@@ -86,7 +86,8 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                         f"{path}, line {number}: unpacks to more than a manifest can be ({MAX_LINE:,} bytes a line,"
                         f" {MAX_EXPANSION} bytes out of one packed); make it again, or unpack it yourself"
                     )
-                if text := (line.decode("utf-8-sig" if number == 1 else "utf-8")).strip("\r\n"):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
+                if text.strip():
                     yield number, text
     except FileNotFoundError:
         raise MissingInputError(f"{path} is missing") from None

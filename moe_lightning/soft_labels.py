@@ -77,7 +77,7 @@ class SoftLabels:
             raise InputError(f"{path}: every soft label must have one probability an expert, their numbers differ")
         try:
             probs_NE = np.array([row["probs"] for row in rows], dtype=np.float32)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path}: every probability must be a number ({error})") from error
         return cls(tuple(row["id"] for row in rows), probs_NE)
 
@@ -103,8 +103,8 @@ class HardLabels:
     @classmethod
     def load(cls, path: Path) -> "HardLabels":
         rows = _read_rows(path, "label")
-        if not all(isinstance(row["label"], int) for row in rows):
-            raise InputError(f"{path}: every label must be a whole number")
+        if not all(isinstance(row["label"], int) and abs(row["label"]) < 2**31 for row in rows):
+            raise InputError(f"{path}: every label must be a whole number, the number of a cluster")
         return cls(tuple(row["id"] for row in rows), np.array([row["label"] for row in rows], dtype=np.int64))
 
 

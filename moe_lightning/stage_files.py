@@ -107,10 +107,20 @@ def owners(records: Mapping[Stage, Mapping[str, Any]]) -> dict[str, Stage]:
 
 def _below(folder: Path) -> Iterator[str]:
     """Names of all files below a folder, relative to it; a folder in it may be a link."""
-    for path, _, names in os.walk(folder, followlinks=True):
+    seen = {os.path.realpath(folder)}
+    for path, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _is_known_link(os.path.join(path, name), seen)]
         for name in names:
             if not _is_one_of(name, _NO_OUTPUT):
                 yield os.path.relpath(os.path.join(path, name), folder)
+
+
+def _is_known_link(path: str, seen: set[str]) -> bool:
+    """Whether a folder is a link to where the walk has been: links may lead round in circles."""
+    real = os.path.realpath(path)
+    is_known = os.path.islink(path) and real in seen
+    seen.add(real)
+    return is_known
 
 
 def _is_one_of(name: str, globs: Iterable[str]) -> bool:

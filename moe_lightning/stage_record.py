@@ -303,7 +303,7 @@ def _parsed(value: str) -> Any:
     """A flag's value as jsonargparse reads it; what is no YAML is the text it is, such as the path ``@home``."""
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return value
 
 
@@ -326,5 +326,5 @@ def _plain(value: Any) -> Any:
         return value
     try:
         return float(value)  # YAML 1.1 reads 1e-4 as a text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(value)

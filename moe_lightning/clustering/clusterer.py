@@ -6,16 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from moe_lightning.clustering.clusterer_files import ARRAYS_FILE, CONFIG_FILE, read_arrays, read_config, read_values
 from moe_lightning.clustering.features import FeatureSpace
 from moe_lightning.clustering.memberships import cosines, place_noise, softmax
 from moe_lightning.clustering.neighbours import Neighbours, vote
 from moe_lightning.clustering.residuals import Removal
-from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.json_files import read_json, write_json
-
-CONFIG_FILE = "clusterer.json"
-ARRAYS_FILE = "clusterer.safetensors"
-_MADE_BY = "moe-lightning cluster"
+from moe_lightning.json_files import write_json
 
 
 class Prediction(NamedTuple):
@@ -111,19 +107,23 @@ class Clusterer:
             MissingInputError: The folder holds no clusterer.
             InputError: A file of it is cut off or of another format.
         """
-        config = read_json(folder / CONFIG_FILE, _MADE_BY)
-        arrays = _read_arrays(folder / ARRAYS_FILE)
-        try:
-            umap = Neighbours(arrays["umap_rows_ND"], arrays["umap_points_NR"]) if "umap_rows_ND" in arrays else None
-            removed = Removal(arrays["write_DJ"], arrays["read_JD"]) if "write_DJ" in arrays else None
-            space = FeatureSpace(
-                arrays["mean_D"], arrays["scale_D"], removed, arrays.get("components_RD"), umap, config["unit_length"]
-            )
-            labelled = Neighbours(arrays["points_NR"], arrays["labels_NV"])
-            temperatures = {name: config[name] for name in ("temperature", "noise_temperature")}
-            return cls(space, arrays["centroids_ER"], labelled, noise=config["noise"], info=config, **temperatures)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{folder} lacks {error} of a clusterer; run `{_MADE_BY}` again") from error
+        values = read_values(folder)
+        config = read_config(values, folder / CONFIG_FILE)
+        arrays = read_arrays(folder / ARRAYS_FILE)
+        umap = Neighbours(arrays["umap_rows_ND"], arrays["umap_points_NR"]) if "umap_rows_ND" in arrays else None
+        removed = Removal(arrays["write_DJ"], arrays["read_JD"]) if "write_DJ" in arrays else None
+        space = FeatureSpace(
+            arrays["mean_D"], arrays["scale_D"], removed, arrays.get("components_RD"), umap, config.unit_length
+        )
+        return cls(
+            space,
+            arrays["centroids_ER"],
+            Neighbours(arrays["points_NR"], arrays["labels_NV"]),
+            config.temperature,
+            config.noise,
+            config.noise_temperature,
+            values,
+        )
 
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {
@@ -141,15 +141,3 @@ class Clusterer:
             arrays["umap_rows_ND"] = self.space.umap.rows_NR
             arrays["umap_points_NR"] = self.space.umap.values_NV
         return arrays
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise MissingInputError(f"{path} is missing; run `{_MADE_BY}` first") from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}); run `{_MADE_BY}` again") from error

@@ -33,11 +33,8 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
     style, script = ((_PAGE_DIR / name).read_text(encoding="utf-8") for name in ("scatter.css", "scatter.js"))
     # a "</script>" in a transcript would end the element: no "<" is left in the data
     data = json.dumps(scatter, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    end = (
-        f'<div id="tip"></div>\n<script type="application/json" id="points">{data}</script>\n'
-        f"<script>\n{script}</script>\n"
-    )
-    return document(f"Clusters: {report.verdict.sentence[:80]}", sections, style, end)
+    end = f'<div id="tip"></div>\n<script type="application/json" id="points">{data}</script>\n'
+    return document(f"Clusters: {report.verdict.sentence[:80]}", sections, style, end, script)
 
 
 def _head(report: Report) -> str:

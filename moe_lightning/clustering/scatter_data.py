@@ -60,4 +60,4 @@ def _column(values: Column) -> dict[str, Any]:
 
 
 def _numbers_first(text: str) -> tuple[bool, float, str]:
-    return (not text.isdigit(), float(text) if text.isdigit() else 0.0, text)
+    return (not text.isdecimal(), float(text) if text.isdecimal() else 0.0, text)

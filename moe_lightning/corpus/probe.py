@@ -49,7 +49,7 @@ def probe_entries(entries: Sequence[Entry], num_threads: int | None = None) -> P
     num_threads = num_threads or min(32, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(num_threads) as pool:
         chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
-        results = chain.from_iterable(pool.map(lambda chunk: [_probe(entry) for entry in chunk], chunks))
+        results = chain.from_iterable(pool.map(lambda chunk: [probe_entry(entry) for entry in chunk], chunks))
         checked = list(progress(results, "Checking recordings", len(entries)))
     splits: dict[str, list[Utterance]] = {}
     for entry, result in zip(entries, checked, strict=True):
@@ -73,7 +73,7 @@ def refuse_faults(left_out: Iterable[LeftOut]) -> None:
         )
 
 
-def _probe(entry: Entry) -> Utterance | LeftOut:
+def probe_entry(entry: Entry) -> Utterance | LeftOut:
     try:
         audio = read_header(entry.audio_file)
         duration = _duration(entry, audio)

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from moe_lightning.corpus.utterance import Utterance
 from moe_lightning.errors import InputError
+from moe_lightning.from_json import from_json
 from moe_lightning.json_files import read_json, write_json_list
+from moe_lightning.plain_files import refuse_special
 
 RECORDINGS_FILE = "recordings.json"
 END_BYTES = 64 * 1024
@@ -59,7 +61,7 @@ def changed_recordings(folder: Path) -> Iterator[tuple[Path, str]]:
     file = folder / RECORDINGS_FILE
     rows: Any = read_json(file, "moe-lightning corpus") if file.exists() else []
     try:
-        known = [(Path(row["path"]), Fingerprint(row["bytes"], row["sha256_of_ends"])) for row in rows]
+        known = [(Path(row["path"]), from_json(Fingerprint, row, file)) for row in rows]
     except (KeyError, TypeError) as error:
         raise InputError(f"{file} must be a list of recordings with path, bytes and sha256_of_ends") from error
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
@@ -74,6 +76,9 @@ def changed_recordings(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _fingerprint_now(path: Path) -> Fingerprint | str:
     try:
+        refuse_special(path)
         return fingerprint(path)
+    except InputError as error:
+        return str(error)
     except OSError as error:
         return error.strerror or str(error)

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from moe_lightning.from_json import is_number
 from moe_lightning.json_files import read_json_object
 from moe_lightning.provenance import git_revision, versions
 from moe_lightning.run_dir import STAGES, RunDir
@@ -38,7 +39,8 @@ def machine() -> dict[str, Any]:
 
 def _stage(record_file: Path) -> dict[str, Any]:
     record = read_json_object(record_file, "moe-lightning pipeline", {"settings": dict})
-    settings = {**record.get("defaults", {}), **record.get("settings", {})}
+    defaults = record.get("defaults")
+    settings = {**(defaults if isinstance(defaults, dict) else {}), **record.get("settings", {})}
     return {
         "started": record.get("started"),
         "seconds": record.get("seconds"),
@@ -50,6 +52,6 @@ def _stage(record_file: Path) -> dict[str, Any]:
 def _seed(stages: dict[str, dict[str, Any]]) -> int | None:
     for stage, name in (("moe", "seed_everything"), ("experts", "seed_everything"), ("corpus", "seed")):
         seed = stages.get(stage, {}).get("settings", {}).get(name)
-        if isinstance(seed, int | float):
+        if is_number(seed):
             return int(seed)
     return None

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from moe_lightning.corpus import Utterance
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.evaluation.alignment import align
-from moe_lightning.json_files import read_json, write_json
+from moe_lightning.from_json import fits, from_json
+from moe_lightning.json_files import parse_json, read_json_object, write_json
+from moe_lightning.plain_files import numbered_lines
 from moe_lightning.run_dir import ReportDir
 
 _MADE_BY = "moe-lightning evaluate"
@@ -93,9 +96,10 @@ class Decoded:
         try:
             systems = {name: {row["id"]: row[name] for row in rows} for name in rows[0]["alignments"]}
             gates = {row["id"]: row["gate"] for row in rows}
-            cost: dict[str, Any] = read_json(report.decoding_file, _MADE_BY)
-            costs = {name: SystemCost(**values) for name, values in cost["systems"].items()}
-            return cls(systems, gates, Decoding(**{**cost, "systems": costs}))
+            file = report.decoding_file
+            cost = read_json_object(file, _MADE_BY, {"systems": dict})
+            costs = {name: from_json(SystemCost, values, file) for name, values in cost["systems"].items()}
+            return cls(systems, gates, from_json(Decoding, {**cost, "systems": costs}, file))
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{report.path} was not written by this version ({error!r}); remove it and run `{_MADE_BY}` again"
@@ -112,11 +116,24 @@ def read_hypotheses(report: ReportDir) -> list[dict[str, Any]]:
     if not file.exists():
         raise MissingInputError(f"{file} is missing: nothing was decoded yet; run `{_MADE_BY}` without --rescore first")
     try:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [parse_json(line) for _, line in numbered_lines(file)]
     except ValueError as error:
         raise InputError(
             f"{file} has a line that is no JSON ({error}); remove it and run `{_MADE_BY}` again"
         ) from error
     if not rows:
         raise InputError(f"{file} has no utterance; remove it and run `{_MADE_BY}` again")
+    for row in rows:
+        _check_row(row, file)
     return rows
+
+
+def _check_row(row: Any, file: Path) -> None:
+    """Raise an InputError for a line that is not as `Decoded.save` writes it."""
+    is_row = isinstance(row, dict) and isinstance(row.get("id"), str) and isinstance(row.get("alignments"), dict)
+    is_whole = is_row and bool(row.get("gate")) and fits(row["gate"], list[float])
+    if not is_whole or not all(isinstance(row.get(name), str) for name in row["alignments"]):
+        raise InputError(
+            f"{file} has a line that is no utterance with its gate and its texts ({str(row)[:60]}); remove it and run"
+            f" `{_MADE_BY}` again"
+        )

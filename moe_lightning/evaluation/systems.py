@@ -207,7 +207,7 @@ def rows_by_value(field: str, values: Sequence[str]) -> dict[str, np.ndarray]:
     if field == DURATION:
         slots = [*(name for _, name in DURATION_SLOTS), LAST_SLOT]
         ordered = [slot for slot in slots if slot in rows_of]
-    elif all(value.isdigit() for value in rows_of):
+    elif all(value.isdecimal() and len(value) < 20 for value in rows_of):
         ordered = sorted(rows_of, key=int)
     else:
         ordered = sorted(rows_of, key=lambda value: (-len(rows_of[value]), value))

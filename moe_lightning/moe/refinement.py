@@ -93,7 +93,7 @@ class Refinement:
         """Write labels and report; those of later rounds, from a training that was stopped, are made again."""
         made.labels.save(self.run.refined_soft_labels_file(number))
         file = self.run.refinement_file
-        before = _read_rounds(file)[: number - 1] if number > 1 else []
+        before = read_rounds(file)[: number - 1] if number > 1 else []
         place = {"round": number, "epoch": trainer.current_epoch, "step": trainer.global_step}
         write_json(file, [*before, {**place, **made.report}])
         curves = {name: made.report[name] for name in ("agreement", "entropy", "gate_accuracy")}
@@ -109,7 +109,7 @@ class Refinement:
         )
 
 
-def _read_rounds(file: Path) -> list[Any]:
+def read_rounds(file: Path) -> list[Any]:
     rounds = read_json(file, "moe-lightning pipeline")
     if not isinstance(rounds, list):
         raise InputError(f"{file} must be a list of rounds; run `moe-lightning pipeline` again")

@@ -22,7 +22,7 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
     """
     gate_file = require_trained(run.gate_file, "gating")
     experts_file = require_trained(run.pretrained_experts_file, "experts")
-    _check_reading(mixture.config, run)
+    check_reading(mixture.config, run)
     gate = read_state(gate_file, _GATE_MADE_BY)
     _check_columns(gate, mixture.config.experts.num_experts, run)
     load_gate(mixture.gate, gate, gate_file)
@@ -34,7 +34,7 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
         ) from error
 
 
-def _check_reading(config: MixtureConfig, run: RunDir) -> None:
+def check_reading(config: MixtureConfig, run: RunDir) -> None:
     """Raise an InputError where the gate was trained as another one, or on other layers of the same size."""
     if not run.gate_config_file.exists():
         return

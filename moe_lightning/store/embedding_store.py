@@ -5,6 +5,7 @@ entry for each utterance, and ``store.json`` with what the embeddings were made 
 ``frames_00000.npy`` ... as well. ``mapping.json`` is written last: a store without it is not there.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -154,7 +155,7 @@ def is_whole_store(folder: Path) -> bool:
     except InputError:
         return False
     names = {name for entry in entries for name in (entry.embedding_path, entry.frames_path) if name}
-    return all((folder / name).is_file() for name in names) and not damaged_shards(folder)
+    return all(os.path.isfile(folder / name) for name in names) and not damaged_shards(folder)
 
 
 def shard_of(row: int) -> tuple[str, int]:
@@ -196,11 +197,19 @@ def _whole_file(path: Path, array: np.ndarray, owners: Sequence[StoreEntry]) -> 
 
 
 def _check_places(path: Path, row: dict[str, Any]) -> None:
-    """A file is named by a text, a row of it by a whole number."""
+    """A file is named by a text and lies in the store, a row of it is a whole number."""
+    if not isinstance(row["embedding_path"], str):
+        raise InputError(
+            f'{path}: the "embedding_path" of {row["id"]!r} must be the name of a file, got {row["embedding_path"]!r}'
+        )
     for names, kind, words in ((_FILES, str, "the name of a file"), (_NUMBERS, int, "a whole number")):
         for name in names:
             if not isinstance(row.get(name), kind | None) or isinstance(row.get(name), bool):
                 raise InputError(f'{path}: the "{name}" of {row["id"]!r} must be {words}, got {row[name]!r}')
+    folder = os.path.abspath(path.parent)
+    for name in _FILES:
+        if "/" in (row.get(name) or "") and not os.path.abspath(path.parent / row[name]).startswith(f"{folder}/"):
+            raise InputError(f'{path}: the "{name}" of {row["id"]!r} must lie in {folder}, got {row[name]!r}')
 
 
 def _check_rows(path: Path, num_rows: int, entries: Sequence[StoreEntry], rows: Sequence[int]) -> None:

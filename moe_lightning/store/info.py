@@ -1,11 +1,12 @@
 """What the embeddings of a store were made of, and when two stores are of one kind."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from moe_lightning.errors import InputError
+from moe_lightning.from_json import from_json
 from moe_lightning.json_files import read_json, write_json
 
 Pooling = Literal["mean", "mean+std", "flatten", "none"]
@@ -66,16 +67,17 @@ class StoreInfo:
         return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "StoreInfo":
+    def of(cls, values: Any) -> "StoreInfo":
         """From the contents of a JSON file; what an older store does not say has its default.
 
         Raises:
-            InputError: It says nothing of the model, the pooling or the padding.
+            InputError: It says nothing of the model, the pooling or the padding, or a value has another type.
         """
-        missing = [name for name in ("whisper_model", "pooling", "pad") if name not in values]
+        names = ("whisper_model", "pooling", "pad") if isinstance(values, Mapping) else ()
+        missing = [name for name in names if name not in values]
         if missing:
             raise InputError(f"a store's {INFO_FILE} must name {', '.join(missing)}; run `{_MADE_BY}` again")
-        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+        return from_json(cls, values, f"a store's {INFO_FILE}")
 
     @classmethod
     def read(cls, folder: Path) -> "StoreInfo | None":

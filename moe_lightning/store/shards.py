@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from moe_lightning.errors import InputError
+from moe_lightning.from_json import from_json
 from moe_lightning.json_files import read_json, write_json
+from moe_lightning.plain_files import refuse_special
 
 _MADE_BY = "moe-lightning embed"
 _GLOB = "embeddings_[0-9]*.json"
@@ -122,10 +123,13 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
         InputError: It is missing, cut off, or no plain array of numbers.
     """
     try:
-        array = np.load(path, allow_pickle=False, mmap_mode=None if in_memory else "r")
+        refuse_special(path)
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # so that its size is compared with the file's
+        if in_memory and isinstance(array, np.ndarray):
+            array = np.array(array)
     except FileNotFoundError:
         raise InputError(f"{path} is missing, though the mapping names it; run `{_MADE_BY}` again") from None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of a header that makes no sense numpy raises whatever comes
         raise InputError(f"{path} cannot be read as an array ({error}); run `{_MADE_BY}` again") from error
     if not isinstance(array, np.ndarray) or not array.ndim or array.dtype.kind not in "fiu":
         raise InputError(f"{path} is no array of numbers, one row an utterance; run `{_MADE_BY}` again")
@@ -164,9 +168,10 @@ def _index_file(folder: Path, number: int) -> Path:
 
 def _indices(folder: Path) -> Iterator[ShardIndex]:
     for file in sorted(folder.glob(_GLOB)):
-        with suppress(InputError, TypeError):  # cut off: the shard is not there
-            values: dict[str, Any] = read_json(file, _MADE_BY)
-            yield ShardIndex(**values)
+        with suppress(InputError):  # cut off: the shard is not there
+            index = from_json(ShardIndex, read_json(file, _MADE_BY), file)
+            if index.number >= 0 and len(index.num_frames or index.ids) == len(index.ids):
+                yield index
 
 
 def _is_whole(folder: Path, index: ShardIndex) -> bool:

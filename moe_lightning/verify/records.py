@@ -7,6 +7,7 @@ from typing import Any
 
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import read_json_object
+from moe_lightning.plain_files import refuse_special
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.stage_files import digest, input_digests, owners, stage_files
 from moe_lightning.verify.finding import Finding, make_again
@@ -102,6 +103,7 @@ def _is_of_a_training(run: RunDir, name: str) -> bool:
 def _change(path: Path, then: Mapping[str, Any], hashed: Digest) -> str:
     """What is wrong with a file, "" where it is what it was."""
     try:
+        refuse_special(path)
         size = path.stat().st_size
         if size < then["bytes"]:
             return f"is cut off: it has {size} bytes, its stage wrote {then['bytes']}"
@@ -109,6 +111,6 @@ def _change(path: Path, then: Mapping[str, Any], hashed: Digest) -> str:
             return "has changed since its stage wrote it (SHA-256)"
     except FileNotFoundError:
         return "is missing"
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, InputError) as error:
         return f"cannot be read ({error})"
     return ""

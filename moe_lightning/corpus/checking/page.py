@@ -5,6 +5,7 @@ from html import escape
 
 from moe_lightning.corpus.checking.finding import Finding
 from moe_lightning.corpus.checking.summary import CorpusSummary, Histogram
+from moe_lightning.html_page import content_policy
 
 _SHOWN = 200
 """Utterances of a finding on the page; the JSON file has them all."""
@@ -29,7 +30,8 @@ def html_page(name: str, summary: CorpusSummary, findings: Sequence[Finding]) ->
     verdict = f"{stops} finding(s) would stop a training." if stops else "Nothing here would stop a training."
     legend = " ".join(f'<b style="color:{_COLOURS[split]}">{split}</b>' for split in summary.splits)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Corpus check: {escape(name)}</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{content_policy()}'
+        f"<title>Corpus check: {escape(name)}</title>"
         f"<style>{_STYLE}</style><h1>Corpus check: {escape(name)}</h1><p>{verdict}</p>"
         f"<h2>In numbers</h2>{_split_table(summary)}"
         f"<h2>Findings</h2>{''.join(map(_finding, findings)) or '<p>None.</p>'}"

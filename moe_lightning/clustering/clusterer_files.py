@@ -1,0 +1,108 @@
+"""What a clusterer is saved as, JSON and safetensors; it is checked as it is read, so that all its parts fit."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.from_json import from_json
+from moe_lightning.json_files import read_json_object
+
+CONFIG_FILE = "clusterer.json"
+ARRAYS_FILE = "clusterer.safetensors"
+MADE_BY = "moe-lightning cluster"
+LARGEST = 1e12
+"""Of a number in the arrays: products and squares of it stay finite."""
+
+
+class ClustererConfig(NamedTuple):
+    """What of ``clusterer.json`` decides about labels."""
+
+    temperature: float
+    noise: Literal["drop", "nearest", "uniform", "noop"]
+    noise_temperature: float
+    unit_length: bool
+
+
+def read_config(values: dict[str, object], file: Path) -> ClustererConfig:
+    """The config of a clusterer.
+
+    Raises:
+        InputError: A value is missing, of another type, or no temperature.
+    """
+    config = from_json(ClustererConfig, values, file)
+    for name in ("temperature", "noise_temperature"):
+        if not 1e-6 <= getattr(config, name) <= 1e6:
+            raise InputError(
+                f"{file}: {name} must be in [1e-6, 1e6], got {getattr(config, name)}; run `{MADE_BY}` again"
+            )
+    return config
+
+
+def read_values(folder: Path) -> dict[str, object]:
+    """All that ``clusterer.json`` says."""
+    return read_json_object(folder / CONFIG_FILE, MADE_BY)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a clusterer.
+
+    Raises:
+        InputError: The file is missing or cut off, or the arrays' shapes do not fit together.
+    """
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(path)
+    except FileNotFoundError:
+        raise MissingInputError(f"{path} is missing; run `{MADE_BY}` first") from None
+    except Exception as error:  # safetensors has an error of its own, and numpy lacks some of its types
+        raise InputError(f"{path} cannot be read ({error}); run `{MADE_BY}` again") from error
+    missing = {"mean_D", "scale_D", "centroids_ER", "points_NR", "labels_NV"} - arrays.keys()
+    pairs = [{"write_DJ", "read_JD"}, {"umap_rows_ND", "umap_points_NR"}]
+    missing |= {name for pair in pairs if pair & arrays.keys() for name in pair - arrays.keys()}
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))} of a clusterer; run `{MADE_BY}` again")
+    _check_shapes(arrays, path)
+    return arrays
+
+
+def _check_shapes(arrays: dict[str, np.ndarray], path: Path) -> None:
+    for name, letters in _AXES.items():
+        array = arrays.get(name)
+        if array is None:
+            continue
+        is_numbers = array.dtype.kind in "fiu" and bool((np.abs(array) <= LARGEST).all())  # also false for NaN
+        if array.ndim != len(letters) or not array.size or not is_numbers:
+            raise InputError(f"{path}: {name} must hold numbers with {len(letters)} axes; run `{MADE_BY}` again")
+    sizes = {letter: size for name in ("mean_D", "centroids_ER") for letter, size in _named(arrays, name)}
+    reduced = len(arrays["components_RD"]) if "components_RD" in arrays else sizes["D"]
+    sizes |= {"U": reduced} if "umap_rows_ND" in arrays else {"R": reduced}
+    for name in arrays.keys() & _AXES.keys():
+        for letter, size in _named(arrays, name):
+            if letter != "P" and sizes.setdefault(letter, size) != size:
+                raise InputError(
+                    f"{path}: {name} has {size} where the others have {sizes[letter]}; run `{MADE_BY}` again"
+                )
+    if sizes["V"] not in (sizes["E"] + 1, 2 * sizes["E"] + 1):
+        raise InputError(f"{path}: labels_NV has {sizes['V']} columns for {sizes['E']} clusters; run `{MADE_BY}` again")
+
+
+_AXES = {
+    "mean_D": "D",
+    "scale_D": "D",
+    "write_DJ": "DJ",
+    "read_JD": "JD",
+    "components_RD": "PD",
+    "umap_rows_ND": "MU",
+    "umap_points_NR": "MR",
+    "centroids_ER": "ER",
+    "points_NR": "NR",
+    "labels_NV": "NV",
+}
+"""Letters of axes that are equally long; P is whatever the principal components are reduced to."""
+
+
+def _named(arrays: dict[str, np.ndarray], name: str) -> list[tuple[str, int]]:
+    return list(zip(_AXES[name], arrays[name].shape, strict=True))
