@@ -16,6 +16,10 @@ MAX_SAMPLE_RATE = 384_000
 MAX_CHANNELS = 64
 MAX_SAMPLES = 2**29
 """Of all channels, decoded at once: 2 GiB, 3 hours of one channel at 48 kHz. A file of megabytes can hold years."""
+_HEAD_BYTES = 4096
+"""Of a wav file, where its header lies."""
+_LENGTH_OF_A_PIPE = 2**31 - 2**16
+"""Bytes that sox and ffmpeg write where they cannot go back to the header: this or more."""
 _WAY_OUT = "repair or remove it (--skip-bad-audio leaves such recordings of a corpus out)"
 
 
@@ -38,6 +42,22 @@ def read_header(audio_file: Path) -> AudioInfo:
             f" {MAX_SAMPLE_RATE} Hz are taken; {_WAY_OUT}"
         )
     return AudioInfo(info.samplerate, info.channels, info.frames)
+
+
+def seconds_cut_off(audio_file: Path) -> float:
+    """Seconds by which a wav file is shorter than its header says; 0.0 of any other format.
+
+    libsndfile takes what is there for the whole. A header of a pipe, which knew no length, says nothing.
+    """
+    with audio_file.open("rb") as file:
+        size, head = os.fstat(file.fileno()).st_size, file.read(_HEAD_BYTES)
+    place = head.find(b"data", 12)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE" or place < 0 or len(head) < place + 8:
+        return 0.0
+    said = int.from_bytes(head[place + 4 : place + 8], "little")
+    bytes_a_second = int.from_bytes(head[28:32], "little")
+    is_known = 0 < said < _LENGTH_OF_A_PIPE and bytes_a_second > 0
+    return max(0.0, (said - (size - place - 8)) / bytes_a_second) if is_known else 0.0
 
 
 def read_audio(utterance: Utterance) -> np.ndarray:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
-from moe_lightning.corpus.audio import read_header
+from moe_lightning.corpus.audio import read_header, seconds_cut_off
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, FieldValue, Utterance
 from moe_lightning.errors import InputError, printable
@@ -118,6 +118,11 @@ def _duration(entry: Entry, audio: AudioInfo) -> float:
     if entry.channel is not None and entry.channel >= audio.num_channels:
         raise InputError(f"{entry.audio_file} has {audio.num_channels} channels, channel {entry.channel} is asked for")
     rest = audio.seconds - entry.start
+    lost = seconds_cut_off(entry.audio_file) if entry.duration is None else 0.0
+    if lost > DURATION_TOLERANCE:
+        raise InputError(
+            f"{entry.audio_file} is cut off: it holds {audio.seconds:.2f} s, its header says {lost:.2f} s more"
+        )
     wanted = rest if entry.duration is None else entry.duration
     lasts = f"{entry.audio_file} lasts {audio.seconds:.2f} s, but the utterance is said to"
     if rest <= 0:

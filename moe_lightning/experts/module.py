@@ -27,7 +27,7 @@ from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import check_noise_column, require_trained
 from moe_lightning.training.checkpointing import drop_frozen, is_decoded, seed_step
-from moe_lightning.training.optimization import Schedule, scheduled
+from moe_lightning.training.optimization import Schedule, log_often_enough, scheduled
 from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
 from moe_lightning.transcripts import check_transcripts
 
@@ -135,6 +135,9 @@ class ExpertModule(LightningModule):
         check_transcripts(self.experts.backbone, self.trainer)
         if self.hparams["noop_expert"]:
             check_noise_column(self.trainer)
+
+    def on_train_start(self) -> None:
+        log_often_enough(self.trainer)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
         """Mean cross-entropy a token, each utterance under the experts that its soft label assigns."""

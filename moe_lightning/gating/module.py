@@ -21,7 +21,7 @@ from moe_lightning.json_files import write_json
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.store.embedding_store import Pooling
-from moe_lightning.training.optimization import adamw
+from moe_lightning.training.optimization import adamw, log_often_enough
 from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
 from moe_lightning.training.weights import read_state
 
@@ -103,6 +103,9 @@ class GatingModule(LightningModule):
         """Standardise by training utterances; a resumed gate is."""
         if self.trainer.ckpt_path is None:
             self._standardise()
+
+    def on_train_start(self) -> None:
+        log_often_enough(self.trainer)
 
     def training_step(self, batch: GateBatch | SpeechBatch, batch_idx: int) -> Tensor:
         """KL divergence from the soft labels."""

@@ -29,7 +29,7 @@ from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import require_trained
 from moe_lightning.store.embedding_store import Pooling
 from moe_lightning.training.checkpointing import drop_frozen, is_decoded, seed_step
-from moe_lightning.training.optimization import Schedule, scheduled, share_done
+from moe_lightning.training.optimization import Schedule, log_often_enough, scheduled, share_done
 from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
 from moe_lightning.transcripts import check_transcripts
 
@@ -172,6 +172,7 @@ class MoEASRModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Go on with the soft labels that the resumed weights were trained with."""
+        log_often_enough(self.trainer)
         self.refinement.resume(self.trainer)
 
     def on_train_epoch_start(self) -> None:

@@ -8,6 +8,8 @@ from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+FEWEST_POINTS = 10
+"""Of a training curve."""
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -37,6 +39,16 @@ def scheduled(optimizer: Optimizer, trainer: Trainer, num_warmup_steps: int, sch
         return schedule_factor(step, share_done(trainer), num_warmup_steps, schedule)
 
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def log_often_enough(trainer: Any) -> None:
+    """Log a short training more often than its setting says, so that its curves have ten points at least."""
+    num_batches = trainer.num_training_batches * max(1, trainer.max_epochs or 1)
+    if trainer.max_steps > 0:
+        num_batches = min(num_batches, trainer.max_steps * trainer.accumulate_grad_batches)
+    if 0 < num_batches < math.inf and trainer.log_every_n_steps:
+        num_steps = int(num_batches) // trainer.accumulate_grad_batches
+        trainer.log_every_n_steps = max(1, min(trainer.log_every_n_steps, num_steps // FEWEST_POINTS))
 
 
 def share_done(trainer: Trainer) -> float:

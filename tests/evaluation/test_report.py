@@ -249,6 +249,12 @@ def test_clips_are_recordings_as_mp3_as_many_as_fit(tmp_path: Path, monkeypatch:
     assert list(audio_clips(utterances)) == ["u0"]
 
 
+@pytest.mark.parametrize("stage", ["gating", "experts", "moe"])
+def test_a_training_of_a_few_steps_has_its_curve_too(stage: str, evaluated_run: RunDir) -> None:
+    curve = read_curves(evaluated_run.tensorboard_dir / stage)["train/loss"]
+    assert len(curve.steps) >= (2 if stage == "gating" else 5), "as many as there were steps"
+
+
 def test_a_run_that_was_trained_has_page_and_card(evaluated_run: RunDir) -> None:
     text = evaluated_run.report().page_file.read_text()
     headings = ("Systems", "Groups", "Routing", "Clusters", "Training", "Examples", "Cost", "Settings and environment")
