@@ -9,6 +9,7 @@ import argparse
 import random
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -91,9 +92,15 @@ def _augmented(values_MT: np.ndarray, rng: random.Random) -> np.ndarray:
     return values_MT
 
 
+def spelt(text: str) -> str:
+    """A text in the letters that the CTC layer knows: accents are dropped, and whatever is no letter."""
+    plain = unicodedata.normalize("NFD", text.lower())
+    return "".join(character for character in plain if character in CHARACTERS)
+
+
 def ctc_loss(log_probs_BTV: Tensor, num_frames_B: Tensor, texts: list[str]) -> Tensor:
     """Mean CTC loss of the transcripts' characters, in nats a character."""
-    labels = [[1 + CHARACTERS.index(character) for character in text] for text in texts]
+    labels = [[1 + CHARACTERS.index(character) for character in spelt(text)] for text in texts]
     lengths_B = torch.tensor([len(row) for row in labels])
     flat = torch.tensor([label for row in labels for label in row])
     return F.ctc_loss(log_probs_BTV.transpose(0, 1), flat, num_frames_B, lengths_B, zero_infinity=True)

@@ -1,0 +1,108 @@
+"""Go on training the nano backbone on recordings: ``python -m moe_lightning.backbone.nano.recordings --manifest FILE``.
+
+For a corpus of people where no larger speech model can be had: nano has heard synthesised speech alone. What comes
+out is a folder for ``--whisper-model``. The recordings should not be those that a mixture is then trained on.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from moe_lightning.backbone.log_mel import log_mel
+from moe_lightning.backbone.nano import blueprint
+from moe_lightning.backbone.nano.speech import NUM_MEL_BINS, Speech
+from moe_lightning.backbone.nano.train import Plan, train, word_error_rate
+from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.whisper import WhisperBackbone
+from moe_lightning.corpus.audio import read_file
+from moe_lightning.corpus.augmentation import change_speed
+from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.readers.jsonl import read_jsonl
+from moe_lightning.errors import InputError, exits_cleanly
+
+SPEEDS = (0.9, 1.0, 1.1)
+"""Every recording is heard at each of them in an epoch (Ko et al. 2015, section 2)."""
+
+
+def hear(manifests: Sequence[Path], speeds: Sequence[float]) -> Speech:
+    """The recordings of manifests at each speed; those without a word are left out.
+
+    Raises:
+        InputError: A manifest or a recording cannot be read, or no recording has a word.
+    """
+    entries = [entry for manifest in manifests for entry in read_jsonl(manifest, "train") if normalise(entry.text)]
+    if not entries:
+        raise InputError(f"{manifests[0]} has no recording with a word in its transcript; there is nothing to learn")
+    parts = [
+        _spectrogram(entry, speed) for entry in track(entries, "Reading recordings", transient=True) for speed in speeds
+    ]
+    texts = [normalise(entry.text) for entry in entries for _ in speeds]
+    return Speech(np.concatenate(parts, axis=1), np.cumsum([part.shape[1] for part in parts]), texts)
+
+
+def _spectrogram(entry: Entry, speed: float) -> np.ndarray:
+    waveform_1L = torch.from_numpy(change_speed(read_file(entry.audio_file), speed).astype(np.float32))[None]
+    values_1MT = log_mel(waveform_1L, torch.tensor([waveform_1L.shape[1]]), NUM_MEL_BINS).values_BMT
+    return values_1MT[0].numpy().astype(np.float16)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        InputError: A number is not positive.
+    """
+    parser = argparse.ArgumentParser(prog="python -m moe_lightning.backbone.nano.recordings", description=__doc__)
+    parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="JSONL manifests to train on")
+    parser.add_argument("--dev-manifest", type=Path, required=True, help="one with other speakers, that judges it")
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder of the trained model")
+    parser.add_argument("--minutes", type=float, default=60, help="training ends after so long (default 60)")
+    parser.add_argument("--steps", type=int, default=20_000, help="or after so many steps (default 20000)")
+    parser.add_argument("--batch-size", type=int, default=8, help="utterances a step (default 8)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest (default 0.001)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    for name in ("minutes", "steps", "batch_size", "learning_rate"):
+        if getattr(arguments, name) <= 0:
+            raise InputError(f"--{name.replace('_', '-')} must be above 0, got {getattr(arguments, name)}")
+    return arguments
+
+
+@torch.no_grad()
+def _speak_one_language(backbone: WhisperBackbone) -> None:
+    """Let every language's token mean what English's does: training gave that one to all recordings."""
+    ids = backbone.tokens.tokenizer.get_vocab()
+    weight_VD = backbone.model.get_input_embeddings().weight
+    for language in blueprint.LANGUAGES:
+        weight_VD[ids[f"<|{language}|>"]] = weight_VD[ids["<|en|>"]]
+
+
+@exits_cleanly
+def main() -> None:
+    """Read the recordings, train, and save each time that it is judged."""
+    arguments = parse_arguments()
+    torch.manual_seed(arguments.seed)
+    speech, judged = hear(arguments.manifest, SPEEDS), hear([arguments.dev_manifest], [1.0])
+    backbone = WhisperBackbone.load("nano")
+    backbone.requires_grad_(True)
+    started = time.monotonic()
+
+    def judge(step: int, loss: float) -> None:
+        _speak_one_language(backbone)
+        minutes, rate = (time.monotonic() - started) / 60, word_error_rate(backbone, judged)
+        print(f"step {step}  {minutes:.1f} min  loss {loss:.3f}  WER {rate:.1%}", flush=True)
+        blueprint.save(backbone.model, backbone.tokens.tokenizer, arguments.output_dir)
+
+    plan = Plan(arguments.steps, arguments.minutes, arguments.batch_size, arguments.learning_rate)
+    losses = train(backbone, speech, plan, arguments.seed, judge)
+    judge(len(losses), losses[-1])
+    print(f"saved in {arguments.output_dir}")
+
+
+if __name__ == "__main__":
+    main()
