@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.errors import InputError
+from tests.fuzz.corpora import Read
 from tests.fuzz.mutate import mutate_json
 from tests.fuzz.one import Fuzzer
-from tests.fuzz.targets import TARGETS, Read
+from tests.fuzz.targets import TARGETS
 
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").iterdir())
 NUM_INPUTS = 150

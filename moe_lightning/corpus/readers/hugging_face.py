@@ -13,6 +13,7 @@ from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
 from moe_lightning.corpus.utterance import FieldValue
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import parse_json
+from moe_lightning.plain_files import MAX_EXPANSION, SMALL
 
 _TEXTS = ("text", "sentence", "transcription", "transcript", "normalized_text")
 _SPEAKERS = ("speaker", "speaker_id", "client_id")
@@ -75,7 +76,11 @@ def _batches(table: Path) -> Iterator[Any]:
     if table.suffix == ".parquet":
         from pyarrow import parquet
 
-        yield from parquet.ParquetFile(table).iter_batches(batch_size=_ROWS)
+        file = parquet.ParquetFile(table)
+        size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
+        if size > SMALL + MAX_EXPANSION * table.stat().st_size:
+            raise InputError(f"{table} unpacks to {size:,} bytes, more than recordings can be packed to; make it again")
+        yield from file.iter_batches(batch_size=_ROWS)
         return
     import pyarrow
 
