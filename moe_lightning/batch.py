@@ -1,6 +1,6 @@
 """What the data modules hand to the stages that run a model."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -42,6 +42,14 @@ class SpeechBatch(NamedTuple):
     """Its frames, where a gate reads cached ones."""
     num_frames_B: Tensor | None = None
     """Real ones of each utterance, int64."""
+
+
+def only(batch: SpeechBatch, rows: list[int]) -> SpeechBatch:
+    """Some utterances of a batch; waveforms lose the padding that none of them needs."""
+    parts: Any = [part[rows] if isinstance(part, Tensor) else part and [part[row] for row in rows] for part in batch]
+    kept = SpeechBatch(*parts)
+    longest = int(kept.num_samples_B.max()) if rows else 0
+    return kept._replace(waveforms_BL=kept.waveforms_BL[:, :longest])
 
 
 class GateBatch(NamedTuple):

@@ -75,9 +75,9 @@ def test_an_attentive_gate_listens_to_a_ctc_model_below_its_experts(
         assert not torch.equal(before[name], after[f"gate.{name}"]), name
     mixture = MixtureASR.load(clustered)
     waveform_BL = torch.from_numpy(read_file(tiny_corpus / "test_1.wav"))[None]
-    embeddings_BD, base = mixture.listen(waveform_BL, torch.tensor([waveform_BL.shape[1]]))
+    logits_BE, base = mixture.listen(waveform_BL, torch.tensor([waveform_BL.shape[1]]))
     assert base is not None, "one pass serves gate and experts"
-    assert float(mixture.gates(embeddings_BD).sum()) == pytest.approx(1)
+    assert float(mixture.gates(logits_BE).sum()) == pytest.approx(1)
 
 
 def test_every_expert_of_a_ctc_model_has_learnt(run: RunDir) -> None:

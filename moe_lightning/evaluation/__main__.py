@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from moe_lightning.command_line import CommandParser
 from moe_lightning.errors import InputError, StaleStageError, exits_cleanly
+from moe_lightning.evaluation.system_names import GateBy, check_systems
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import check_inputs, command_settings, recorded_stage
 
@@ -26,13 +28,21 @@ def parser() -> CommandParser:
         metavar="NAMES",
         help="what is decoded, joined by commas: backbone, mixture, uniform (all experts in equal parts), best_expert"
         " (of all experts' transcripts the best one, an oracle), label (the true group's expert, an oracle of runs"
-        " clustered by a field); default backbone,mixture",
+        " clustered by a field), utterance_gate (the mixture, its gate hearing each utterance alone); default"
+        " backbone,mixture",
     )
     parser.add_argument(
         "--routing",
         metavar="MODE",
         help="decode the mixture by merge, top_k, hard, posterior, confidence or loss, with the same weights and top_k;"
         " default: as it was trained",
+    )
+    parser.add_argument(
+        "--gate-by",
+        choices=get_args(GateBy),
+        default="auto",
+        help="what the gate hears before it chooses: each utterance alone, or all of its speaker; default auto: as the"
+        " clusters were made, of speakers (--pool-speakers) or of utterances",
     )
     parser.add_argument(
         "--num-beams", type=int, default=1, help="hypotheses that a CTC model keeps; default 1, the likeliest path"
@@ -64,14 +74,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {options.batch_size}")
     from moe_lightning.evaluation.evaluate import DecodeSettings, evaluate, rescore  # seconds: not for --help
-    from moe_lightning.evaluation.system_names import check_systems
     from moe_lightning.evaluation.systems import ScoreSettings
 
     scoring = ScoreSettings(options.num_resamples, options.seed, tuple(options.by or ()), options.normaliser)
     systems = tuple(options.systems.split(","))
     check_systems(systems)
     of_work = (options.batch_size, options.num_workers, options.accelerator)
-    decoding = DecodeSettings(*of_work, systems, options.routing, options.num_beams, options.deterministic)
+    how = (options.routing, options.num_beams, options.gate_by, options.deterministic)
+    decoding = DecodeSettings(*of_work, systems, *how)
     if options.rescore:
         rescore(run, options.split, scoring)
     elif options.split == "dev":  # for tuning: as often as one likes

@@ -5,10 +5,12 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from moe_lightning.backbone.speech import Frames
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus import SAMPLE_RATE
 from moe_lightning.corpus.loader import FixedLoader
@@ -16,6 +18,7 @@ from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.hypotheses import Decoded, Decoding, SystemCost
 from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
 from moe_lightning.moe.model import MixtureASR
+from moe_lightning.moe.speaker_gate import pooled
 from moe_lightning.out_of_memory import explained
 from moe_lightning.progress import progress
 
@@ -29,6 +32,7 @@ def decode(
     device: torch.device,
     systems: Sequence[System] = DEFAULT_SYSTEMS,
     true_experts: Mapping[str, int] | None = None,
+    speakers: Mapping[str, str] | None = None,
 ) -> Decoded:
     """Transcripts of every utterance of a loader, all systems on the same batches; as many beams as the backbone says.
 
@@ -36,23 +40,62 @@ def decode(
 
     Args:
         true_experts: Expert of each utterance's true group by its id, for the system ``label``.
+        speakers: Speaker of each utterance by its id: the gate hears all of a speaker's utterances before any
+            is decoded. None: it hears each alone.
     """
     texts: dict[str, dict[str, str]] = {str(name): {} for name in systems}
     gates: dict[str, list[float]] = {}
     watches: dict[str, _Stopwatch] = {name: _Stopwatch(device) for name in systems}
+    known = _hear_speakers(mixture, loader, device, speakers, watches["mixture"]) if speakers else None
     num_samples = 0
     for batch in progress(loader, "evaluating"):
         with explained(batch, _TOO_LARGE):
             batch = _to_device(batch, device)
             with watches["mixture"].running():
-                embeddings_BD, base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)
+                own_BE, logits_BE, base = _gate_logits(mixture, batch, known)
             for name in systems:
+                heard_BE = own_BE if name == "utterance_gate" else logits_BE
                 with watches[name].running():
-                    heard = decode_as(name, mixture, batch, embeddings_BD, true_experts or {}, base)
+                    heard = decode_as(name, mixture, batch, heard_BE, true_experts or {}, base)
                 texts[name] |= zip(batch.ids, heard, strict=True)
-        gates |= zip(batch.ids, mixture.gates(embeddings_BD).float().cpu().tolist(), strict=True)
+        gates |= zip(batch.ids, mixture.gates(logits_BE).float().cpu().tolist(), strict=True)
         num_samples += int(batch.num_samples_B.sum())
-    return Decoded(texts, gates, _cost(mixture, watches, num_samples / SAMPLE_RATE, device))
+    cost = _cost(mixture, watches, num_samples / SAMPLE_RATE, device)
+    return Decoded(texts, gates, cost._replace(gate_by="speaker" if speakers else "utterance"))
+
+
+class _Known(NamedTuple):
+    """The gate's logits by utterance id, after it has heard every speaker."""
+
+    own: dict[str, Tensor]
+    """As if each utterance were the only one."""
+    by_speaker: dict[str, Tensor]
+    must_listen_again: bool
+    """Whether the experts go on from frames that lie on the gate's way."""
+
+
+def _hear_speakers(
+    mixture: MixtureASR, loader: FixedLoader, device: torch.device, speakers: Mapping[str, str], watch: "_Stopwatch"
+) -> _Known:
+    own: dict[str, Tensor] = {}
+    base = None
+    for batch in progress(loader, "listening"):
+        with explained(batch, _TOO_LARGE):
+            batch = _to_device(batch, device)
+            with watch.running():
+                logits_BE, base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)
+        own |= zip(batch.ids, logits_BE, strict=True)
+    return _Known(own, pooled(own, speakers), base is not None)
+
+
+def _gate_logits(mixture: MixtureASR, batch: SpeechBatch, known: _Known | None) -> tuple[Tensor, Tensor, Frames | None]:
+    """Logits by each utterance alone, logits to decode by, and what the experts go on from."""
+    if known is None:
+        own_BE, base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)
+        return own_BE, own_BE, base
+    own_BE, logits_BE = (torch.stack([part[id_] for id_ in batch.ids]) for part in (known.own, known.by_speaker))
+    base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)[1] if known.must_listen_again else None
+    return own_BE, logits_BE, base
 
 
 class _Stopwatch:
@@ -82,7 +125,8 @@ def _cost(
     num_experts = sum(parameter.numel() for parameter in mixture.experts.expert_parameters())
     num_gate = sum(parameter.numel() for parameter in mixture.gate.parameters())
     num_backbone -= num_experts  # they live in its layers
-    trained = {"backbone": 0, "mixture": num_experts + num_gate}  # the others run no gate
+    with_gate = num_experts + num_gate
+    trained = {"backbone": 0, "mixture": with_gate, "utterance_gate": with_gate}  # the others run no gate
     systems = {
         name: SystemCost(
             seconds=round(watch.seconds, 3),

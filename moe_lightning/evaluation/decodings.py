@@ -19,18 +19,19 @@ def decode_as(
     system: System,
     mixture: MixtureASR,
     batch: SpeechBatch,
-    embeddings_BD: Tensor,
+    logits_BE: Tensor,
     true_experts: Mapping[str, int],
     base: Frames | None = None,
 ) -> list[str]:
     """Transcripts of a batch by one system.
 
     Args:
+        logits_BE: Of the gate.
         true_experts: Expert of each utterance's true group by its id, for ``label``.
-        base: Of `MixtureASR.listen`, with the embeddings: what the mixture's experts go on from.
+        base: Of `MixtureASR.listen`: what the mixture's experts go on from.
     """
-    if system == "mixture":
-        return mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, embeddings_BD, base)
+    if system in ("mixture", "utterance_gate"):
+        return mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE, base)
     num_experts = mixture.config.experts.num_experts
 
     def by_gates(gate_BE: Tensor | None) -> list[str]:
@@ -41,8 +42,8 @@ def decode_as(
     if system == "best_expert":
         return _fewest_errors(by_gates, batch, num_experts)
     if system == "uniform":
-        return by_gates(embeddings_BD.new_full((len(batch.ids), num_experts), 1 / num_experts))
-    experts_B = torch.tensor([true_experts[id_] for id_ in batch.ids], device=embeddings_BD.device)
+        return by_gates(logits_BE.new_full((len(batch.ids), num_experts), 1 / num_experts))
+    experts_B = torch.tensor([true_experts[id_] for id_ in batch.ids], device=logits_BE.device)
     return by_gates(F.one_hot(experts_B, num_experts).float())
 
 

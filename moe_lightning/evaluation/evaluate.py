@@ -11,7 +11,7 @@ from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
 from moe_lightning.evaluation.hypotheses import Decoded
 from moe_lightning.evaluation.report.write import write_model_card, write_report
-from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
+from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, GateBy, System
 from moe_lightning.evaluation.systems import ScoreSettings, check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
 from moe_lightning.evaluation.true_groups import true_experts
@@ -27,7 +27,7 @@ HEADLINE = ("mixture", "backbone")
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How a split is decoded; of this, only routing and beams change a transcript."""
+    """How a split is decoded; of this, only routing, beams and what the gate hears change a transcript."""
 
     batch_size: int = 16
     num_workers: int = 2
@@ -38,6 +38,8 @@ class DecodeSettings:
     """Of the mixture, in place of the one that it was trained with."""
     num_beams: int = 1
     """Hypotheses that a CTC model keeps."""
+    gate_by: GateBy = "auto"
+    """What the gate hears before it chooses."""
     deterministic: bool = False
     """On a GPU too."""
 
@@ -73,9 +75,18 @@ def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], setti
     mixture.experts.backbone.search(settings.num_beams)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
     loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
+    speakers = gate_speakers(run, utterances, settings.gate_by)
     with deterministic(settings.deterministic):
-        decoded = decode(mixture, loader, device, settings.systems, experts)
+        decoded = decode(mixture, loader, device, settings.systems, experts, speakers)
     decoded.save(run.report(split), utterances, NORMALISERS["basic"])
+
+
+def gate_speakers(run: RunDir, utterances: Sequence[Utterance], gate_by: GateBy) -> dict[str, str] | None:
+    """Speaker of each utterance by its id, where the gate is to hear all of a speaker; None where it is not."""
+    if gate_by == "auto":
+        clusterer = read_json_object(run.clusterer_file, "moe-lightning cluster", {"settings": dict})
+        gate_by = "speaker" if clusterer["settings"].get("pool_speakers") else "utterance"
+    return {one.id: one.speaker for one in utterances} if gate_by == "speaker" else None
 
 
 def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: int = 0) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Decoding(NamedTuple):
     """Of the mixture."""
     num_beams: int = 1
     """Of a CTC model."""
+    gate_by: str = "utterance"
+    """What the gate heard before it chose: an utterance, or all of its ``speaker``."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ from typing import Literal, get_args
 
 from moe_lightning.errors import InputError
 
-System = Literal["backbone", "uniform", "label", "best_expert", "mixture"]
+System = Literal["backbone", "uniform", "label", "best_expert", "utterance_gate", "mixture"]
 """``backbone``: no expert; ``uniform``: all experts in equal parts, no gate; ``label``: the expert of each utterance's
 true group, an oracle; ``best_expert``: of all experts' transcripts the one with the fewest word errors, an oracle
-that reads the reference; ``mixture``: as it was trained."""
+that reads the reference; ``utterance_gate``: the mixture, whose gate hears each utterance alone; ``mixture``: as
+it was trained, its gate hearing what it is told to."""
+GateBy = Literal["auto", "utterance", "speaker"]
+"""What the gate hears before it chooses: an utterance, or all of its speaker; ``auto``: as the clusters were made."""
 DEFAULT_SYSTEMS: tuple[System, ...] = ("backbone", "mixture")
 
 

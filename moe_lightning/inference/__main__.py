@@ -16,6 +16,11 @@ def parser() -> CommandParser:
     parser.add_argument("--run-dir", type=Path, help=f"folder of the run; default: the newest in {LOGS_DIR}")
     parser.add_argument("--language", help="language of the files, such as en; default: the run's")
     parser.add_argument(
+        "--same-speaker",
+        action="store_true",
+        help="one person speaks in all files: the gate hears them all before it chooses experts",
+    )
+    parser.add_argument(
         "--num-beams", type=int, default=1, help="hypotheses that a CTC model keeps; default 1, the likeliest path"
     )
     parser.add_argument(
@@ -46,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.language:
         mixture.experts.backbone.check_language(options.language)
     mixture.experts.backbone.search(options.num_beams)
-    for transcript in transcribe_files(mixture, options.files, options.language):
+    for transcript in transcribe_files(mixture, options.files, options.language, options.same_speaker):
         print(f"{transcript.audio_file}\t{transcript.text}", flush=True)
 
 

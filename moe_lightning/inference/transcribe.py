@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS
 from moe_lightning.corpus.audio import read_file
-from moe_lightning.corpus.batches import pad_waveforms
+from moe_lightning.corpus.batches import PaddedWaveforms, pad_waveforms
 from moe_lightning.moe.model import MixtureASR
+from moe_lightning.moe.speaker_gate import logits_by_speaker
 
 PARTS_AT_ONCE = 8
 SEARCH_SECONDS = 5.0
@@ -27,25 +29,43 @@ class Transcript(NamedTuple):
 
 
 def transcribe_files(
-    mixture: MixtureASR, audio_files: Sequence[Path], language: str | None = None
+    mixture: MixtureASR, audio_files: Sequence[Path], language: str | None = None, same_speaker: bool = False
 ) -> Iterator[Transcript]:
     """Transcribe files of any format, rate and length, one after another.
+
+    Args:
+        same_speaker: One person speaks in all of them: the gate hears them all before it chooses.
 
     Raises:
         InputError: A file cannot be read.
     """
+    heard_1E = _hear_all(mixture, audio_files) if same_speaker else None
     for audio_file in audio_files:
-        parts = [torch.from_numpy(part_L) for part_L in cut(read_file(audio_file))]
         texts: list[str] = []
         experts: list[int] = []
-        for start in range(0, len(parts), PARTS_AT_ONCE):
-            waveforms = pad_waveforms(parts[start : start + PARTS_AT_ONCE])
-            waveforms_BL, num_samples_B = (part.to(mixture.device) for part in waveforms)
-            embeddings_BD, base = mixture.listen(waveforms_BL, num_samples_B)
+        for waveforms_BL, num_samples_B in _parts(audio_file, mixture.device):
+            own_BE, base = mixture.listen(waveforms_BL, num_samples_B)
+            logits_BE = own_BE if heard_1E is None else heard_1E.expand_as(own_BE)
             languages = [language] * len(waveforms_BL)
-            texts += mixture.transcribe(waveforms_BL, num_samples_B, languages, embeddings_BD, base)
-            experts += mixture.route(embeddings_BD).experts_BK[:, 0].tolist()
+            texts += mixture.transcribe(waveforms_BL, num_samples_B, languages, logits_BE, base)
+            experts += mixture.choose(logits_BE).experts_BK[:, 0].tolist()
         yield Transcript(audio_file, " ".join(text for text in texts if text), experts[0])
+
+
+def _hear_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:
+    """The gate's logits after it has heard all files, (1, E)."""
+    logits_NE = torch.cat(
+        [mixture.listen(*part)[0] for audio_file in audio_files for part in _parts(audio_file, mixture.device)]
+    )
+    return logits_by_speaker(logits_NE, ["one"] * len(logits_NE))[:1]
+
+
+def _parts(audio_file: Path, device: torch.device) -> Iterator[PaddedWaveforms]:
+    """A file's parts of at most 30 s in batches."""
+    parts = [torch.from_numpy(part_L) for part_L in cut(read_file(audio_file))]
+    for start in range(0, len(parts), PARTS_AT_ONCE):
+        waveforms = pad_waveforms(parts[start : start + PARTS_AT_ONCE])
+        yield PaddedWaveforms(*(part.to(device) for part in waveforms))
 
 
 def cut(waveform_L: np.ndarray) -> list[np.ndarray]:

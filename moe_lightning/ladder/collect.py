@@ -18,7 +18,10 @@ from moe_lightning.ladder.table import print_ladder
 from moe_lightning.ladder.verdict import judge_ladder
 from moe_lightning.run_dir import RunDir
 
-BASELINES = ("lora_equal", "random", "backbone", "lora", "uniform", "hard", "label_gate", "label", "best_expert")
+BASELINES = (
+    *("lora_equal", "random", "backbone", "lora", "uniform", "hard", "utterance_gate"),
+    *("label_gate", "label", "best_expert"),
+)
 """What the mixture is compared with; the first is the headline."""
 
 
@@ -37,6 +40,7 @@ def collect(
     test = read_manifest(runs["mixture", seeds[0]].manifest_file("test"))
     utterances = [replace(one, id=_seeded(one.id, seed)) for seed in seeds for one in test]
     pairs = [("mixture", name) for name in BASELINES if name in texts]
+    pairs.append(("utterance_gate", "lora_equal"))
     pairs += [("label", "lora_equal"), ("label_gate", "lora_equal")] if "label" in texts else []
     results = score_systems(utterances, texts, pairs, settings=settings)
     results |= {"split": "test", "utterances": len(test), "seeds": list(seeds), "lr_factors": dict(factors)}

@@ -30,7 +30,7 @@ MIXTURE = Row(
     "mixture",
     "mixture",
     shared_stages=(*_ENCODED, "clustering", "gating"),
-    systems=("backbone", "uniform", "best_expert", "mixture"),
+    systems=("backbone", "uniform", "best_expert", "utterance_gate", "mixture"),
 )
 
 
@@ -88,6 +88,7 @@ def rungs(rows: Sequence[Row]) -> list[Rung]:
         *(Rung(name, words[name], name, "mixture") for name in ("lora", "lora_equal", "random") if name in words),
         Rung("uniform", "the mixture's experts in equal parts", "mixture", "uniform"),
         *(Rung(name, words[name], name, "mixture") for name in ("hard",) if name in words),
+        Rung("utterance_gate", "mixture, its gate hearing each utterance alone", "mixture", "utterance_gate"),
         Rung("mixture", words["mixture"], "mixture", "mixture"),
     ]
     if "label" in words:

@@ -119,15 +119,19 @@ class MixtureASR(nn.Module):
             return self.hear(batch.waveforms_BL, batch.num_samples_B)
         return Heard(self.config.gate_config.cached(batch), None)
 
+    @torch.no_grad()
     def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
         """Embeddings of new audio, (B, D), which `route` takes."""
-        return self.listen(waveforms_BL, num_samples_B)[0]
+        return self.gate.pool(self.hear(waveforms_BL, num_samples_B).readable)
 
     @torch.no_grad()
     def listen(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Frames | None]:
-        """Embeddings of new audio, and what the experts go on from where it lay on the way: for `transcribe`."""
+        """The gate's logits of new audio, (B, E), and what the experts go on from where it lay on the way.
+
+        `transcribe` takes both.
+        """
         readable, base = self.hear(waveforms_BL, num_samples_B)
-        return self.gate.pool(readable), base
+        return self.gate.head(self.gate.pool(readable)), base
 
     def route(self, embeddings_BD: Tensor) -> Routing:
         """Experts of utterances, by what the gate's head reads."""
@@ -160,9 +164,9 @@ class MixtureASR(nn.Module):
         """Route as a checkpoint's weights were."""
         self.set_phase(**state)
 
-    def gates(self, embeddings_BD: Tensor) -> Tensor:
-        """``gate_BE`` of utterances, by what the gate's head reads."""
-        return dense_gates(self.route(embeddings_BD), self.config.experts.num_experts)
+    def gates(self, logits_BE: Tensor) -> Tensor:
+        """``gate_BE`` of utterances, by the gate's logits."""
+        return dense_gates(self.choose(logits_BE), self.config.experts.num_experts)
 
     def loss(self, batch: SpeechBatch, routing: Routing, base: Frames | None = None) -> TokenLoss:
         """Negative log-likelihood of each utterance's transcript under its mixture.
@@ -178,11 +182,11 @@ class MixtureASR(nn.Module):
         waveforms_BL: Tensor,
         num_samples_B: Tensor,
         languages: Sequence[str | None],
-        embeddings_BD: Tensor | None = None,
+        logits_BE: Tensor | None = None,
         base: Frames | None = None,
     ) -> list[str]:
-        """Greedy transcripts of 16 kHz waveforms; without embeddings they are computed first."""
-        return self.hypotheses(waveforms_BL, num_samples_B, languages, embeddings_BD, base).texts
+        """Transcripts of 16 kHz waveforms, by the gate's logits; without these it listens first."""
+        return self.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base).texts
 
     @torch.no_grad()
     def hypotheses(
@@ -190,13 +194,13 @@ class MixtureASR(nn.Module):
         waveforms_BL: Tensor,
         num_samples_B: Tensor,
         languages: Sequence[str | None],
-        embeddings_BD: Tensor | None = None,
+        logits_BE: Tensor | None = None,
         base: Frames | None = None,
     ) -> Hypotheses:
         """Transcripts as `transcribe` gives them, and how sure the mixture is of each."""
-        if embeddings_BD is None:
-            embeddings_BD, base = self.listen(waveforms_BL, num_samples_B)
-        routing, mode = self.route(embeddings_BD), self.config.routing
+        if logits_BE is None:
+            logits_BE, base = self.listen(waveforms_BL, num_samples_B)
+        routing, mode = self.choose(logits_BE), self.config.routing
         return mixture_hypotheses(self.experts, waveforms_BL, num_samples_B, languages, routing, mode, base)
 
     def save(self, run: RunDir) -> None:

@@ -21,7 +21,7 @@ from moe_lightning.moe.gate_loss import GateWeights, gate_terms, noisy, weighted
 from moe_lightning.moe.mixing import check_ability, expert_losses
 from moe_lightning.moe.model import MixtureASR, MixtureConfig
 from moe_lightning.moe.refinement import Refinement
-from moe_lightning.moe.refinement_round import RefinementPlan
+from moe_lightning.moe.refinement_round import RefineBy, RefinementPlan
 from moe_lightning.moe.routing import RoutingMode
 from moe_lightning.moe.schedule import Phase, RoutingSchedule
 from moe_lightning.moe.stages_before import load_stages_before
@@ -82,6 +82,8 @@ class MoEASRModule(LightningModule):
             experts that do well on them and refitting the gate to that; see `Refinement`.
         refine_temperature: Nats a token by which an expert must be better to count e times more.
         refine_balance: 0 leaves the experts the shares of the corpus that they win, 1 gives all the same.
+        refine_by: What is given to experts as one: an ``utterance``, or all of a ``speaker`` by some of them.
+        refine_per_speaker: How many of them, at most.
         max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
             ends with an error.
         compile: Compile the layers; the first step takes a minute or more.
@@ -132,6 +134,8 @@ class MoEASRModule(LightningModule):
         refine_rounds: int = 0,
         refine_temperature: float = 0.1,
         refine_balance: float = 1.0,
+        refine_by: RefineBy = "utterance",
+        refine_per_speaker: int = 8,
         max_skipped_batches: int = 20,
         compile: bool = False,
         gradient_checkpointing: bool = False,
@@ -151,7 +155,7 @@ class MoEASRModule(LightningModule):
             check_ability(self.mixture.experts.backbone, mode)
         self.mixture.experts.hide(num_freq_masks, num_time_masks)
         self.mixture.experts.speed_up(compile, gradient_checkpointing)
-        plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance)
+        plan = RefinementPlan(refine_rounds, refine_temperature, refine_balance, refine_by, refine_per_speaker)
         self.refinement = Refinement(plan, RunDir(Path(run_dir)), self.seed)
         self.wer = WordErrorRate()
         self.skipped = SkippedBatches(max_skipped_batches)
@@ -208,8 +212,7 @@ class MoEASRModule(LightningModule):
             ``gate_BE`` and, where the batch was decoded, ``hypotheses``: for the callbacks.
         """
         readable, base = self.mixture.read(batch)
-        embeddings_BD = self.mixture.gate.pool(readable)
-        logits_BE = self.mixture.gate.head(embeddings_BD)
+        logits_BE = self.mixture.gate(readable)
         is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
         values = {
             "val/loss": self._losses(batch, logits_BE, base).a_token,
@@ -219,10 +222,10 @@ class MoEASRModule(LightningModule):
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
         hypotheses: list[str] = []
         if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
-            hypotheses = self.mixture.transcribe(*batch[1:3], batch.languages, embeddings_BD, base)
+            hypotheses = self.mixture.transcribe(*batch[1:3], batch.languages, logits_BE, base)
             self.wer.update(*normalised(hypotheses, batch.texts))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
-        return {"gate_BE": self.mixture.gates(embeddings_BD), "hypotheses": hypotheses}
+        return {"gate_BE": self.mixture.gates(logits_BE), "hypotheses": hypotheses}
 
     def expert_losses(self, batch: SpeechBatch) -> Tensor:
         """``losses_BE`` of every expert alone, nats a token; for the callbacks."""

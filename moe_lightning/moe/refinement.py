@@ -1,7 +1,9 @@
 """Refinement by expert loss: between epochs, who belongs to which expert is decided anew, and the gate follows.
 
 A round runs all experts on the train split, gives each utterance to the experts in proportion to the gate's prior
-times ``exp(-loss / temperature)``, balanced over the corpus, and refits the gate's head to these soft labels. The
+times ``exp(-loss / temperature)``, balanced over the corpus, and refits the gate's head to these soft labels. Where
+populations are properties of speakers, all utterances of one are given together (``by: speaker``): a few of each
+say more surely which expert is best than any says of itself. The
 training then goes on as if nothing had been: same optimizer, same schedule. Its rounds are a function of the
 epoch, its soft labels lie in the run, and a checkpoint says how many rounds its weights have seen, so a resumed
 training is the one that was never stopped.
@@ -19,6 +21,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from moe_lightning.batch import only
 from moe_lightning.corpus.loader import FixedLoader
 from moe_lightning.errors import InputError
 from moe_lightning.json_files import read_json, write_json
@@ -69,11 +72,17 @@ class Refinement:
                 mixture,
                 data.loaders.fixed(split, trainer.global_rank, trainer.world_size),
                 [utterance.id for utterance in utterances],
+                self.plan.asked(utterances, self.seed + number),
                 trainer,
                 f"refinement {number}, losses of all experts on the {split} split",
             )
             for split, utterances in splits.items()
         )
+        if self.plan.by == "speaker":
+            train, dev = (
+                one._replace(speakers=tuple(utterance.speaker for utterance in utterances))
+                for one, utterances in zip((train, dev), splits.values(), strict=True)
+            )
         made: Round | None = None
         if trainer.is_global_zero:
             made = decide(self.plan, mixture.gate.head, train, dev, before, self.seed + number)
@@ -117,12 +126,15 @@ def read_rounds(file: Path) -> list[Any]:
 
 
 @torch.no_grad()
-def survey(mixture: MixtureASR, loader: FixedLoader, ids: Sequence[str], trainer: Trainer, name: str) -> Survey:
-    """Run every expert on every utterance of a split once: no dropout, no augmentation, no gradient.
+def survey(
+    mixture: MixtureASR, loader: FixedLoader, ids: Sequence[str], asked: frozenset[str], trainer: Trainer, name: str
+) -> Survey:
+    """Run every expert once on utterances of a split: no dropout, no augmentation, no gradient.
 
     Args:
         loader: This rank's part of the split.
         ids: All of the split.
+        asked: Those that the experts are run on.
         name: For the progress bar.
 
     Returns:
@@ -136,9 +148,13 @@ def survey(mixture: MixtureASR, loader: FixedLoader, ids: Sequence[str], trainer
         trainer.datamodule.last_batch = batch  # type: ignore[attr-defined]
         batch = trainer.strategy.batch_to_device(batch)
         with trainer.precision_plugin.forward_context(), evaluating(mixture):
-            losses_NE[rows_B] = expert_losses(mixture.experts, batch).float().cpu()
             pooled_NP[rows_B] = mixture.gate.pool(mixture.read(batch).readable).float().cpu()
-    return Survey(tuple(ids), _over_ranks(losses_NE, trainer).numpy(), _over_ranks(pooled_NP, trainer))
+            part = only(batch, [place for place, id_ in enumerate(batch.ids) if id_ in asked])
+            if part.ids:
+                losses_NE[[rows[id_] for id_ in part.ids]] = expert_losses(mixture.experts, part).float().cpu()
+    losses_NE = _over_ranks(losses_NE, trainer)
+    losses_NE[[row for id_, row in rows.items() if id_ not in asked]] = torch.nan
+    return Survey(tuple(ids), losses_NE.numpy(), _over_ranks(pooled_NP, trainer))
 
 
 def _over_ranks(rows_NX: Tensor, trainer: Trainer) -> Tensor:

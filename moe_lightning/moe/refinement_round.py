@@ -1,9 +1,10 @@
 """One round of refinement, once all losses are known: new soft labels, a refitted head, and what to say of them."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,8 +15,10 @@ from moe_lightning.errors import InputError
 from moe_lightning.gating.model import Gate, normalised_entropy
 from moe_lightning.gating.refit import refit
 from moe_lightning.moe.responsibilities import balanced, judge, responsibilities, wanted_shares
+from moe_lightning.moe.speaker_gate import logits_by_speaker
 from moe_lightning.soft_labels import SoftLabels
 
+RefineBy = Literal["utterance", "speaker"]
 MIN_UTTERANCES = 3
 """A field whose values have fewer utterances on average makes no groups."""
 
@@ -25,16 +28,50 @@ class Survey(NamedTuple):
 
     ids: tuple[str, ...]
     losses_NE: np.ndarray
-    """Nats a token of each utterance under each expert alone."""
+    """Nats a token of each utterance under each expert alone; NaN where the experts were not asked."""
     pooled_NP: Tensor
     """What the gate's head reads."""
+    speakers: tuple[str, ...] | None = None
+    """Of each utterance, where all of a speaker are judged as one; None where each is judged by itself."""
 
     def gates(self, head: Gate) -> np.ndarray:
-        """A head's softmax, (N, E)."""
+        """A head's softmax, (N, E); where speakers are judged, it hears all of each."""
         device = head.mean_D.device
         with torch.no_grad():
-            parts = [head(part.to(device)).softmax(dim=1).cpu() for part in self.pooled_NP.split(4096)]
-        return torch.cat(parts).numpy()
+            logits_NE = torch.cat([head(part.to(device)).cpu() for part in self.pooled_NP.split(4096)])
+        if self.speakers is not None:
+            logits_NE = logits_by_speaker(logits_NE, self.speakers)
+        return logits_NE.softmax(dim=1).numpy()
+
+    def judged_losses(self) -> np.ndarray:
+        """``losses_NE``, or the mean over the utterances of each one's speaker that the experts were asked of."""
+        if self.speakers is None:
+            return self.losses_NE
+        sums_NE, counts_N1 = self._over_speakers()
+        with np.errstate(invalid="ignore"):
+            return sums_NE / counts_N1
+
+    def shares(self, priors_NE: np.ndarray, temperature: float) -> np.ndarray:
+        """Which experts each utterance belongs to, (N, E): `responsibilities`.
+
+        Of a speaker, by the sum of the losses and without a prior: the gate's would outweigh what tells experts
+        apart, and losses on what was trained on speak for the present expert already.
+        """
+        if self.speakers is None:
+            return responsibilities(priors_NE, self.losses_NE, temperature)
+        sums_NE, counts_N1 = self._over_speakers()
+        even_NE = np.full_like(sums_NE, 1 / sums_NE.shape[1])
+        return responsibilities(np.where(counts_N1 > 0, even_NE, priors_NE), sums_NE, temperature)
+
+    def _over_speakers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sum of the losses of each utterance's speaker, (N, E), and of how many, (N, 1)."""
+        assert self.speakers is not None
+        _, speaker_N = np.unique(np.array(self.speakers), return_inverse=True)
+        is_known_N = np.isfinite(self.losses_NE).all(axis=1)
+        sums_SE = np.zeros((speaker_N.max() + 1, self.losses_NE.shape[1]))
+        np.add.at(sums_SE, speaker_N[is_known_N], self.losses_NE[is_known_N].astype(np.float64))
+        counts_S = np.bincount(speaker_N[is_known_N], minlength=len(sums_SE))
+        return sums_SE[speaker_N], counts_S[speaker_N][:, None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +87,10 @@ class RefinementPlan:
     """Nats a token by which an expert must be better to count e times more."""
     balance: float = 1.0
     """0 leaves the experts the shares of the corpus that they win, 1 gives all the same."""
+    by: RefineBy = "utterance"
+    """What is given to experts as one: an utterance, or all of a ``speaker``."""
+    per_speaker: int = 8
+    """Utterances of a speaker that the experts are asked of, at most, where speakers are given."""
     gate_epochs: int = 10
     """Of the refit."""
     gate_learning_rate: float = 1e-3
@@ -59,11 +100,28 @@ class RefinementPlan:
             raise InputError(
                 f"refine_rounds and refine_gate_epochs must be at least 0, got {self.num_rounds} and {self.gate_epochs}"
             )
+        if self.by not in get_args(RefineBy) or self.per_speaker < 1:
+            raise InputError(
+                f"refine_by must be one of {', '.join(get_args(RefineBy))} and refine_per_speaker at least 1, got"
+                f" {self.by!r} and {self.per_speaker}"
+            )
         if not self.temperature > 0 or not 0 <= self.balance <= 1:
             raise InputError(
                 "refine_temperature must be over 0 nats a token and refine_balance in 0 to 1, got"
                 f" {self.temperature} and {self.balance}"
             )
+
+    def asked(self, utterances: Sequence[Utterance], seed: int) -> frozenset[str]:
+        """Ids of the utterances that all experts are run on: all, or of each speaker some drawn by chance."""
+        if self.by == "utterance":
+            return frozenset(utterance.id for utterance in utterances)
+        counts: Counter[str] = Counter()
+        asked = []
+        for row in np.random.default_rng(seed).permutation(len(utterances)).tolist():
+            counts[utterances[row].speaker] += 1
+            if counts[utterances[row].speaker] <= self.per_speaker:
+                asked.append(utterances[row].id)
+        return frozenset(asked)
 
     def epochs(self, max_epochs: int | None) -> tuple[int, ...]:
         """The epochs that begin with a round: evenly spread, the first of all among them.
@@ -104,22 +162,24 @@ def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before:
         of the same experts; ``gate_accuracy`` is how often it now sends a dev utterance where its loss would.
     """
     priors, dev_priors_NE = train.gates(head), dev.gates(head)
-    probs_NE = responsibilities(priors, train.losses_NE, plan.temperature)
+    probs_NE = train.shares(priors, plan.temperature)
     probs_NE = balanced(probs_NE, wanted_shares(probs_NE, plan.balance)).astype(np.float32)
-    dev_probs_NE = responsibilities(dev_priors_NE, dev.losses_NE, plan.temperature).astype(np.float32)
+    dev_probs_NE = dev.shares(dev_priors_NE, plan.temperature).astype(np.float32)
+    train_losses_NE, dev_losses_NE = train.judged_losses(), dev.judged_losses()
     labels = relabelled(relabelled(before, train.ids, probs_NE), dev.ids, dev_probs_NE)
     state = refit(head, train.pooled_NP, torch.from_numpy(probs_NE), plan.gate_epochs, plan.gate_learning_rate, seed)
     refitted_NE = dev.gates(_with_state(head, state))
     report = {
         "temperature": plan.temperature,
         "balance": plan.balance,
+        "by": plan.by,
         "agreement": _same(before.of(train.ids), probs_NE),
         "usage": probs_NE.mean(axis=0).round(6).tolist(),
         "entropy": float(normalised_entropy(torch.from_numpy(probs_NE)).mean()),
-        "without_finite_loss": int((~np.isfinite(train.losses_NE).all(axis=1)).sum()),
-        "train": judge(priors, train.losses_NE)._asdict(),
-        "dev": judge(dev_priors_NE, dev.losses_NE)._asdict(),
-        "dev_refitted": judge(refitted_NE, dev.losses_NE)._asdict(),
+        "without_finite_loss": int((~np.isfinite(train_losses_NE).all(axis=1)).sum()),
+        "train": judge(priors, train_losses_NE)._asdict(),
+        "dev": judge(dev_priors_NE, dev_losses_NE)._asdict(),
+        "dev_refitted": judge(refitted_NE, dev_losses_NE)._asdict(),
         "gate_accuracy": _same(refitted_NE, dev_probs_NE),
     }
     return Round(labels, state, report)

@@ -13,6 +13,8 @@ from moe_lightning.errors import InputError
 from moe_lightning.evaluation.__main__ import main
 from moe_lightning.evaluation.alignment import count_words
 from moe_lightning.evaluation.decodings import decode_as
+from moe_lightning.evaluation.evaluate import gate_speakers
+from moe_lightning.evaluation.hypotheses import read_hypotheses
 from moe_lightning.evaluation.system_names import System, check_systems
 from moe_lightning.evaluation.true_groups import true_experts
 from moe_lightning.moe.model import MixtureASR
@@ -30,10 +32,11 @@ def decoded(finished_run: Path) -> dict[str, list[str]]:
     batch = next(iter(loader))
     experts = {id_: row % 2 for row, id_ in enumerate(batch.ids)}
     systems: tuple[System, ...] = ("backbone", "uniform", "label", "best_expert", "mixture")
-    texts = {name: decode_as(name, mixture, batch, batch.embeddings_BD, experts) for name in systems}
+    logits_BE = mixture.gate.head(batch.embeddings_BD)
+    texts = {name: decode_as(name, mixture, batch, logits_BE, experts) for name in systems}
     for expert in range(2):
         only = dict.fromkeys(batch.ids, expert)
-        texts[f"expert {expert}"] = decode_as("label", mixture, batch, batch.embeddings_BD, only)
+        texts[f"expert {expert}"] = decode_as("label", mixture, batch, logits_BE, only)
     return {**texts, "reference": batch.texts}
 
 
@@ -84,3 +87,35 @@ def test_the_true_groups_experts_are_known_only_to_a_run_clustered_by_a_field(
     experts = true_experts(run, test)
     accents = {utterance.id: utterance.fields["accent"] for utterance in test}
     assert len({(accents[id_], expert) for id_, expert in experts.items()}) == len(set(accents.values()))
+
+
+def test_the_gate_that_hears_speakers_chooses_the_same_experts_for_all_that_one_says(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    rows = {}
+    for gate_by in ("utterance", "speaker"):
+        run = RunDir(Path(shutil.copytree(finished_run, tmp_path / gate_by)))
+        flags = ["--num-workers", "0", "--accelerator", "cpu", "--systems", "backbone,utterance_gate,mixture"]
+        main(["--run-dir", str(run.path), *flags, "--gate-by", gate_by])
+        assert json.loads(run.results_file.read_text())["decoding"]["gate_by"] == gate_by
+        rows[gate_by] = read_hypotheses(run.report("test"))
+    alone, together = rows["utterance"], rows["speaker"]
+    assert [row["mixture"] for row in alone] == [row["utterance_gate"] for row in alone]
+    assert [row["utterance_gate"] for row in together] == [row["mixture"] for row in alone]
+    by_speaker: dict[str, list[list[float]]] = {}
+    for row in together:
+        by_speaker.setdefault(row["speaker"], []).append(row["gate"])
+    assert max(map(len, by_speaker.values())) > 1
+    assert all(gates == [gates[0]] * len(gates) for gates in by_speaker.values())
+    assert [row["gate"] for row in together] != [row["gate"] for row in alone]
+
+
+def test_by_itself_the_gate_hears_what_the_clusters_were_made_of(clustered_run: Path, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(clustered_run, tmp_path / "run")))
+    test = read_manifest(run.manifest_file("test"))
+    settings = json.loads(run.clusterer_file.read_text())
+    for share, expected in ((0.0, None), (0.8, {one.id: one.speaker for one in test})):
+        settings["settings"]["pool_speakers"] = share
+        run.clusterer_file.write_text(json.dumps(settings))
+        assert gate_speakers(run, test, "auto") == expected
+    assert gate_speakers(run, test, "utterance") is None

@@ -9,9 +9,11 @@ import soundfile
 import torch
 
 from moe_lightning.corpus.audio import read_file
+from moe_lightning.corpus.batches import pad_waveforms
 from moe_lightning.inference.__main__ import main, newest_run
 from moe_lightning.inference.transcribe import cut, transcribe_files
 from moe_lightning.moe.model import MixtureASR
+from moe_lightning.moe.speaker_gate import logits_by_speaker
 from moe_lightning.run_dir import RunDir
 
 RATE = 16_000
@@ -112,3 +114,15 @@ def test_another_routing_than_the_trained_one_is_taken_when_it_is_asked_for(
     main([str(file), "--run-dir", str(finished_run), "--routing", "hard"])
     (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), [None])
     assert capsys.readouterr().out == f"{file}\t{expected}\n"
+
+
+def test_files_of_one_speaker_are_heard_together(mixture: MixtureASR, tiny_corpus: Path) -> None:
+    files = [tiny_corpus / f"test_{number}.wav" for number in range(4)]
+    logits_NE = torch.cat([mixture.listen(*pad_waveforms([torch.from_numpy(read_file(file))]))[0] for file in files])
+    together_1E = logits_by_speaker(logits_NE, ["one"] * 4)[:1]
+    found = list(transcribe_files(mixture, files, same_speaker=True))
+    expert = int(mixture.choose(together_1E).experts_BK[0, 0])
+    assert [transcript.expert for transcript in found] == [expert] * 4
+    for file, transcript in zip(files, found, strict=True):
+        waveforms = pad_waveforms([torch.from_numpy(read_file(file))])
+        assert transcript.text == mixture.transcribe(*waveforms, [None], together_1E)[0]

@@ -119,7 +119,7 @@ class Watch(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         with torch.no_grad():
-            gate_BE = pl_module.mixture.gates(batch.embeddings_BD)
+            gate_BE = pl_module.mixture.gates(pl_module.mixture.gate.head(batch.embeddings_BD))
         self.weighted |= set(gate_BE.sum(dim=0).nonzero().flatten().tolist())
         self.finds_unused |= bool(getattr(trainer.strategy.model, "find_unused_parameters", False))
 

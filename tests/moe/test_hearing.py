@@ -177,10 +177,11 @@ def test_a_loaded_mixture_hears_new_audio_as_the_trained_one(live_run: RunDir, t
     batch = some_batch()
     embeddings_BD = mixture.embed(batch.waveforms_BL, batch.num_samples_B)
     assert embeddings_BD.shape == (3, 64)
-    texts = mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, embeddings_BD)
+    logits_BE = mixture.gate.head(embeddings_BD)
+    texts = mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE)
     assert texts == mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages)
     torch.testing.assert_close(
-        mixture.gates(embeddings_BD).sum(dim=1), torch.ones(3), msg="the routing of new audio is a distribution"
+        mixture.gates(logits_BE).sum(dim=1), torch.ones(3), msg="the routing of new audio is a distribution"
     )
 
 

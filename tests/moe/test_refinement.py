@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -185,3 +186,41 @@ def test_rounds_are_spread_over_the_epochs_and_are_not_more_than_they() -> None:
 def test_a_plan_that_is_none_is_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(InputError, match="refine_"):
         RefinementPlan(**arguments)  # type: ignore[arg-type]
+
+
+def test_what_a_speaker_says_goes_to_one_expert_by_the_sum_of_the_losses_that_were_asked_for() -> None:
+    losses_NE = np.array([[1.0, 2.0], [1.5, 1.0], [np.nan, np.nan], [3.0, 1.0], [np.nan, np.nan]], dtype=np.float32)
+    survey = Survey(tuple("abcde"), losses_NE, torch.zeros(5, 4), ("x", "x", "x", "y", "z"))
+    np.testing.assert_allclose(survey.judged_losses()[:4], [[1.25, 1.5]] * 3 + [[3.0, 1.0]])
+    priors_NE = np.tile([0.01, 0.99], (5, 1))
+    shares_NE = survey.shares(priors_NE, temperature=0.1)
+    first = 1 / (1 + np.exp(-(3.0 - 2.5) / 0.1))  # without a prior
+    np.testing.assert_allclose(shares_NE[:3, 0], first)
+    np.testing.assert_allclose(shares_NE[3, 1], 1 / (1 + np.exp(-20)))
+    np.testing.assert_allclose(shares_NE[4], [0.01, 0.99])  # of whom nothing was asked keeps what the gate says
+
+
+def test_the_experts_are_asked_of_some_utterances_of_every_speaker(pretrained_run: Path) -> None:
+    train = read_manifest(RunDir(pretrained_run).manifest_file("train"))
+    plan = RefinementPlan(1, by="speaker", per_speaker=2)
+    asked = plan.asked(train, seed=1)
+    by_speaker = Counter(utterance.speaker for utterance in train if utterance.id in asked)
+    assert by_speaker == {utterance.speaker: 2 for utterance in train}
+    assert plan.asked(train, seed=1) == asked != plan.asked(train, seed=2)
+    assert len(RefinementPlan(1).asked(train, seed=1)) == len(train)
+
+
+def test_a_round_by_speaker_gives_all_that_a_speaker_says_to_the_same_experts(
+    pretrained_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "tiny")))
+    by_speaker = ["--model.refine_by", "speaker", "--model.refine_per_speaker", "2", "--model.refine_balance", "0"]
+    fit("moe", run.path, tiny_whisper, *TWO_EPOCHS, "--model.refine_rounds", "1", *by_speaker)
+    labels = SoftLabels.load(run.refined_soft_labels_file(1))
+    rows: dict[str, list[np.ndarray]] = {}
+    for utterance in read_manifest(run.manifest_file("train")):
+        rows.setdefault(utterance.speaker, []).append(labels.of([utterance.id])[0])
+    assert len(rows) > 1 < max(map(len, rows.values()))
+    for of_one in rows.values():
+        np.testing.assert_allclose(of_one, [of_one[0]] * len(of_one), atol=1e-6)
+    assert json.loads(run.refinement_file.read_text())[0]["by"] == "speaker"
