@@ -89,8 +89,9 @@ def shown(stage: Stage, command: Command) -> str:
 def _corpus_command(options: argparse.Namespace) -> Command:
     command = ["--dataset-root", str(options.dataset_root), "--run-dir", str(options.run_dir)]
     command += _given(options, "seed", "data_percent", "layout", "stratify")
-    if options.max_utterances:
-        command += ["--max-utterances", *map(str, options.max_utterances)]
+    for name in ("max_utterances", "demo_utterances"):
+        if sizes := getattr(options, name):
+            command += [f"--{name.replace('_', '-')}", *map(str, sizes)]
     return command + _switches(options, "allow_shared_speakers", "allow_outside_root", "skip_bad_audio")
 
 

@@ -88,6 +88,9 @@ def _add_corpus_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--stratify", metavar="FIELD", help="keep this field's shares in splits and samples")
     group.add_argument("--data-percent", type=float, metavar="P", help="use P %% of the corpus")
     group.add_argument("--max-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="a handful")
+    group.add_argument(
+        "--demo-utterances", type=int, nargs=3, metavar=("TRAIN", "DEV", "TEST"), help="size of the demo corpus"
+    )
     group.add_argument("--allow-shared-speakers", action="store_true", help="accept speakers who are in two splits")
     group.add_argument(
         "--allow-outside-root",
