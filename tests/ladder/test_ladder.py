@@ -27,7 +27,8 @@ def test_a_ladder_trains_each_system_once_and_compares_them_all(
     done = ladder(tmp_path / "ladder", tiny_corpus, tiny_whisper, "--rows", "lora_equal")
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(RunDir(tmp_path / "ladder").results_file.read_text())
-    assert list(results["systems"]) == ["backbone", "lora_equal", "uniform", "mixture", "best_expert"]
+    names = ["backbone", "lora_equal", "uniform", "utterance_gate", "mixture", "best_expert"]
+    assert list(results["systems"]) == names
     trained = {name: one["trained_parameters"] for name, one in results["systems"].items()}
     assert trained["backbone"] == 0 < trained["mixture"] <= trained["lora_equal"]
     assert {"mixture vs lora_equal", "mixture vs backbone", "mixture vs best_expert"} <= results["comparisons"].keys()
