@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from moe_lightning.errors import InputError
+from moe_lightning.json_files import parse_json
 
 RENEWED_EVERY = 60.0
 """Seconds."""
@@ -93,10 +94,11 @@ def locked(folder: Path, name: str = LOCK_FILE, patience: float = 0.0) -> Iterat
 def holder_of(path: Path) -> int | None:
     """Process of this machine that has signed a lock; None where none has. Not for who holds the lock itself."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return values["pid"] if isinstance(values, dict) and values.get("host") == socket.gethostname() else None
+    is_here = isinstance(values, dict) and values.get("host") == socket.gethostname()
+    return values["pid"] if is_here and isinstance(values.get("pid"), int) else None
 
 
 _held: dict[Path, int] = {}
@@ -164,7 +166,7 @@ def _is_still_there(path: Path, file: TextIO) -> bool:
 def _holder(file: TextIO) -> dict[str, Any]:
     file.seek(0)
     try:
-        values = json.loads(file.read())
+        values = parse_json(file.read())
     except ValueError:  # nobody has signed it yet
         return {}
     return values if isinstance(values, dict) else {}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_lightning.command_line import CommandParser
-from moe_lightning.errors import InputError, MissingInputError, exits_cleanly
+from moe_lightning.errors import InputError, MissingInputError, exits_cleanly, printable
 from moe_lightning.run_dir import LOGS_DIR, RunDir
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         mixture.experts.backbone.check_language(options.language)
     mixture.experts.backbone.search(options.num_beams)
     for transcript in transcribe_files(mixture, options.files, options.language, options.same_speaker):
-        print(f"{transcript.audio_file}\t{transcript.text}", flush=True)
+        print(f"{printable(transcript.audio_file)}\t{printable(transcript.text)}", flush=True)
 
 
 def newest_run() -> RunDir:
