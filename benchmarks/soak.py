@@ -81,12 +81,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements here")
     options = parser.parse_args()
     sys.argv = sys.argv[:1]
-    with tempfile.TemporaryDirectory() as folder:
-        soak(Path(folder), options.batches)
-    figures = summary(Meter.rows)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            soak(Path(folder), options.batches)
+    finally:  # one that is stopped has its figures too
+        report(options.json)
+
+
+def report(file: Path | None) -> None:
+    """Print the figures; write them, with all measurements, where a file is named."""
+    figures = summary(Meter.rows) if Meter.rows else {}
     print("\n".join(f"{name:<40} {value:10.3f}" for name, value in figures.items()))
-    if options.json:
-        options.json.write_text(json.dumps({"figures": figures, "rows": Meter.rows}, indent=1) + "\n")
+    if file:
+        file.write_text(json.dumps({"figures": figures, "rows": Meter.rows}, indent=1) + "\n")
 
 
 def soak(folder: Path, num_batches: int) -> None:
