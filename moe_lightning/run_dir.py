@@ -105,17 +105,16 @@ class RunDir:
 
     def all_soft_labels_files(self) -> list[Path]:
         """The soft labels of clusterings that this run has; none before that stage."""
-        files = self.stage_dir("clustering").glob("*_soft.json")
-        return sorted(file for file in files if not file.name.startswith("refined_"))
+        return sorted(self.stage_dir("clustering").glob("*_soft.json"))
 
     def refined_soft_labels_file(self, number: int) -> Path:
         """Soft labels by a round of refinement, counted from 1."""
-        return self.stage_dir("clustering") / f"refined_{number}_soft.json"
+        return self.stage_dir("moe") / f"refined_{number}_soft.json"
 
     @property
     def refinement_file(self) -> Path:
         """What each round of refinement has changed; there if there was one."""
-        return self.stage_dir("clustering") / "refinement.json"
+        return self.stage_dir("moe") / "refinement.json"
 
     @property
     def gate_file(self) -> Path:

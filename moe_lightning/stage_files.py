@@ -39,13 +39,13 @@ _NO_OUTPUT = ("stage.json", "stage.json.begun", "*.lock", "*.partial", "partial.
 """Records, locks, and what a stopped run left half written."""
 _OF_OTHERS: dict[Stage, tuple[str, ...]] = {
     "corpus": ("audio/*",),
-    "clustering": ("refined_*_soft.json", "refinement.json", "predicted/*"),
+    "clustering": ("predicted/*",),
     "experts": ("alone_*",),
     "moe": ("best.json",),
     "evaluation": ("dev/*",),
 }
-"""What lies in a stage's folder and is another command's: rounds of refinement are the joint stage's, the best
-scores get those of the tests later, unpacked recordings are checked as recordings."""
+"""What lies in a stage's folder and is another command's: the best scores get those of the tests later,
+unpacked recordings are checked as recordings."""
 
 
 class FileState(NamedTuple):
@@ -71,9 +71,6 @@ def stage_files(run: RunDir, stage: Stage) -> dict[str, Path]:
     found = {name: folder / name for name in _below(folder) if not _is_one_of(name, _OF_OTHERS.get(stage, ()))}
     if stage == "experts":  # adapters of the pre-training, until the joint stage writes its own
         found |= {f"{one.name}/{name}": one / name for one in _adapters(run) for name in _below(one)}
-    if stage == "moe":
-        refined = run.stage_dir("clustering").glob("refine*.json")
-        found |= {file.name: file for file in refined}
     return {path.relative_to(run.path).as_posix(): path for _, path in sorted(found.items())}
 
 

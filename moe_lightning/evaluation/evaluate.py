@@ -82,8 +82,14 @@ def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], setti
 
 
 def gate_speakers(run: RunDir, utterances: Sequence[Utterance], gate_by: GateBy) -> dict[str, str] | None:
-    """Speaker of each utterance by its id, where the gate is to hear all of a speaker; None where it is not."""
-    if gate_by == "auto":
+    """Speaker of each utterance by its id, where the gate is to hear all of a speaker; None where it is not.
+
+    By itself it hears what the clusters were made of; a run whose experts were changed by hand has no clusterer that
+    says so, and utterances are then heard alone.
+    """
+    if gate_by == "auto" and not run.clusterer_file.exists():
+        gate_by = "utterance"
+    elif gate_by == "auto":
         clusterer = read_json_object(run.clusterer_file, "moe-lightning cluster", {"settings": dict})
         gate_by = "speaker" if clusterer["settings"].get("pool_speakers") else "utterance"
     return {one.id: one.speaker for one in utterances} if gate_by == "speaker" else None

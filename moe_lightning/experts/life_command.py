@@ -35,8 +35,8 @@ from moe_lightning.stage_record import decisive_settings, flat_settings, recorde
 from moe_lightning.training.weights import read_metadata, read_tensors
 
 COMMANDS = ("add", "drop", "merge", "join")
-_OF_THE_CLUSTERS = ("clusterer.*", "report.*", "projector", "predicted", "*.png", "refined_*", "refinement.json")
-"""What tells of the clusters as they were fitted, and of rounds of a training of theirs: with other experts it would
+_OF_THE_CLUSTERS = ("clusterer.*", "report.*", "projector", "predicted", "*.png")
+"""What tells of the clusters as they were fitted: with other experts it would
 label new audio with columns that are no longer there. Labels go along, soft labels with the new columns."""
 
 

@@ -54,15 +54,13 @@ def check_clustering(run: RunDir) -> Iterator[Finding]:
     files = run.all_soft_labels_files()
     if not files:
         yield Finding("clustering", run.stage_dir("clustering"), "holds no soft labels", way_out)
-    refined = sorted(run.stage_dir("clustering").glob("refined_*_soft.json"))
     ids = _ids(run)
-    for file in [*files, *refined]:
+    for file in files:
         try:
             labels = SoftLabels.load(file)
-            if file in files:
-                _check_same_ids(labels, ids)
-                hard = HardLabels.load(file.with_name(file.name.replace("_soft.json", ".json")))
-                _check_same_ids(hard, ids)
+            _check_same_ids(labels, ids)
+            hard = HardLabels.load(file.with_name(file.name.replace("_soft.json", ".json")))
+            _check_same_ids(hard, ids)
         except InputError as error:
             yield Finding("clustering", file, f"cannot be used ({error})", way_out)
     if run.clusterer_file.exists():

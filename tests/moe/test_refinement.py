@@ -126,7 +126,7 @@ def test_a_refined_training_stopped_and_resumed_equals_one_never_stopped(
 def test_a_training_without_rounds_leaves_no_trace_of_them(finished_run: Path) -> None:
     run = RunDir(finished_run)
     assert not run.refinement_file.exists()
-    assert not list(run.stage_dir("clustering").glob("refined*"))
+    assert not list(run.stage_dir("moe").glob("refined*"))
 
 
 def made_up(num: int, seed: int = 0) -> tuple[Survey, np.ndarray]:
