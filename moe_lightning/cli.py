@@ -30,7 +30,7 @@ from moe_lightning.stage_record import command_settings, recorded_stage
 from moe_lightning.training.checkpoint_file import LAST, CheckpointFiles, checkpoint_to_resume, require_whole
 from moe_lightning.training.checkpointing import ExactResume, StageCheckpoint
 from moe_lightning.training.skipped_batches import check_finite
-from moe_lightning.training.stopping import StopBySignal, quiet_rank
+from moe_lightning.training.stopping import StopBySignal, quiet_rank, telling_of_lost_ranks
 from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer", "expert")
@@ -170,7 +170,8 @@ class StageCLI(LightningCLI):
         name_as_parent(os.environ)  # the ranks that Lightning starts end with this one
         try:
             in_words = explained(lambda: getattr(self.datamodule, "last_batch", None), TRAINING)
-            with STOP.postponed(), quiet_rank(self.trainer), refusing_pickles(kwargs.get("ckpt_path")), in_words:
+            told = telling_of_lost_ranks(self.trainer)
+            with STOP.postponed(), quiet_rank(self.trainer), told, refusing_pickles(kwargs.get("ckpt_path")), in_words:
                 self.trainer.fit(model, **{**kwargs, "weights_only": True})
         except Stopped:
             print(f"the training stopped at step {self.trainer.global_step}; the same command goes on from there")

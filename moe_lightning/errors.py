@@ -66,5 +66,16 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
                 raise
             print(f"error: {printable(error)}", file=sys.stderr)
             sys.exit(2)
+        except Exception as error:
+            if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1" or not _is_refused_by_disk(error):
+                raise
+            print(f"error: a file cannot be written: {printable(error)}", file=sys.stderr)
+            sys.exit(2)
 
     return wrapper
+
+
+def _is_refused_by_disk(error: Exception) -> bool:
+    """Whether it is an OSError in the words of a library that writes without Python's files."""
+    words = ("No space left on device", "Read-only file system", "Disk quota exceeded", "File too large")
+    return any(word in str(error) for word in (*words, "PytorchStreamWriter failed writing"))

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from moe_lightning.faults.run_lock import stage_lock
 from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.provenance import git_revision, versions
 from moe_lightning.run_dir import SPLITS, STAGES, RunDir, Stage
-from moe_lightning.stage_files import file_states, input_digests
+from moe_lightning.stage_files import digest, file_states, input_digests
 
 Settings = dict[str, Any]
 
@@ -141,6 +142,7 @@ def recorded_stage(
         yield True
         return
     with stage_lock(run.lock_dir), _record(run, stage, settings, defaults):
+        _tell_of_changed_inputs(run, stage)
         yield True
 
 
@@ -173,6 +175,23 @@ def _record(run: RunDir, stage: Stage, settings: Settings, defaults: Mapping[str
     record["files"] = file_states(run, stage)
     write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
     os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
+
+
+def _tell_of_changed_inputs(run: RunDir, stage: Stage) -> None:
+    """Warn of files that are no longer what their stage wrote: a bit that has flipped shows in nothing else.
+
+    A person may have changed them on purpose, so the stage goes on. Stored frames are left to `moe-lightning
+    verify`: there may be terabytes of them.
+    """
+    for before, files in input_digests(run, stage, stage_records(run)).items():
+        for name, sha256 in files.items():
+            with suppress(OSError, EOFError, zlib.error):  # who reads it says so
+                if not Path(name).name.startswith("frames_") and digest(run.path / name) != sha256:
+                    print(
+                        f"warning: {run.path / name} has changed since the stage {before} wrote it;"
+                        f" `moe-lightning verify {run.path}` says how to mend a run",
+                        flush=True,
+                    )
 
 
 def stage_records(run: RunDir) -> dict[Stage, dict[str, Any]]:
@@ -260,10 +279,16 @@ def _partial(run: RunDir, stage: Stage) -> Path:
 
 
 def _read_record(file: Path, stage: str) -> dict[str, Any]:
-    record = read_json_object(file, f"moe-lightning {stage}", {"settings": dict})
-    for name in ("defaults", "inputs"):
-        if not isinstance(record.get(name, {}), dict):
-            raise InputError(f'{file}: "{name}" must be an object; run `moe-lightning {stage}` again')
+    try:
+        record = read_json_object(file, f"moe-lightning {stage}", {"settings": dict})
+        for name in ("defaults", "inputs"):
+            if not isinstance(record.get(name, {}), dict):
+                raise InputError(f'{file}: "{name}" must be an object')
+    except InputError as error:
+        raise InputError(
+            f"{str(error).partition('; run `')[0]}; remove it and run the same command again: what the stage {stage}"
+            " has done stays, and is recorded anew"
+        ) from error
     return record
 
 

@@ -187,7 +187,7 @@ class RecordGateGradient(Callback):
 
 
 class SignalItself(Callback):
-    """Sends its own process a signal once a hook has been called so many times."""
+    """Sends its own process, of several ranks the first, a signal once a hook has been called so many times."""
 
     def __init__(self, number: int, hook: str, num_calls: int):
         self.number = number
@@ -196,7 +196,7 @@ class SignalItself(Callback):
 
     def _count(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         self.num_left -= not trainer.sanity_checking
-        if self.num_left == 0:
+        if self.num_left == 0 and trainer.is_global_zero:
             self.num_left -= 1
             os.kill(os.getpid(), self.number)
 

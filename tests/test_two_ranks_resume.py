@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def runs(clustered_run: Path, tmp_path: Path) -> tuple[RunDir, RunDir]:
     for name in ("whole", "stopped"):
         shutil.copytree(clustered_run, tmp_path / name)
     return RunDir(tmp_path / "whole"), RunDir(tmp_path / "stopped")
+
+
+def test_a_signal_to_the_first_rank_ends_both_behind_the_same_step(
+    runs: tuple[RunDir, RunDir], tiny_whisper: Path
+) -> None:
+    _, stopped = runs
+    signal_itself = callback("SignalItself", number=15, hook="on_train_batch_start", num_calls=3)
+    assert train(stopped, tiny_whisper, *signal_itself) == 143
+    assert [len(order) for order in orders(stopped)] == [3, 3]
+    assert train(stopped, tiny_whisper) == 0
+    counts = Counter(id_ for order in orders(stopped) for line in order for id_ in line.split())
+    assert (len(counts), set(counts.values())) == (24, {NUM_EPOCHS}), "nothing is repeated, nothing left out"
 
 
 def test_two_ranks_go_on_with_exactly_the_next_utterances(runs: tuple[RunDir, RunDir], tiny_whisper: Path) -> None:

@@ -20,7 +20,7 @@ from moe_lightning.hush import hush
 from moe_lightning.out_of_memory import explained
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import StoreInfo
-from moe_lightning.training.stopping import quiet_rank
+from moe_lightning.training.stopping import quiet_rank, telling_of_lost_ranks
 
 _TOO_LARGE = (
     "lower --batch-size or --max-seconds, or take --precision bf16-mixed; the same command then goes on behind the"
@@ -58,9 +58,9 @@ def embed(options: argparse.Namespace) -> None:
 
 def _predict(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> None:
     in_words = explained(lambda: module.batch, _TOO_LARGE)
-    with STOP.postponed(), quiet_rank(trainer), in_words:
+    with STOP.postponed(), quiet_rank(trainer), telling_of_lost_ranks(trainer), in_words:
         trainer.predict(module, data, return_predictions=False)
-    trainer.strategy.barrier("shards")
+        trainer.strategy.barrier("shards")
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """Stopping a training by a signal: all ranks behind the same step, with a checkpoint of it."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from torch import distributed as dist
 
+from moe_lightning.errors import printable
 from moe_lightning.faults.signals import STOP, Stopped
 from moe_lightning.training.global_batch import largest_over_ranks
 
@@ -77,6 +80,35 @@ def quiet_rank(trainer: Trainer) -> Iterator[None]:
         if trainer.is_global_zero:
             raise
         raise SystemExit(0) from stopped
+
+
+@contextmanager
+def telling_of_lost_ranks(trainer: Trainer) -> Iterator[None]:
+    """End in one line, and with exit code 1, where another rank is gone: it is another one's fault."""
+    try:
+        yield
+    except RuntimeError as error:
+        if trainer.world_size == 1 or not _is_of_ranks(error):
+            raise
+        print(
+            f"error: another rank has ended, or cannot be reached ({printable(error)}); the same command goes on from"
+            " what was finished last",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from error
+
+
+def _is_of_ranks(error: RuntimeError) -> bool:
+    """Whether ranks can no longer talk to each other; gloo has no class of its own for it."""
+    words = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Connection refused",
+        "gloo",
+        "NCCL",
+    )
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def is_within_step(trainer: Trainer) -> bool:
