@@ -18,11 +18,15 @@ class DataFlow(Callback):
 
     def __init__(self, every_n_steps: int = 50):
         self.every_n_steps = every_n_steps
+        self._since = 0.0
         self._restart()
 
     def _restart(self) -> None:
         self._num_samples = self._num_real = 0
         self._waited = self._worked = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.perf_counter()  # an epoch that is resumed in its midst does not start
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.perf_counter()
