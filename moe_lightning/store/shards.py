@@ -100,12 +100,13 @@ def unindexed_shards(folder: Path) -> list[str]:
 
 
 def clear_unfinished(folder: Path) -> list[int]:
-    """Remove what a killed run left half written, and what is damaged.
+    """Remove what a killed run left half written, and what is damaged: vectors down to the last bit, frames by size.
 
     Returns:
         Numbers of the damaged shards.
     """
-    damaged, whole = damaged_shards(folder), {index.number for index in finished_shards(folder)}
+    whole = {index.number for index in finished_shards(folder) if _is_as_written(folder, index)}
+    damaged = [index.number for index in _indices(folder) if index.number not in whole]
     for pattern in ("embeddings_[0-9]*", "frames_[0-9]*"):
         for path in folder.glob(pattern):
             if path.suffix == ".partial" or _number(path) not in whole:
@@ -183,6 +184,14 @@ def _is_whole(folder: Path, index: ShardIndex) -> bool:
         return all(len(read_array(folder / name, in_memory=False)) == length for name, length in lengths.items())
     except InputError:
         return False
+
+
+def _is_as_written(folder: Path, index: ShardIndex) -> bool:
+    """Whether the vectors have the digest that they were written with; of an older store nobody knows."""
+    name = shard_name(index.number)
+    expected = (index.sha256 or {}).get(name)
+    with (folder / name).open("rb") as file:
+        return expected is None or hashlib.file_digest(file, "sha256").hexdigest() == expected
 
 
 def _number(path: Path) -> int | None:

@@ -101,6 +101,20 @@ def test_a_terminated_embedding_keeps_all_that_it_has_done(
     assert "24 of 36 utterances were done before" in capsys.readouterr().out
 
 
+def test_a_bit_that_flipped_while_an_embedding_was_stopped_is_embedded_again(
+    killed_run: RunDir, clustered_run: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = killed_run.embedding_dir(str(tiny_whisper)) / "embeddings_00000.npy"
+    contents = bytearray(shard.read_bytes())
+    contents[-2] ^= 1
+    shard.write_bytes(contents)
+    store = resume(killed_run, tiny_whisper, "--batch-size", "4", "--shard-size", "8")
+    printed = capsys.readouterr().out
+    assert "embeddings_00000.npy was damaged; its utterances are embedded again" in printed
+    assert "8 of 36 utterances were done before" in printed
+    np.testing.assert_allclose(store.embeddings_ND, never_stopped(clustered_run).embeddings_ND, atol=1e-5)
+
+
 def test_what_a_kill_left_half_written_is_cleared_away(corpus_run: RunDir, tiny_whisper: Path) -> None:
     folder = corpus_run.embedding_dir(str(tiny_whisper))
     folder.mkdir(parents=True)
