@@ -40,13 +40,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     from_files = [flag for file in [*shipped, *files] for flag in parser.as_flags(read_yaml(file), file)]
     options = parser.parse_args([*from_files, "--mode", mode, *flags])
     own = [flag for file in files for flag in parser.as_flags(read_yaml(file), file)]
-    options.own_settings = dict(_setting(text) for text in parser.parse_args([*own, *flags]).set or [])
+    given = parser.parse_args([*own, *flags])
+    options.own_settings = dict(_setting(text) for text in given.set or [])
     options.run_dir = options.run_dir or Path("lightning_logs") / options.mode
     options.log_file = options.log_file or options.run_dir / "training.log"
     options.set = dict(_setting(text) for text in options.set or [])
     is_handful = options.mode == "quick" and options.dataset_root != "demo"
     if is_handful and options.max_utterances is None:
         options.max_utterances = [10, 5, 5]  # the guide's quick mode
+        options.pool_speakers = given.pool_speakers  # so few speakers are no clusters
     return options
 
 
