@@ -26,7 +26,8 @@ from moe_lightning.hush import hush
 from moe_lightning.out_of_memory import TRAINING, explained
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
-from moe_lightning.stage_record import command_settings, recorded_stage
+from moe_lightning.stage_record import recorded_stage
+from moe_lightning.stage_settings import command_settings
 from moe_lightning.training.checkpoint_file import LAST, CheckpointFiles, checkpoint_to_resume, require_whole
 from moe_lightning.training.checkpointing import ExactResume, StageCheckpoint
 from moe_lightning.training.skipped_batches import check_finite

@@ -25,7 +25,8 @@ from moe_lightning.json_files import read_json_object
 from moe_lightning.pipeline_check import check_settings
 from moe_lightning.pipeline_flags import CONFIG_DIR, HDBSCAN_FLAGS, HDBSCAN_SWITCHES, parse
 from moe_lightning.run_dir import STAGES, RunDir, Stage
-from moe_lightning.stage_record import command_settings, is_finished
+from moe_lightning.stage_record import is_finished
+from moe_lightning.stage_settings import command_settings
 
 Command = list[str]
 """Arguments behind ``python -m moe_lightning.<stage>``."""

@@ -23,6 +23,7 @@ WITHOUT_TORCH = (
     "moe_lightning/pipeline_flags.py",
     "moe_lightning/run_dir.py",
     "moe_lightning/stage_record.py",
+    "moe_lightning/stage_settings.py",
     "moe_lightning/soft_labels.py",
     "moe_lightning/store/embedding_store.py",
     "moe_lightning/errors.py",

@@ -13,7 +13,8 @@ import yaml
 
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
 from moe_lightning.run_dir import STAGES, RunDir
-from moe_lightning.stage_record import INPUTS, command_settings, is_finished, recorded_stage
+from moe_lightning.stage_record import INPUTS, is_finished, recorded_stage
+from moe_lightning.stage_settings import command_settings
 
 SETTINGS = {"seed": 42.0, "batch_size": 4.0}
 

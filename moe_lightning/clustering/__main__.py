@@ -7,7 +7,8 @@ from moe_lightning.clustering.cli import build_parser, parse
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import command_settings, recorded_stage
+from moe_lightning.stage_record import recorded_stage
+from moe_lightning.stage_settings import command_settings
 
 
 @exits_cleanly

@@ -13,7 +13,8 @@ from moe_lightning.corpus.flags import add_corpus_flags, corpus_settings
 from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corpus
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import command_settings, is_finished, recorded_stage
+from moe_lightning.stage_record import is_finished, recorded_stage
+from moe_lightning.stage_settings import command_settings
 
 
 def build_parser() -> CommandParser:

@@ -8,7 +8,8 @@ from typing import get_args
 from moe_lightning.command_line import CommandParser
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import command_settings, is_finished, recorded_stage, reopen_stage
+from moe_lightning.stage_record import is_finished, recorded_stage, reopen_stage
+from moe_lightning.stage_settings import command_settings
 from moe_lightning.store.embedding_store import Kind, Pooling, is_whole_store
 
 

@@ -9,7 +9,8 @@ from moe_lightning.command_line import CommandParser
 from moe_lightning.errors import InputError, StaleStageError, exits_cleanly
 from moe_lightning.evaluation.system_names import GateBy, check_systems
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import check_inputs, command_settings, recorded_stage
+from moe_lightning.stage_record import check_inputs, recorded_stage
+from moe_lightning.stage_settings import command_settings
 
 
 def parser() -> CommandParser:

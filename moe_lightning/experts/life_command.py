@@ -31,7 +31,8 @@ from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.pipeline_flags import CONFIG_DIR
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.soft_labels import SoftLabels
-from moe_lightning.stage_record import decisive_settings, flat_settings, recorded_stage, renew_record
+from moe_lightning.stage_record import recorded_stage, renew_record
+from moe_lightning.stage_settings import decisive_settings, flat_settings
 from moe_lightning.training.weights import read_metadata, read_tensors
 
 COMMANDS = ("add", "drop", "merge", "join")

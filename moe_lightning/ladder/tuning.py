@@ -9,7 +9,7 @@ from moe_lightning.from_json import is_number
 from moe_lightning.json_files import read_json_object
 from moe_lightning.pipeline_flags import CONFIG_DIR
 from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import flat_settings
+from moe_lightning.stage_settings import flat_settings
 
 LR = "model.optimizer.init_args.lr"
 STAGES = ("experts", "moe")
