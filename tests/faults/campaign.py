@@ -158,5 +158,5 @@ class Campaign:
         return Fault(stage, signal, after=rng.uniform(0, usual["seconds"]))
 
     def _run(self, run: Path, faults: Sequence[Fault] = ()) -> dict[str, Any]:
-        (self.folder / "output.log").unlink(missing_ok=True)
+        (self.folder / "output.log").write_text("")  # a kill may come before a stage opens it
         return self.forks.run(self.variant, self.variant.flags(self.corpus, self.model), run, faults)
