@@ -1,13 +1,13 @@
 """The functions of benchmarks/clustering.py on little data."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "clustering.py"
+from tests.benchmark_files import load_benchmark
+
 FIGURES = (
     *("spectral_speedup_20k", "spectral_ari_20k", "spectral_1m_seconds", "spectral_1m_peak_gb"),
     *("hdbscan_100k_seconds", "hdbscan_10k_ari"),
@@ -16,12 +16,7 @@ FIGURES = (
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("clustering_benchmark", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("clustering")
 
 
 def test_ours_and_scikit_learns_partition_are_compared(

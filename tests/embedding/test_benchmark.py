@@ -1,8 +1,6 @@
 """The functions of benchmarks/embedding.py on a tiny model: what is measured is the same embeddings."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,18 +9,12 @@ import pytest
 import torch
 
 from moe_lightning.store.shards import finished_shards
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "embedding.py"
+from tests.benchmark_files import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("embedding_benchmark", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("embedding")
 
 
 def test_the_three_ways_are_measured_on_the_same_mix_of_lengths(

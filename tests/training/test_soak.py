@@ -1,23 +1,16 @@
 """The functions of benchmarks/soak.py: what is measured is this process, and growth is a slope after the warm-up."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "soak.py"
+from tests.benchmark_files import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def soak() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("soak", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("soak")
 
 
 def test_an_open_file_and_memory_in_use_are_seen(soak: ModuleType, tmp_path: Path) -> None:
