@@ -17,7 +17,7 @@ from moe_lightning.clustering.speakers import speaker_means
 
 MOST_CALIBRATED = 20_000
 """Training utterances that the temperature is calibrated on."""
-SWALLOWED, NOISY = 0.8, 0.3
+SWALLOWED, NOISY, ELSEWHERE = 0.8, 0.3, 0.05
 CERTAIN = ("label", "random")
 """Algorithms whose labels are given: nothing about them is uncertain, and nothing is calibrated."""
 
@@ -74,9 +74,10 @@ def _assemble(
 ) -> FittedClustering:
     num_experts, points_NR = partition.num_experts, features.points_NR
     centroids_ER = centroids_of(points_NR, partition.labels_N, num_experts)
-    temperatures, temperature_notes = _temperatures(cosines(points_NR, centroids_ER), partition, settings)
+    cosines_NE = cosines(points_NR, centroids_ER)
+    temperatures, temperature_notes = _temperatures(cosines_NE, partition, settings)
     chosen = (choice.in_words(),) if choice else ()
-    notes = (*features.space.notes, *chosen, *partition.notes, *_doubts(partition), *temperature_notes)
+    notes = (*features.space.notes, *chosen, *partition.notes, *_doubts(partition, cosines_NE), *temperature_notes)
     clusterer = Clusterer(
         features.space,
         centroids_ER,
@@ -88,10 +89,19 @@ def _assemble(
     return FittedClustering(clusterer, points_NR, partition, notes, choice)
 
 
-def _doubts(partition: Partition) -> tuple[str, ...]:
-    """Notes where one cluster takes nearly everything (its expert is the dense model again), or noise does."""
+def _doubts(partition: Partition, cosines_NE: np.ndarray) -> tuple[str, ...]:
+    """Notes where one cluster takes nearly everything (its expert is the dense model again), or noise does.
+
+    And where the soft labels tell of other clusters: a cosine says little of one that lies around the common mean.
+    """
     share, noise = (float((partition.labels_N == label).mean()) for label in (0, -1))  # the largest cluster is 0
     notes = []
+    elsewhere = float((cosines_NE.argmax(axis=1) != partition.labels_N).mean())
+    if partition.memberships_NE is None and elsewhere >= ELSEWHERE:
+        notes.append(
+            f"{elsewhere:.0%} of the training utterances have the highest soft label in another cluster than their own:"
+            " soft labels go by the cosine to the centroids, and some centroids lie near the common mean"
+        )
     if partition.num_experts > 1 and share >= SWALLOWED:
         notes.append(f"cluster 0 holds {share:.0%} of the training utterances; try another algorithm or --residualise")
     if noise >= NOISY:

@@ -117,6 +117,21 @@ def test_a_cluster_that_swallows_everything_is_said(tmp_path):
     assert "cluster 0 holds 90% of the training utterances" in fitted.notes[-1]
 
 
+def test_soft_labels_that_tell_of_other_clusters_than_the_labels_are_said(tmp_path):
+    rng = np.random.default_rng(0)
+    on_a_line_ND = np.concatenate([rng.normal(size=(100, 6)) + place * 20 * np.eye(6)[0] for place in (-1, 0, 1)])
+    flags = {"algorithm": "kmeans", "num_experts": 3, "reduce": "none", "standardise": False}
+    fitted = fit_clusterer(on_a_line_ND.astype(np.float32), settings(tmp_path, **flags))
+    own = fitted.clusterer.predict(on_a_line_ND.astype(np.float32))
+    elsewhere = (own.probs_NE.argmax(axis=1) != own.labels_N).mean()
+    assert elsewhere > 0.05
+    assert (
+        f"{elsewhere:.0%} of the training utterances have the highest soft label in another cluster" in fitted.notes[-1]
+    )
+    apart = fit_clusterer(blobs(200, 4, spread=0.3)[0], settings(tmp_path, algorithm="kmeans"))
+    assert not [note for note in apart.notes if "another cluster" in note]
+
+
 def test_noise_becomes_the_last_expert_where_it_is_to_be_one(tmp_path):
     scattered_ND = np.random.default_rng(0).uniform(-30, 30, size=(100, 20)).astype(np.float32)
     embeddings_ND = np.concatenate([blobs(80, 2, spread=0.1)[0], scattered_ND])
