@@ -27,7 +27,7 @@ def judge(results: dict[str, Any]) -> Verdict:
     sentence = headline_sentence(results, headline)
     worse = groups_worse(results, headline)
     dead = results.get("experts", {}).get("dead", [])
-    details = [_groups_in_words(results, headline, worse), *_experts_in_words(results, dead)]
+    details = [_groups_in_words(results, headline, worse), *_experts_in_words(results, dead), gate_in_words(results)]
     if results["speakers"] < FEW_SPEAKERS:
         details.append(
             f"The test split has {_counted(results['speakers'], 'speaker')}; others may be served differently."
@@ -41,6 +41,16 @@ def judge(results: dict[str, Any]) -> Verdict:
     is_better = (headline["probability_better"] or 0.0) >= SURE
     surely_worse = [one for one in worse if one.is_sure]
     return Verdict(sentence, not is_better or bool(surely_worse or dead), [text for text in details if text])
+
+
+def gate_in_words(results: Mapping[str, Any]) -> str:
+    """What one must know of a gate that heard more than an utterance; "" of one that did not."""
+    if results.get("decoding", {}).get("gate_by") != "speaker":
+        return ""
+    return (
+        "The gate heard all that a test speaker says before it chose experts; --gate-by utterance decodes each"
+        " utterance by itself."
+    )
 
 
 def label(system: str) -> str:

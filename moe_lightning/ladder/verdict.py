@@ -3,7 +3,7 @@
 from typing import Any
 
 from moe_lightning.evaluation.usage import DEAD_BELOW
-from moe_lightning.evaluation.verdict import SURE, Verdict, groups_worse
+from moe_lightning.evaluation.verdict import SURE, Verdict, gate_in_words, groups_worse
 
 Results = dict[str, Any]
 
@@ -21,6 +21,7 @@ def judge_ladder(results: Results) -> Verdict:
         *_oracles(results),
         _dead(dead, len(results["experts"]["usage"])),
         _groups(results, worse),
+        gate_in_words(results),
     ]
     sentence = against(results, "lora_equal", "one LoRA of equal parameters")
     surely_worse = [one for one in worse if one.is_sure]

@@ -120,11 +120,6 @@ class MixtureASR(nn.Module):
         return Heard(self.config.gate_config.cached(batch), None)
 
     @torch.no_grad()
-    def embed(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
-        """Embeddings of new audio, (B, D), which `route` takes."""
-        return self.gate.pool(self.hear(waveforms_BL, num_samples_B).readable)
-
-    @torch.no_grad()
     def listen(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Frames | None]:
         """The gate's logits of new audio, (B, E), and what the experts go on from where it lay on the way.
 
@@ -132,10 +127,6 @@ class MixtureASR(nn.Module):
         """
         readable, base = self.hear(waveforms_BL, num_samples_B)
         return self.gate.head(self.gate.pool(readable)), base
-
-    def route(self, embeddings_BD: Tensor) -> Routing:
-        """Experts of utterances, by what the gate's head reads."""
-        return self.choose(self.gate.head(embeddings_BD))
 
     def choose(self, logits_BE: Tensor) -> Routing:
         """Experts of utterances, by the gate's logits."""

@@ -139,7 +139,7 @@ def test_new_audio_is_embedded_as_the_store_was(corpus_run: RunDir, tiny_whisper
     assert mixture.config.embedding_layer == "1,last"
     for utterance in utterances(corpus_run)[::12]:
         waveform_L = torch.from_numpy(read_audio(utterance))
-        found_BD = mixture.embed(waveform_L[None], torch.tensor([len(waveform_L)]))
+        found_BD = mixture.gate.pool(mixture.hear(waveform_L[None], torch.tensor([len(waveform_L)])).readable)
         np.testing.assert_allclose(found_BD[0].numpy(), store.of([utterance.id])[0], atol=1e-4)
 
 

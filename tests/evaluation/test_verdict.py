@@ -81,3 +81,11 @@ def test_the_table_has_every_group_and_the_verdict(accent: str, capsys: pytest.C
     assert "-100 %" in printed
     assert "utterances by expert   0: 60 %  1: 40 %" in printed
     assert "The mixture beats the bare backbone" in printed
+
+
+def test_a_gate_that_heard_more_than_an_utterance_is_mentioned() -> None:
+    alone, together = (
+        judge(results_of("good", "bad", decoding={"gate_by": gate_by})).details for gate_by in ("utterance", "speaker")
+    )
+    assert together[: len(alone)] == alone
+    assert together[-1].startswith("The gate heard all that a test speaker says")

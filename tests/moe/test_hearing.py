@@ -175,7 +175,7 @@ def test_the_joint_stage_takes_cached_frames_and_decodes_new_audio_without_them(
 def test_a_loaded_mixture_hears_new_audio_as_the_trained_one(live_run: RunDir, tiny_whisper: Path) -> None:
     mixture = MixtureASR.load(live_run)
     batch = some_batch()
-    embeddings_BD = mixture.embed(batch.waveforms_BL, batch.num_samples_B)
+    embeddings_BD = mixture.gate.pool(mixture.hear(batch.waveforms_BL, batch.num_samples_B).readable)
     assert embeddings_BD.shape == (3, 64)
     logits_BE = mixture.gate.head(embeddings_BD)
     texts = mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE)

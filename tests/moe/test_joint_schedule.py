@@ -70,7 +70,7 @@ def test_the_best_epochs_weights_are_decoded_as_they_were_trained(
     assert config["gate_temperature"] == pytest.approx([1.0, 0.5][best_epoch])
     mixture = MixtureASR.load(run)
     assert (mixture.config.routing, mixture.config.min_expert_prob) == (config["routing"], 0.05)
-    num_kept = mixture.route(torch.zeros(1, mixture.config.embedding_dim)).experts_BK.shape[1]
+    num_kept = mixture.choose(torch.zeros(1, mixture.config.experts.num_experts)).experts_BK.shape[1]
     assert num_kept == 2
 
 

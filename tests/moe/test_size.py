@@ -73,7 +73,7 @@ def kept_for_the_gradient(mixture: MixtureASR) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = mixture.train().loss(BATCH, mixture.route(BATCH.embeddings_BD)).a_token
+        loss = mixture.train().loss(BATCH, mixture.choose(mixture.gate.head(BATCH.embeddings_BD))).a_token
     loss.backward()
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
