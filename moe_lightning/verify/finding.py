@@ -1,6 +1,7 @@
 """What is wrong with a run: a file, the rule that it breaks, and the way out."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
@@ -33,11 +34,27 @@ def make_again(run: RunDir, stage: Stage) -> str:
 
 
 def stage_command(run: RunDir, stage: Stage) -> str:
-    """The line of the run's log that made a stage; where there is none, the command in general."""
+    """The line of the run's log that made a stage, for where the run lies now; else the command in general."""
     begins = f"python -m moe_lightning.{stage} "
     try:
         lines = run.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     typed = [line[line.index(begins) :] for line in lines if begins in line]
-    return typed[-1] if typed else f"the `moe-lightning pipeline` command of {run.path}"
+    if not typed:
+        return f"the `moe-lightning pipeline` command of {run.path}"
+    return _moved(typed[-1], _path_then(lines), str(run.path))
+
+
+def _path_then(lines: list[str]) -> str | None:
+    """Where the run lay when its log was written; None where no stage was told."""
+    found = [match[1] for line in lines if (match := re.search(r"python -m moe_lightning\..*--run[-_]dir (\S+)", line))]
+    return found[-1] if found else None
+
+
+def _moved(line: str, then: str | None, now: str) -> str:
+    """A command line with the files of a run where they lie now."""
+    if then is None or then == now:
+        return line
+    words = line.split(" ")
+    return " ".join(now + word[len(then) :] if word == then or word.startswith(f"{then}/") else word for word in words)

@@ -60,6 +60,20 @@ def test_a_run_may_be_moved_and_an_unfinished_one_is_as_made_so_far(
     assert table.count("not begun") == 2
 
 
+def test_what_mends_a_moved_run_mends_it_where_it_lies_now(run: RunDir, verify: Verify) -> None:
+    run.log_file.write_text(
+        "[3/7] python -m moe_lightning.clustering --embedding-dir logs/a/embeddings/x --output-dir logs/a/clustered\n"
+        "[4/7] python -m moe_lightning.gating fit --config logs/abc.yaml --run_dir logs/a --seed_everything 42\n"
+    )
+    run.gate_file.unlink()
+    run.clusterer_file.unlink()
+    lines = "\n".join(verify(run.path)[2])
+    assert (
+        f"python -m moe_lightning.gating fit --config logs/abc.yaml --run_dir {run.path} --seed_everything 42" in lines
+    )
+    assert f"--embedding-dir {run.path}/embeddings/x --output-dir {run.path}/clustered" in lines
+
+
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
