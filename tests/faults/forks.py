@@ -23,6 +23,7 @@ from tests.stage_runs import callback
 
 TRAINED: tuple[Stage, ...] = ("gating", "experts", "moe")
 OF_SEVERAL_RANKS: tuple[Stage, ...] = ("embedding", *TRAINED)
+LISTENED_TO = (signal.SIGTERM, signal.SIGINT)
 PATIENCE = 900.0
 """Seconds after which a stage counts as hanging."""
 _WRITING = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.truncate", "shutil.rmtree")
@@ -91,6 +92,7 @@ def _stage(
     reading, writing = os.pipe()
     started = time.monotonic()
     pids = []
+    signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED_TO)  # a command listens before anyone can know of it
     for rank in range(num_ranks):
         pids.append(os.fork())
         if not pids[-1]:
@@ -99,6 +101,7 @@ def _stage(
             if num_ranks > 1:
                 os.environ |= {name: str(value) for name, value in {**ranks, "MASTER_ADDR": "127.0.0.1"}.items()}
             _work(main, command, kill if kill and kill.get("rank", 0) == rank else None, log, writing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LISTENED_TO)
     os.close(writing)
     codes = _wait(pids, kill, started)
     with os.fdopen(reading) as counts:
@@ -135,6 +138,7 @@ def _send(pids: list[int], number: int) -> None:
 def _work(main: Callable[..., None], command: list[str], kill: dict[str, Any] | None, log: Path, pipe: int) -> None:
     """The forked process; it never returns."""
     end_quietly_while_importing()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LISTENED_TO)
     with log.open("ab", buffering=0) as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
