@@ -26,6 +26,9 @@ OF_SEVERAL_RANKS: tuple[Stage, ...] = ("embedding", *TRAINED)
 LISTENED_TO = (signal.SIGTERM, signal.SIGINT)
 PATIENCE = 900.0
 """Seconds after which a stage counts as hanging."""
+PATIENCE_WITH_A_LOSS = 30.0
+"""Seconds after the death of a rank at which the others are ended, as Lightning's launcher does within five: one
+that was lost while the ranks still met is waited for by PyTorch for half an hour."""
 _WRITING = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.truncate", "shutil.rmtree")
 
 
@@ -112,7 +115,7 @@ def _stage(
 def _wait(pids: list[int], kill: dict[str, Any] | None, started: float) -> list[int]:
     """Exit codes; where one rank is killed, of the others too, by the end that the loss of it brings or ours."""
     codes: dict[int, int] = {}
-    is_signalled = False
+    is_signalled, lost_at = False, None
     while len(codes) < len(pids):
         for pid in pids:
             if pid not in codes:
@@ -123,8 +126,10 @@ def _wait(pids: list[int], kill: dict[str, Any] | None, started: float) -> list[
             is_signalled = True
             hit = [pids[kill["rank"]]] if kill["only_rank"] else pids
             _send([pid for pid in hit if pid not in codes], signal.Signals[kill["signal"]])
-        is_killed = -signal.SIGKILL in codes.values() and not (kill or {}).get("only_rank", False)
-        if is_killed or passed > PATIENCE:
+        is_killed = -signal.SIGKILL in codes.values()
+        lost_at = passed if is_killed and lost_at is None else lost_at
+        patience = PATIENCE_WITH_A_LOSS if (kill or {}).get("only_rank", False) else 0.0
+        if passed > PATIENCE or (lost_at is not None and passed >= lost_at + patience):
             _send([pid for pid in pids if pid not in codes], signal.SIGKILL)
         time.sleep(0.005)
     return [codes[pid] for pid in pids]
