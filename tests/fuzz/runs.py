@@ -183,7 +183,7 @@ def hypotheses(folder: Path) -> Read:
 def config(folder: Path) -> Read:
     """A config of a command that is no LightningModule."""
     from moe_lightning.command_line import CommandParser
-    from moe_lightning.stage_record import command_settings
+    from moe_lightning.stage_settings import command_settings
 
     path = folder / "own.yaml"
     parser = CommandParser(prog="fuzz", takes_config=True)
