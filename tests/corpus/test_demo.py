@@ -2,13 +2,14 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
 from moe_lightning.corpus.demo import demo_corpus
 from moe_lightning.corpus.demo.corpus import plan_readings
 from moe_lightning.corpus.demo.espeak import Voice, synthesise
-from moe_lightning.corpus.demo.populations import POPULATIONS
+from moe_lightning.corpus.demo.populations import POPULATIONS, split_speakers
 from moe_lightning.errors import InputError
 
 pytest.importorskip("espeakng_loader", reason="the demo corpus is spoken by espeak-ng, extra `demo`")
@@ -92,6 +93,22 @@ def test_speech_depends_on_text_and_voice_alone():
     assert (synthesise("the red boat is near the harbour", voice) == first).all()
     assert first.dtype == "float32"
     assert 1.0 < len(first) / 16_000 < 3.5
+
+
+def test_a_shorter_vocal_tract_moves_the_spectrum_up_and_leaves_the_pace():
+    long, short = (synthesise("the red boat is near the harbour", Voice("en-us", "f3", 160, 50, f)) for f in (92, 108))
+    assert len(short) == pytest.approx(len(long), rel=0.05)
+    centres = []
+    for waveform in (long, short):
+        power = np.abs(np.fft.rfft(waveform)) ** 2
+        centres.append((power * np.arange(len(power))).sum() / power.sum() / len(waveform))
+    assert centres[1] > 1.08 * centres[0]
+
+
+def test_many_speakers_share_a_variant_and_no_two_are_the_same():
+    speakers = [speaker for group in split_speakers("test", seed=0) for speaker in group]
+    assert len(speakers) == len({speaker.name for speaker in speakers}) == 7 * 8 * 4
+    assert len({speaker.voice for speaker in speakers}) == len(speakers)
 
 
 def test_a_voice_that_espeak_has_not_is_named():

@@ -18,7 +18,7 @@ from moe_lightning.corpus.demo.espeak import SAMPLE_RATE, synthesise
 from moe_lightning.corpus.demo.grammar import random_sentence
 from moe_lightning.corpus.demo.populations import POPULATIONS, Speaker, split_speakers, through_telephone
 
-VERSION = 2
+VERSION = 3
 """Part of the folder's name; raised when the same seed would give other speech."""
 LEVEL = 0.05
 """Root mean square of every recording, so that loudness says nothing about who speaks."""

@@ -34,6 +34,8 @@ class Voice(NamedTuple):
     """Words a minute, 80 to 450; espeak-ng's default is 175."""
     pitch: int
     """0 to 99 around the variant's own range; 50 leaves it as it is."""
+    formants: int = 100
+    """Percent of the variant's own: under 100 is a longer vocal tract. The pitch goes with it, the pace does not."""
 
 
 def synthesise(text: str, voice: Voice) -> np.ndarray:
@@ -49,8 +51,8 @@ def synthesise(text: str, voice: Voice) -> np.ndarray:
     finally:
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)  # only this clears the state of its oscillators
-    divisor = gcd(SAMPLE_RATE, sample_rate)
-    waveform = resample_poly(samples / 32768.0, SAMPLE_RATE // divisor, sample_rate // divisor)
+    up, down = 100 * SAMPLE_RATE, voice.formants * sample_rate
+    waveform = resample_poly(samples / 32768.0, up // gcd(up, down), down // gcd(up, down))
     return waveform.clip(-1, 1).astype(np.float32)
 
 
@@ -70,7 +72,7 @@ def _speak(library: ctypes.CDLL, data_dir: str, text: str, voice: Voice) -> tupl
     name = f"{voice.accent}+{voice.variant}"
     if library.espeak_SetVoiceByName(name.encode()) != 0:
         raise InputError(f"espeak-ng has no voice {name!r}; its voices are listed by `espeak-ng --voices`")
-    library.espeak_SetParameter(_RATE, voice.rate, 0)
+    library.espeak_SetParameter(_RATE, round(100 * voice.rate / voice.formants), 0)
     library.espeak_SetParameter(_PITCH, voice.pitch, 0)
     encoded = text.encode()
     library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _CHARACTERS_UTF8, None, None)

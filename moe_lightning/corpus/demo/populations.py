@@ -1,8 +1,8 @@
 """Who speaks in the demo corpus: its populations and its speakers.
 
 A population is a way of speaking or a channel; the pipeline is not told of it. Its speakers differ in
-voice variant (the vocal tract), pace and pitch, and every population draws them from the same variants,
-so that neither the variant nor the pitch gives the population away. Each split has variants of its own,
+voice variant, length of the vocal tract, pace and pitch, and every population draws them from the same
+variants, so that neither the variant nor the pitch gives the population away. Each split has variants of its own,
 and the nano backbone was trained on others still.
 """
 
@@ -25,6 +25,9 @@ SPLIT_VARIANTS = {
 """Variants of each split. Left out, by their noise and spectrum: those that nobody can follow (zac, croak, Demonic,
 whisper, klatt*, robosoft* ...), near copies of one another (iven*, steph*), and Alicia, whom the nano backbone does
 not even understand in plain American."""
+
+SPEAKERS_PER_VARIANT = 4
+"""Speakers of one variant and population differ in pace, pitch and length of the vocal tract."""
 
 
 class Population(NamedTuple):
@@ -63,14 +66,19 @@ class Speaker(NamedTuple):
 
 
 def split_speakers(split: str, seed: int) -> list[list[Speaker]]:
-    """The speakers of a split, one list for each of `POPULATIONS`: one speaker a variant."""
+    """The speakers of a split, one list for each of `POPULATIONS`: `SPEAKERS_PER_VARIANT` of each variant."""
     speakers = []
     for population in POPULATIONS:
         rng = random.Random(f"{seed} {split} {population.name}")
-        variants = rng.sample(SPLIT_VARIANTS[split], len(SPLIT_VARIANTS[split]))
-        voices = [Voice(population.accent, variant, rng.randint(145, 185), rng.randint(35, 65)) for variant in variants]
-        speakers.append([Speaker(f"{population.name}-{voice.variant}", population, voice) for voice in voices])
+        numbers = range(1, SPEAKERS_PER_VARIANT + 1)
+        people = [_speaker(population, variant, number, rng) for number in numbers for variant in SPLIT_VARIANTS[split]]
+        speakers.append(rng.sample(people, len(people)))
     return speakers
+
+
+def _speaker(population: Population, variant: str, number: int, rng: random.Random) -> Speaker:
+    voice = Voice(population.accent, variant, rng.randint(145, 185), rng.randint(35, 65), rng.randint(92, 108))
+    return Speaker(f"{population.name}-{variant}-{number}", population, voice)
 
 
 def through_telephone(waveform_L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
