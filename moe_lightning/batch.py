@@ -12,13 +12,16 @@ class AudioBatch(NamedTuple):
 
     ids: list[str]
     waveforms: PaddedWaveforms
+    texts: list[str]
+    languages: list[str | None]
+    """Language of each utterance, None where the manifest does not say."""
 
 
 class EmbeddedBatch(NamedTuple):
     """What an encoder makes of a batch."""
 
     embeddings_BD: Tensor
-    """Pooled, float32."""
+    """Pooled frames or what else is one vector an utterance, float32."""
     frames_BTD: Tensor
     num_frames_B: Tensor
     """Real frames of each utterance, int64."""

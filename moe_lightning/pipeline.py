@@ -101,6 +101,7 @@ def _embedding_command(options: argparse.Namespace) -> Command:
     command += _given(options, "whisper_model", "embedding_layer", "pooling", "num_workers")
     if options.pooling == "flatten":
         command += ["--pad", "30s"]  # all frames of a fixed window
+    command += ["--gradients"] if options.reduce == "gradients" else []
     command += _switches(options, "deterministic")
     return [*command, *_given(options, "accelerator", "devices", "num_nodes", "strategy"), *_precision(options)]
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from moe_lightning.clustering.settings import ALGORITHMS
+from moe_lightning.clustering.settings import ALGORITHMS, REDUCTIONS
 from moe_lightning.command_line import CommandParser, read_yaml
 from moe_lightning.errors import InputError
 
@@ -49,6 +49,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if is_handful and options.max_utterances is None:
         options.max_utterances = [10, 5, 5]  # the guide's quick mode
         options.pool_speakers = given.pool_speakers  # so few speakers are no clusters
+        options.reduce = given.reduce or "pca"  # nor do they foretell gradients
     return options
 
 
@@ -117,7 +118,7 @@ def _add_clustering_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pool-speakers", metavar="auto|S", help="move utterances towards their speaker's mean, 0 to 1; default auto"
     )
-    group.add_argument("--reduce", choices=("none", "pca", "umap"), help="before clustering; default pca")
+    group.add_argument("--reduce", choices=REDUCTIONS, help="before clustering; default pca")
     group.add_argument("--reduce-dim", type=int, metavar="R", help="default 50")
     group.add_argument("--temperature", metavar="auto|T", help="of the soft labels; default auto, 1.0 is the guide's")
     group.add_argument("--plot-method", choices=("pca", "umap"), help="default umap")

@@ -1,8 +1,10 @@
 """Transcripts that a model cannot be trained on are found when a stage starts, not at the batch that holds them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from moe_lightning.backbone.speech import SpeechBackbone
+from moe_lightning.corpus import Utterance
 from moe_lightning.errors import InputError
 
 NUM_NAMED = 3
@@ -15,12 +17,20 @@ def check_transcripts(backbone: SpeechBackbone, trainer: Any) -> None:
         trainer: With the stage's data module; loaders of someone's own are not looked through.
 
     Raises:
+        InputError: As `check_texts`.
+    """
+    if trainer.datamodule is not None:
+        loaders = trainer.datamodule.loaders
+        check_texts(backbone, [one for split in ("train", "dev") for one in loaders.utterances(split)])
+
+
+def check_texts(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> None:
+    """Ask the model about the transcript of every utterance.
+
+    Raises:
         InputError: The model cannot write some of them: over 448 tokens for Whisper, none of its characters
             for a CTC model. Nothing is left out silently: the first ones are named.
     """
-    if trainer.datamodule is None:
-        return
-    utterances = [one for split in ("train", "dev") for one in trainer.datamodule.loaders.utterances(split)]
     refused: dict[str, str] = {}
     for utterance in utterances:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from moe_lightning.clustering.settings import (
     ALGORITHMS,
     NOISE_POLICIES,
+    REDUCTIONS,
     TREE_ALGORITHMS,
     ClusteringSettings,
     HdbscanOptions,
@@ -92,7 +93,13 @@ def _add_main_flags(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="each dimension to mean 0, deviation 1 of the train split; default on",
     )
-    add("--reduce", choices=("none", "pca", "umap"), default="pca", help="before clustering; default pca")
+    add(
+        "--reduce",
+        choices=REDUCTIONS,
+        default="pca",
+        help="before clustering; gradients: to what foretells how training would change the model, of a store made with"
+        " --gradients; default pca",
+    )
     add("--reduce-dim", type=int, default=50, metavar="R", help="dimensions left; default 50")
     add("--plot", choices=("umap", "pca", "none"), default="umap", help="layout of the scatter; default umap")
     add(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moe_lightning.clustering.foretold import foretelling_directions
 from moe_lightning.clustering.neighbours import Neighbours
 from moe_lightning.clustering.residuals import Removal, fit_removal
 from moe_lightning.errors import InputError
@@ -70,7 +71,7 @@ class FeatureSpace:
     removed: Removal | None = None
     """Nuisance directions taken out after standardisation."""
     components_RD: np.ndarray | None = None
-    """Principal directions; None without PCA."""
+    """Principal directions, of the embeddings or of the gradients that they foretell; None without either."""
     umap: Neighbours | None = None
     """Training rows before UMAP, with their coordinates after it; None without UMAP."""
     unit_length: bool = False
@@ -112,16 +113,18 @@ def fit_features(
     reduce_dim: int = 50,
     unit_length: bool = False,
     nuisance_NJ: np.ndarray | None = None,
+    gradients_NG: np.ndarray | None = None,
     seed: int = 42,
 ) -> FittedSpace:
     """Learn the space from training rows; dimensions that they cannot fill are left out, with a note.
 
     Args:
         nuisance_NJ: Variables whose linear trace is removed, one column each.
+        gradients_NG: For the reduction ``gradients``: of each row's loss.
     """
     check_embeddings(embeddings_ND)
     rows_ND = embeddings_ND.astype(np.float64)
-    is_centred = standardise or reduce == "pca"  # cosines of raw embeddings are about the true origin
+    is_centred = standardise or reduce in ("pca", "gradients")  # cosines of raw embeddings are about the true origin
     mean_D = rows_ND.mean(axis=0) if is_centred else np.zeros(rows_ND.shape[1])
     scale_D = _inverse_deviation(rows_ND, mean_D) if standardise else np.ones_like(mean_D)
     notes: list[str] = []
@@ -130,6 +133,10 @@ def fit_features(
     removed = None if nuisance_NJ is None else fit_removal(rows_ND, nuisance_NJ)
     rows_ND = rows_ND if removed is None else removed.apply(rows_ND)
     components_RD = _principal_directions(rows_ND, dim, seed) if reduce == "pca" else None
+    if reduce == "gradients":
+        assert gradients_NG is not None
+        components_RD, share = foretelling_directions(rows_ND, gradients_NG, dim, seed)
+        notes.append(f"the embeddings foretell {share:.0%} of the variance of the gradients (left-out utterances)")
     umap = Neighbours(rows_ND, _umap(rows_ND, dim, seed)) if reduce == "umap" else None
     space = FeatureSpace(mean_D, scale_D, removed, components_RD, umap, unit_length, tuple(notes))
     return FittedSpace(space, space.transform(embeddings_ND))
@@ -163,7 +170,7 @@ def _inverse_deviation(rows_ND: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
 
 def _affordable_dim(reduce: str, reduce_dim: int, shape: tuple[int, ...], notes: list[str]) -> int:
     # UMAP's spectral start needs two rows more than dimensions
-    most = max(1, min(shape) if reduce == "pca" else min(shape[0] - 2, shape[1]))
+    most = max(1, min(shape) if reduce != "umap" else min(shape[0] - 2, shape[1]))
     if reduce == "none" or reduce_dim <= most:
         return reduce_dim
     notes.append(f"--reduce-dim {reduce_dim} lowered to {most}: the train split has {shape[0]} rows of size {shape[1]}")

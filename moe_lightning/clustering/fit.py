@@ -41,6 +41,7 @@ def fit_clusterer(
     field_values: Sequence[str | None] | None = None,
     nuisance_NJ: np.ndarray | None = None,
     speakers: Sequence[str] | None = None,
+    gradients_NG: np.ndarray | None = None,
 ) -> FittedClustering:
     """Cluster training embeddings, one row an utterance.
 
@@ -49,6 +50,7 @@ def fit_clusterer(
         nuisance_NJ: Variables whose linear trace is removed from the embeddings, one column each.
         speakers: Of each, where the embeddings were moved towards their speaker's: the number of experts,
             where it is to be chosen, is then that of the speakers' groups.
+        gradients_NG: For the reduction ``gradients``: of each utterance's loss.
 
     Raises:
         InputError: Fewer (different) utterances than experts, values that are not finite, or too few
@@ -61,6 +63,7 @@ def fit_clusterer(
         reduce_dim=settings.reduce_dim,
         unit_length=settings.algorithm == "hdbscan" and settings.hdbscan.metric == "cosine",
         nuisance_NJ=nuisance_NJ,
+        gradients_NG=gradients_NG,
         seed=settings.seed,
     )
     counted_NR = speaker_means(features.points_NR, speakers) if speakers else features.points_NR

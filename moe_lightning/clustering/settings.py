@@ -7,6 +7,7 @@ from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 
 ALGORITHMS = ("hdbscan", "spectral", "kmeans", "balanced", "random", "label")
+REDUCTIONS = ("none", "pca", "umap", "gradients")
 NOISE_POLICIES = ("drop", "nearest", "uniform", "noop")
 MOST_SEED = 2**32 - 100
 """Of numpy's generators it is 2^32 - 1, and the report tries the next seeds too."""
@@ -71,6 +72,8 @@ class ClusteringSettings:
     standardise: bool = True
     """Shift and scale each dimension to mean 0 and deviation 1, by the train split."""
     reduce: str = "pca"
+    """``gradients``: onto the directions in which embeddings foretell the gradients of the loss, which
+    `moe-lightning embed --gradients` keeps."""
     reduce_dim: int = 50
     temperature: float | None = None
     """Of the softmax over cosines (spectral) or over log memberships (HDBSCAN); 1.0 gives the guide's numbers,
@@ -89,7 +92,7 @@ class ClusteringSettings:
     def __post_init__(self) -> None:
         _check_choice("algorithm", self.algorithm, ALGORITHMS)
         _check_choice("pooling", self.pooling, ("mean", "flatten", "none"))
-        _check_choice("reduce", self.reduce, ("none", "pca", "umap"))
+        _check_choice("reduce", self.reduce, REDUCTIONS)
         _check_choice("noise", self.noise, NOISE_POLICIES)
         _check_choice("plot", self.plot, ("umap", "pca", "none"))
         _check_choice("pool-stats", self.pool_stats or "mean", ("mean", "mean+std"))

@@ -17,10 +17,10 @@ from moe_lightning.clustering.stored_frames import stored_vectors
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
 from moe_lightning.corpus import Utterance
-from moe_lightning.errors import InputError
+from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
-from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry
+from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore, StoreEntry
 
 MOST_SEARCHED = 20_000
 
@@ -99,12 +99,23 @@ def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: Cluste
     values = field_values(utterances, settings.label_field) if settings.label_field else None
     nuisance_NJ = nuisance_columns(utterances, settings.residualise) if settings.residualise else None
     speakers = [entry.contributor_id for entry in training] if settings.pool_speakers else None
-    fitted = fit_clusterer(embeddings_ND, settings, values, nuisance_NJ, speakers)
+    gradients_NG = _gradients(settings.embedding_dir, ids) if settings.reduce == "gradients" else None
+    fitted = fit_clusterer(embeddings_ND, settings, values, nuisance_NJ, speakers, gradients_NG)
     if speakers is None or settings.pool_speakers is None:
         return fitted
     num_speakers = len(set(speakers))
     fitted.clusterer.info["notes"].insert(0, pooled_in_words(num_speakers, settings.pool_speakers))
     return fitted._replace(notes=tuple(fitted.clusterer.info["notes"]))
+
+
+def _gradients(embedding_dir: Path, ids: list[str]) -> np.ndarray:
+    """Gradients of the loss of some utterances, (len(ids), G)."""
+    try:
+        return EmbeddingStore.load(embedding_dir / GRADIENTS_DIR).of(ids)
+    except MissingInputError as error:
+        raise InputError(
+            f"--reduce gradients: {error}; `moe-lightning embed --gradients` keeps the gradients of the loss"
+        ) from error
 
 
 def _training_rows(store: EmbeddingStore) -> np.ndarray:

@@ -10,7 +10,7 @@ from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import is_finished, recorded_stage, reopen_stage
 from moe_lightning.stage_settings import command_settings
-from moe_lightning.store.embedding_store import Kind, Pooling, is_whole_store
+from moe_lightning.store.embedding_store import GRADIENTS_DIR, Pooling, is_whole_store
 
 
 def parser() -> CommandParser:
@@ -21,8 +21,13 @@ def parser() -> CommandParser:
     parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="how frames become one vector")
     parser.add_argument("--pad", choices=("batch", "30s"), default="batch", help="real frames, or the 30 s window")
     parser.add_argument("--embedding-layer", default="last", metavar="L[,L...]", help="encoder layers, joined")
-    parser.add_argument("--store", choices=get_args(Kind), default="pooled", help="frames: keep the frames as well")
+    parser.add_argument(
+        "--store", choices=("pooled", "frames"), default="pooled", help="frames: keep the frames as well"
+    )
     parser.add_argument("--frames-dtype", choices=("float16", "float32"), default="float16", help="of stored frames")
+    parser.add_argument(
+        "--gradients", action="store_true", help="what training would change, too, for cluster --reduce gradients"
+    )
     parser.add_argument("--shard-size", type=int, default=4096, help="utterances of a file, at most")
     parser.add_argument("--batch-size", type=int, default=256, help="utterances of a batch, at most")
     parser.add_argument("--max-seconds", type=float, help="of audio in a batch, at most; default by device")
@@ -43,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser().parse(arguments)
     run = RunDir(Path(options.run_dir))
     settings = command_settings(arguments)
-    if is_finished(run, "embedding", settings) and not is_whole_store(run.embedding_dir(options.whisper_model)):
-        reopen_stage(run, "embedding")
+    if is_finished(run, "embedding", settings):
+        folder = run.embedding_dir(options.whisper_model)
+        if not is_whole_store(folder) or (options.gradients and not is_whole_store(folder / GRADIENTS_DIR)):
+            reopen_stage(run, "embedding")
     with recorded_stage(run, "embedding", settings, parser().defaults) as has_work:
         if has_work:
             from moe_lightning.embedding.embed import embed  # torch: not for --help

@@ -35,7 +35,7 @@ class Progress(NamedTuple):
 
 
 class EmbeddingDataModule(LightningDataModule):
-    """Audio of the splits train, dev and test, the longest utterances first.
+    """Audio and transcripts of the splits train, dev and test, the longest utterances first.
 
     Args:
         run_dir: Folder of the run, with its manifests.
@@ -44,6 +44,7 @@ class EmbeddingDataModule(LightningDataModule):
         max_seconds: Seconds of audio in a batch, at most, as `BatchPlan` counts them; None goes by the device.
         pad: ``30s`` makes every utterance cost a whole window.
         num_workers: Processes that read audio.
+        of_splits: The splits that are wanted.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class EmbeddingDataModule(LightningDataModule):
         max_seconds: float | None = None,
         num_workers: int = 2,
         pad: str = "batch",
+        of_splits: Sequence[str] = SPLITS,
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -64,7 +66,11 @@ class EmbeddingDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the manifests, and what earlier runs have finished, as the first rank sees it."""
         run = RunDir(Path(self.hparams["run_dir"]))
-        self.splits = [(split, utterance) for split in SPLITS for utterance in read_manifest(run.manifest_file(split))]
+        self.splits = [
+            (split, utterance)
+            for split in self.hparams["of_splits"]
+            for utterance in read_manifest(run.manifest_file(split))
+        ]
         assert self.trainer is not None
         progress = Progress.read(Path(self.hparams["store_dir"])) if self.trainer.is_global_zero else self.progress
         self.progress = self.trainer.strategy.broadcast(progress)
@@ -118,4 +124,9 @@ def embedding_loader(
 
 
 def _collate(items: list[AudioItem]) -> AudioBatch:
-    return AudioBatch([item.id for item in items], pad_waveforms([item.waveform_L for item in items]))
+    return AudioBatch(
+        [item.id for item in items],
+        pad_waveforms([item.waveform_L for item in items]),
+        [item.text for item in items],
+        [item.language for item in items],
+    )

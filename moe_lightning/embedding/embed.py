@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -9,7 +10,9 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from moe_lightning.backbone.names import model_revision
+from moe_lightning.corpus import SPLITS, read_manifest
 from moe_lightning.embedding.data import EmbeddingDataModule
+from moe_lightning.embedding.gradients import GradientModule
 from moe_lightning.embedding.module import EmbeddingModule
 from moe_lightning.embedding.restart import finish_store, prepare_folder
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
@@ -19,8 +22,9 @@ from moe_lightning.faults.signals import STOP, name_as_parent
 from moe_lightning.hush import hush
 from moe_lightning.out_of_memory import explained
 from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import StoreInfo
+from moe_lightning.store.embedding_store import GRADIENTS_DIR, StoreInfo
 from moe_lightning.training.stopping import quiet_rank, telling_of_lost_ranks
+from moe_lightning.transcripts import check_texts
 
 _TOO_LARGE = (
     "lower --batch-size or --max-seconds, or take --precision bf16-mixed; the same command then goes on behind the"
@@ -33,7 +37,8 @@ def embed(options: argparse.Namespace) -> None:
 
     Raises:
         InputError: ``flatten`` without a fixed window: utterances would differ in size. Devices, a precision or
-            a layer that there are none of. The folder holds other embeddings, or another run writes to it.
+            a layer that there are none of. The folder holds other embeddings, or another run writes to it. With
+            ``--gradients``, a transcript that the model cannot write.
         OSError: The disk is full; what was finished stays.
     """
     _check(options)
@@ -41,12 +46,28 @@ def embed(options: argparse.Namespace) -> None:
     module = EmbeddingModule(options.whisper_model, options.pooling, options.pad, options.embedding_layer)
     folder = RunDir(Path(options.run_dir)).embedding_dir(options.whisper_model)
     info = _info(options, module)
+    name_as_parent(os.environ)
+    if options.gradients:
+        check_texts(module.backbone, read_manifest(RunDir(Path(options.run_dir)).manifest_file("train")))
+    _fill(folder, info, module, options, SPLITS)
+    if options.gradients:
+        own = replace(info, embedding_layer="last", pooling="mean", kind="gradients", frames_dtype=None)
+        _fill(folder / GRADIENTS_DIR, own, GradientModule(module.backbone), options, ("train",))
+
+
+def _fill(
+    folder: Path,
+    info: StoreInfo,
+    module: EmbeddingModule | GradientModule,
+    options: argparse.Namespace,
+    splits: tuple[str, ...],
+) -> None:
+    """Make the store of a folder whole, with vectors of all utterances of some splits."""
     data = EmbeddingDataModule(
-        options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers, options.pad
+        options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers, options.pad, splits
     )
     writer = StoreWriter(folder, ShardSettings(info.precision, info.frames_dtype, options.shard_size))
     trainer = _trainer(options, writer)
-    name_as_parent(os.environ)
     if not trainer.is_global_zero:
         _predict(trainer, module, data)
         return
@@ -56,7 +77,7 @@ def embed(options: argparse.Namespace) -> None:
         finish_store(folder, data.splits, info)
 
 
-def _predict(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> None:
+def _predict(trainer: Trainer, module: EmbeddingModule | GradientModule, data: EmbeddingDataModule) -> None:
     in_words = explained(lambda: module.batch, _TOO_LARGE)
     with STOP.postponed(), quiet_rank(trainer), telling_of_lost_ranks(trainer), in_words:
         trainer.predict(module, data, return_predictions=False)
@@ -101,6 +122,7 @@ def _trainer(options: argparse.Namespace, writer: StoreWriter) -> Trainer:
             deterministic=options.deterministic or None,
             use_distributed_sampler=False,  # the loader knows its rank
             logger=False,
+            inference_mode=False,  # a tensor of that mode is lost to gradients
             callbacks=[TQDMProgressBar(refresh_rate=10), writer],
         )
     except (TypeError, ValueError, MisconfigurationException) as error:  # what this machine, or Lightning, has not

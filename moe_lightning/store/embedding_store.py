@@ -23,6 +23,8 @@ __all__ = ["EmbeddingStore", "Kind", "Pooling", "StoreEntry", "StoreInfo", "is_w
 
 _MADE_BY = "moe-lightning embed"
 MAPPING_FILE = "mapping.json"
+GRADIENTS_DIR = "gradients"
+"""In a store's folder: a store of what the loss of the training utterances asks of their frames."""
 _FILES, _NUMBERS = ("embedding_path", "frames_path"), ("row", "first_frame", "num_frames")
 ROWS_PER_SHARD = 65_536
 """Of a store that is saved at once."""

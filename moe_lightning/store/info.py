@@ -11,8 +11,9 @@ from moe_lightning.json_files import read_json, write_json
 
 Pooling = Literal["mean", "mean+std", "flatten", "none"]
 """Ways to make one vector of an utterance's frames."""
-Kind = Literal["pooled", "frames"]
-"""``frames`` keeps the encoder frames as well as the pooled vectors."""
+Kind = Literal["pooled", "frames", "gradients"]
+"""``frames`` keeps the encoder frames as well as the pooled vectors; ``gradients`` is a store of other vectors (see
+`GradientModule`), within the folder of the store whose training utterances they are of."""
 
 INFO_FILE = "store.json"
 _MADE_BY = "moe-lightning embed"

@@ -1,0 +1,52 @@
+"""GradientModule: what the loss of a training utterance asks of its encoder frames, by `Trainer.predict`."""
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from moe_lightning.backbone.speech import Frames, SpeechBackbone
+from moe_lightning.batch import AudioBatch, EmbeddedBatch
+
+
+class GradientModule(LightningModule):
+    """The frozen backbone, asked how each utterance's frames would have to change for its transcript.
+
+    All frames of an utterance are multiplied by a scale and moved by a shift, D numbers each, and the loss a
+    token is differentiated with respect to these, at scale 1 and shift 0. Utterances with gradients alike would
+    change a model alike, which is what an expert is for; the sound of a voice that the model hears well leaves
+    no trace in them. Only what reads the frames is run backwards: the decoder, or the head of a CTC model.
+
+    Args:
+        backbone: It is frozen here.
+    """
+
+    def __init__(self, backbone: SpeechBackbone):
+        super().__init__()
+        self.backbone = backbone.eval().requires_grad_(False)
+        self.batch: AudioBatch | None = None
+        """What is worked on, for the message when memory runs out."""
+
+    def predict_step(self, batch: AudioBatch, batch_idx: int) -> EmbeddedBatch:
+        """Gradients to the scale, then to the shift, (B, 2 * D), float32, as the embeddings of a batch."""
+        self.batch = batch
+        frames = self.backbone.encode(self.backbone.features(*batch.waveforms))
+        frames = frames._replace(values_BTD=frames.values_BTD.float())
+        with torch.autocast(self.device.type, enabled=False):  # float16 would lose small gradients
+            return EmbeddedBatch(frame_gradients(self.backbone, frames, batch.texts, batch.languages), *frames)
+
+
+def frame_gradients(backbone: SpeechBackbone, frames: Frames, texts: list[str], languages: list[str | None]) -> Tensor:
+    """Gradient of each utterance's loss a token to a scale and a shift of its frames, (B, 2 * D).
+
+    It is zero where the loss is infinite: a transcript that no path through a CTC model can write asks nothing.
+    """
+    num_utterances, _, dim = frames.values_BTD.shape
+    with torch.inference_mode(False), torch.enable_grad():
+        scale_B1D = frames.values_BTD.new_ones(num_utterances, 1, dim).requires_grad_()
+        shift_B1D = frames.values_BTD.new_zeros(num_utterances, 1, dim).requires_grad_()
+        moved = frames._replace(values_BTD=frames.values_BTD * scale_B1D + shift_B1D)
+        loss = backbone.token_loss(moved, backbone.targets(texts, languages))
+        loss_B = loss.sum_B / loss.num_tokens_B
+        gradients = torch.autograd.grad(loss_B.sum(), (scale_B1D, shift_B1D))
+    gradients_BG = torch.cat(gradients, dim=2).squeeze(1)
+    return torch.where(loss_B.isfinite()[:, None], gradients_BG, 0.0)
