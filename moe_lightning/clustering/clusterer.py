@@ -8,7 +8,7 @@ import numpy as np
 
 from moe_lightning.clustering.clusterer_files import ARRAYS_FILE, CONFIG_FILE, read_arrays, read_config, read_values
 from moe_lightning.clustering.features import FeatureSpace
-from moe_lightning.clustering.memberships import cosines, place_noise, softmax
+from moe_lightning.clustering.memberships import Closeness, closeness, cosines, place_noise, softmax
 from moe_lightning.clustering.neighbours import Neighbours, vote
 from moe_lightning.clustering.residuals import Removal
 from moe_lightning.json_files import write_json
@@ -33,10 +33,11 @@ class Clusterer:
     """Training points, or landmarks for them, with their hard labels (one-hot, noise as the last column) and,
     if the algorithm has memberships of its own, those: (N, E + 1) or (N, E + 1 + E)."""
     temperature: float
-    """Of the softmax over cosines or, where the algorithm has memberships, over their logarithms."""
+    """Of the softmax over `soft_labels_by` or, where the algorithm has memberships, over their logarithms."""
     noise: str = "drop"
     noise_temperature: float = 1.0
     """Of the softmax over cosines that noise takes, where the algorithm has memberships."""
+    soft_labels_by: Closeness = "cosine"
     info: dict[str, Any] = field(default_factory=dict)
     """Algorithm, settings and figures of the fit, for people."""
 
@@ -56,8 +57,9 @@ class Clusterer:
     def predict(self, embeddings_ND: np.ndarray) -> Prediction:
         """Hard and soft labels; the embeddings that it was fitted on get their own back.
 
-        A hard label is the vote of the nearest training points. A soft label is the softmax over cosines to
-        the centroids or, where the algorithm has memberships, what the neighbours' mean of them comes to.
+        A hard label is the vote of the nearest training points. A soft label is the softmax over cosines (of
+        k-means, squared distances) to the centroids or, where the algorithm has memberships, what the neighbours'
+        mean of them comes to.
         """
         return self.predict_points(self.space.transform(embeddings_ND))
 
@@ -73,11 +75,12 @@ class Clusterer:
         """Hard and soft labels of points whose neighbours' mean of `labelled` values is known."""
         memberships_NE = said_NV[:, self.num_experts + 1 :]
         has_memberships = memberships_NE.shape[1] > 0
-        cosine_temperature = self.noise_temperature if has_memberships else self.temperature
-        probs_NE = softmax(cosines(points_NR, self.centroids_ER), cosine_temperature)
         if has_memberships:
-            probs_NE = place_noise(memberships_NE, probs_NE, self.noise, self.temperature)
-        elif self.noise == "noop":  # spectral clustering took HDBSCAN's place: nothing is noise
+            fallback_NE = softmax(cosines(points_NR, self.centroids_ER), self.noise_temperature)
+            probs_NE = place_noise(memberships_NE, fallback_NE, self.noise, self.temperature)
+            return Prediction(vote(said_NV, self.num_experts), probs_NE.astype(np.float32))
+        probs_NE = softmax(closeness(points_NR, self.centroids_ER, self.soft_labels_by), self.temperature)
+        if self.noise == "noop":  # spectral clustering took HDBSCAN's place: nothing is noise
             probs_NE = np.pad(probs_NE, [(0, 0), (0, 1)])
         return Prediction(vote(said_NV, self.num_experts), probs_NE.astype(np.float32))
 
@@ -96,6 +99,7 @@ class Clusterer:
             "noise": self.noise,
             "noise_temperature": self.noise_temperature,
             "unit_length": self.space.unit_length,
+            "soft_labels_by": self.soft_labels_by,
         }
         write_json(folder / CONFIG_FILE, {**self.info, **read_back})
 
@@ -122,6 +126,7 @@ class Clusterer:
             config.temperature,
             config.noise,
             config.noise_temperature,
+            config.soft_labels_by,
             values,
         )
 

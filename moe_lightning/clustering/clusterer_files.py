@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from moe_lightning.clustering.memberships import Closeness
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.from_json import from_json
 from moe_lightning.json_files import read_json_object
@@ -23,6 +24,8 @@ class ClustererConfig(NamedTuple):
     noise: Literal["drop", "nearest", "uniform", "noop"]
     noise_temperature: float
     unit_length: bool
+    soft_labels_by: Closeness = "cosine"
+    """As in all clusterers of older versions."""
 
 
 def read_config(values: dict[str, object], file: Path) -> ClustererConfig:

@@ -9,7 +9,7 @@ import numpy as np
 from moe_lightning.clustering.algorithms import partition_points
 from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.clustering.features import FittedSpace, fit_features
-from moe_lightning.clustering.memberships import Calibration, calibrate_temperature, centroids_of, cosines
+from moe_lightning.clustering.memberships import Calibration, Closeness, calibrate_temperature, centroids_of, closeness
 from moe_lightning.clustering.num_experts import Choice, choose_num_experts
 from moe_lightning.clustering.partition import Partition
 from moe_lightning.clustering.settings import ClusteringSettings
@@ -18,6 +18,8 @@ from moe_lightning.clustering.speakers import speaker_means
 MOST_CALIBRATED = 20_000
 """Training utterances that the temperature is calibrated on."""
 SWALLOWED, NOISY, ELSEWHERE = 0.8, 0.3, 0.05
+BY_DISTANCE = ("kmeans", "balanced")
+"""Algorithms whose soft labels go by the distance to the centroids, as their clusters do; of others, by the cosine."""
 CERTAIN = ("label", "random")
 """Algorithms whose labels are given: nothing about them is uncertain, and nothing is calibrated."""
 
@@ -77,29 +79,31 @@ def _assemble(
 ) -> FittedClustering:
     num_experts, points_NR = partition.num_experts, features.points_NR
     centroids_ER = centroids_of(points_NR, partition.labels_N, num_experts)
-    cosines_NE = cosines(points_NR, centroids_ER)
-    temperatures, temperature_notes = _temperatures(cosines_NE, partition, settings)
+    by: Closeness = "distance" if partition.algorithm in BY_DISTANCE else "cosine"
+    closeness_NE = closeness(points_NR, centroids_ER, by)
+    temperatures, temperature_notes = _temperatures(closeness_NE, partition, settings)
     chosen = (choice.in_words(),) if choice else ()
-    notes = (*features.space.notes, *chosen, *partition.notes, *_doubts(partition, cosines_NE), *temperature_notes)
+    notes = (*features.space.notes, *chosen, *partition.notes, *_doubts(partition, closeness_NE), *temperature_notes)
     clusterer = Clusterer(
         features.space,
         centroids_ER,
         partition.speakers(points_NR),
         noise=settings.noise,
+        soft_labels_by=by,
         info=_info(settings, partition, choice, notes),
         **temperatures,
     )
     return FittedClustering(clusterer, points_NR, partition, notes, choice)
 
 
-def _doubts(partition: Partition, cosines_NE: np.ndarray) -> tuple[str, ...]:
+def _doubts(partition: Partition, closeness_NE: np.ndarray) -> tuple[str, ...]:
     """Notes where one cluster takes nearly everything (its expert is the dense model again), or noise does.
 
     And where the soft labels tell of other clusters: a cosine says little of one that lies around the common mean.
     """
     share, noise = (float((partition.labels_N == label).mean()) for label in (0, -1))  # the largest cluster is 0
     notes = []
-    elsewhere = float((cosines_NE.argmax(axis=1) != partition.labels_N).mean())
+    elsewhere = float((closeness_NE.argmax(axis=1) != partition.labels_N).mean())
     if partition.memberships_NE is None and elsewhere >= ELSEWHERE:
         notes.append(
             f"{elsewhere:.0%} of the training utterances have the highest soft label in another cluster than their own:"
@@ -113,12 +117,12 @@ def _doubts(partition: Partition, cosines_NE: np.ndarray) -> tuple[str, ...]:
 
 
 def _temperatures(
-    cosines_NE: np.ndarray, partition: Partition, settings: ClusteringSettings
+    closeness_NE: np.ndarray, partition: Partition, settings: ClusteringSettings
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """The two temperatures of a clusterer, and notes."""
-    rows = np.random.default_rng(settings.seed).permutation(len(cosines_NE))[:MOST_CALIBRATED]
-    by_cosine = calibrate_temperature(cosines_NE[rows], settings.target_entropy)
-    chosen = by_cosine
+    rows = np.random.default_rng(settings.seed).permutation(len(closeness_NE))[:MOST_CALIBRATED]
+    by_closeness = calibrate_temperature(closeness_NE[rows], settings.target_entropy)
+    chosen = by_closeness
     if partition.algorithm in CERTAIN:
         chosen = Calibration(1.0, settings.target_entropy)
     elif partition.memberships_NE is not None:
@@ -127,7 +131,7 @@ def _temperatures(
         chosen = calibrate_temperature(np.log(np.maximum(some_NE, 1e-12)), settings.target_entropy)
     temperatures = {
         "temperature": settings.temperature or chosen.temperature,
-        "noise_temperature": by_cosine.temperature,
+        "noise_temperature": by_closeness.temperature,
     }
     missed = abs(chosen.entropy - settings.target_entropy) > 0.01 and partition.num_experts > 1
     if settings.temperature is not None or not missed:

@@ -1,12 +1,14 @@
-"""Soft labels from geometry: cosine to the centroids, a temperature, and a place for noise."""
+"""Soft labels from geometry: closeness to the centroids, a temperature, and a place for noise."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from moe_lightning.clustering.features import unit_rows
 
 COLDEST, HOTTEST = 1e-3, 1e3
+Closeness = Literal["cosine", "distance"]
+"""What a soft label goes by. A cosine says little of a centroid near the origin; k-means goes by distance anyway."""
 
 
 def centroids_of(points_NR: np.ndarray, labels_N: np.ndarray, num_experts: int) -> np.ndarray:
@@ -17,6 +19,21 @@ def centroids_of(points_NR: np.ndarray, labels_N: np.ndarray, num_experts: int) 
 def cosines(points_NR: np.ndarray, centroids_ER: np.ndarray) -> np.ndarray:
     """Cosine of each point with each centroid, (N, E) in [-1, 1]; 0 where one of them is the origin."""
     return unit_rows(points_NR) @ unit_rows(centroids_ER).T
+
+
+def closeness(points_NR: np.ndarray, centroids_ER: np.ndarray, by: Closeness) -> np.ndarray:
+    """How close each point is to each centroid, (N, E).
+
+    The cosine, or minus the squared distance in units of the centroids' mean squared distance from each other.
+    """
+    if by == "cosine":
+        return cosines(points_NR, centroids_ER)
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    apart_EE = euclidean_distances(centroids_ER, squared=True)
+    num_pairs = apart_EE.size - len(apart_EE)
+    unit = apart_EE.sum() / num_pairs if num_pairs else 0.0
+    return -euclidean_distances(points_NR, centroids_ER, squared=True) / (unit or 1.0)
 
 
 def softmax(logits_NE: np.ndarray, temperature: float) -> np.ndarray:

@@ -120,7 +120,7 @@ def test_a_cluster_that_swallows_everything_is_said(tmp_path):
 def test_soft_labels_that_tell_of_other_clusters_than_the_labels_are_said(tmp_path):
     rng = np.random.default_rng(0)
     on_a_line_ND = np.concatenate([rng.normal(size=(100, 6)) + place * 20 * np.eye(6)[0] for place in (-1, 0, 1)])
-    flags = {"algorithm": "kmeans", "num_experts": 3, "reduce": "none", "standardise": False}
+    flags = {"algorithm": "spectral", "num_experts": 3, "reduce": "none", "standardise": False}
     fitted = fit_clusterer(on_a_line_ND.astype(np.float32), settings(tmp_path, **flags))
     own = fitted.clusterer.predict(on_a_line_ND.astype(np.float32))
     elsewhere = (own.probs_NE.argmax(axis=1) != own.labels_N).mean()
@@ -130,6 +130,18 @@ def test_soft_labels_that_tell_of_other_clusters_than_the_labels_are_said(tmp_pa
     )
     apart = fit_clusterer(blobs(200, 4, spread=0.3)[0], settings(tmp_path, algorithm="kmeans"))
     assert not [note for note in apart.notes if "another cluster" in note]
+
+
+def test_the_highest_soft_label_of_k_means_is_the_cluster(tmp_path):
+    rng = np.random.default_rng(0)
+    on_a_line_ND = np.concatenate([rng.normal(size=(100, 6)) + place * 20 * np.eye(6)[0] for place in (-1, 0, 1)])
+    flags = {"algorithm": "kmeans", "num_experts": 3, "reduce": "none", "standardise": False}
+    clusterer = fit_clusterer(on_a_line_ND, settings(tmp_path, **flags)).clusterer
+    clusterer.save(tmp_path)
+    for one in (clusterer, Clusterer.load(tmp_path)):
+        own = one.predict(on_a_line_ND + 3.0)
+        assert (own.probs_NE.argmax(axis=1) == own.labels_N).all()
+    assert normalised_entropy(own.probs_NE) == pytest.approx(0.4, abs=0.2)
 
 
 def test_noise_becomes_the_last_expert_where_it_is_to_be_one(tmp_path):
