@@ -1,7 +1,7 @@
 """Which features, reduction and algorithm find the populations of a run: a table for people.
 
-    moe-lightning embed --run-dir RUN --whisper-model nano --pooling mean+std --embedding-layer 2,3,last
-    python benchmarks/clustering_features.py RUN --field accent [--num-experts 8]
+    moe-lightning embed --run-dir RUN --whisper-model nano --pooling mean+std --embedding-layer 2,3,last --gradients
+    python benchmarks/clustering_features.py RUN --field accent [--num-experts 8] [--only-reductions]
 
 The choice may look at stability alone; adjusted mutual information with the field is there to judge the
 choice. Chance is told by speakers: 0 is what speakers in clusters at random reach.
@@ -23,7 +23,7 @@ from moe_lightning.clustering.speakers import choose_share, speakers_of, towards
 from moe_lightning.clustering.stage import embeddings_of
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
 from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
 
 HEADS = ("statistics", "layers", "towards speaker", "standardised", "reduction", "removed", "algorithm")
 FIGURES = ("stability", "of shuffled", "{field}, train", "{field}, dev", "{field}, dev by a gate", "duration")
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--field", required=True)
     parser.add_argument("--num-experts", type=int, default=8)
+    parser.add_argument("--only-reductions", action="store_true", help="compare PCA with gradients and no more")
     args = parser.parse_args()
     run = RunDir(args.run_dir)
     store = EmbeddingStore.load(run.embedding_dirs()[0])
@@ -54,8 +55,12 @@ def main() -> None:
     heads = (*HEADS, *(figure.format(field=args.field) for figure in FIGURES))
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     layers = tuple(store.info.embedding_layer.split(",")) if store.info else ("last",)
-    for settings in combinations(args.num_experts, layers):
-        words, figures = measure(store, known, settings)
+    folder = run.embedding_dirs()[0] / GRADIENTS_DIR
+    gradients = EmbeddingStore.load(folder) if folder.is_dir() else None
+    for settings in combinations(args.num_experts, layers, args.only_reductions):
+        if settings.reduce == "gradients" and gradients is None:
+            continue
+        words, figures = measure(store, known, settings, gradients)
         print(f"| {' | '.join((*words, *(f'{figure:.2f}' for figure in figures)))} |", flush=True)
 
 
@@ -73,7 +78,7 @@ def what_is_known(store: EmbeddingStore, run: RunDir, field: str) -> Known:
 
 
 def measure(
-    store: EmbeddingStore, known: Known, settings: ClusteringSettings
+    store: EmbeddingStore, known: Known, settings: ClusteringSettings, gradients: EmbeddingStore | None
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """What the settings are called, and what they reach."""
     train_N = known.is_train_N
@@ -81,11 +86,13 @@ def measure(
     plain_ND = embeddings_of(store, {**asdict(settings), "pool_speakers": 0.0})
     moved_ND = towards_speakers(plain_ND, known.speakers_N.tolist(), share)
     removed_NJ = known.nuisance_NJ[train_N] if settings.residualise else None
-    fitted = fit_clusterer(moved_ND[train_N], settings, nuisance_NJ=removed_NJ)
+    ids = [entry.id for entry in store.entries if entry.split == "train"]
+    gradients_NG = gradients.of(ids) if gradients and settings.reduce == "gradients" else None
+    fitted = fit_clusterer(moved_ND[train_N], settings, nuisance_NJ=removed_NJ, gradients_NG=gradients_NG)
     labels_N = fitted.clusterer.predict(moved_ND).labels_N
     speakers = known.speakers_N[train_N].tolist() if share else None
     found = stability(fitted.points_NR, fitted.clusterer.num_experts, settings, speakers)
-    reduction = f"pca {settings.reduce_dim}" if settings.reduce == "pca" else "none"
+    reduction = "none" if settings.reduce == "none" else f"{settings.reduce} {settings.reduce_dim}"
     yes = "yes" if settings.standardise else "no"
     removed = ", ".join(settings.residualise) or "-"
     words = (settings.pool_stats or "all", ", ".join(settings.layers), f"{share:g}", yes, reduction, removed)
@@ -100,7 +107,7 @@ def measure(
     return (*words, settings.algorithm), figures
 
 
-def combinations(num_experts: int, layers: tuple[str, ...]) -> Iterator[ClusteringSettings]:
+def combinations(num_experts: int, layers: tuple[str, ...], only_reductions: bool) -> Iterator[ClusteringSettings]:
     """One thing changed at a time, from mean+std of the last layer."""
     changes: list[dict[str, Any]] = [
         {},
@@ -123,6 +130,10 @@ def combinations(num_experts: int, layers: tuple[str, ...]) -> Iterator[Clusteri
         {"algorithm": "balanced"},
         {"algorithm": "random"},
     ]
+    reductions: list[dict[str, Any]] = [
+        {"reduce": reduce, "pool_speakers": share} for reduce in ("pca", "gradients") for share in (0.0, 0.8, 1.0)
+    ]
+    changes = reductions if only_reductions else changes + reductions[3:]
     for change in changes:
         algorithms = (change["algorithm"],) if "algorithm" in change else ("spectral", "kmeans")
         for algorithm in algorithms:

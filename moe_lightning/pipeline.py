@@ -78,6 +78,7 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
         stage, _, option = name.partition(".")
         if stage not in commands:
             raise InputError(f"--set {name}: the stage must be one of {', '.join(STAGES)}")
+        option = option if commands[stage][0] == "fit" else option.replace("_", "-")  # as each spells its flags
         commands[stage] += [f"--{option}", value]
     return commands
 
