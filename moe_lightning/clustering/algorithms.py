@@ -17,7 +17,6 @@ GLANCE = 1_000
 
 _BY_NUMBER = {
     "spectral": spectral_partition,
-    "kmeans": kmeans_partition,
     "balanced": balanced_partition,
     "random": random_partition,
 }
@@ -28,12 +27,14 @@ def partition_points(
     settings: ClusteringSettings,
     choice: Choice | None = None,
     field_values: Sequence[str | None] | None = None,
+    weights_N: np.ndarray | None = None,
 ) -> Partition:
     """Clusters of the points by the algorithm asked for.
 
     Args:
         choice: The number of experts, where the settings leave it open.
         field_values: For ``label``: what the manifest says of each point, None where it is silent.
+        weights_N: For ``kmeans``: how much each point counts; None: all the same.
 
     Raises:
         InputError: Fewer (different) points than clusters.
@@ -44,6 +45,8 @@ def partition_points(
         return label_partition(points_NR, field_values, settings.label_field)
     num_experts = settings.num_experts or (choice.num_experts if choice else 1)
     _check_enough(points_NR, num_experts, settings)
+    if settings.algorithm == "kmeans":
+        return kmeans_partition(points_NR, num_experts, settings.seed, weights_N)
     if settings.algorithm != "hdbscan":
         return _BY_NUMBER[settings.algorithm](points_NR, num_experts, settings.seed)
     keeps_all = settings.num_experts is None

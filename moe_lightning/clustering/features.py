@@ -114,13 +114,15 @@ def fit_features(
     unit_length: bool = False,
     nuisance_NJ: np.ndarray | None = None,
     gradients_NG: np.ndarray | None = None,
+    speakers: Sequence[str] | None = None,
     seed: int = 42,
 ) -> FittedSpace:
     """Learn the space from training rows; dimensions that they cannot fill are left out, with a note.
 
     Args:
         nuisance_NJ: Variables whose linear trace is removed, one column each.
-        gradients_NG: For the reduction ``gradients``: of each row's loss.
+        gradients_NG: For the reduction ``gradients``, which needs them: of each row's loss.
+        speakers: Of each row, where they are known: what foretells gradients is to hold for others too.
     """
     check_embeddings(embeddings_ND)
     rows_ND = embeddings_ND.astype(np.float64)
@@ -135,8 +137,12 @@ def fit_features(
     components_RD = _principal_directions(rows_ND, dim, seed) if reduce == "pca" else None
     if reduce == "gradients":
         assert gradients_NG is not None
-        components_RD, share = foretelling_directions(rows_ND, gradients_NG, dim, seed)
-        notes.append(f"the embeddings foretell {share:.0%} of the variance of the gradients (left-out utterances)")
+        components_RD, share = foretelling_directions(rows_ND, gradients_NG, dim, speakers, seed)
+        notes.append(
+            f"the embeddings foretell {share:.0%} of the variance of the gradients of speakers that are left out"
+            if share >= 0.005
+            else "the embeddings foretell nothing of the gradients, and these clusters mean little; take --reduce pca"
+        )
     umap = Neighbours(rows_ND, _umap(rows_ND, dim, seed)) if reduce == "umap" else None
     space = FeatureSpace(mean_D, scale_D, removed, components_RD, umap, unit_length, tuple(notes))
     return FittedSpace(space, space.transform(embeddings_ND))

@@ -13,7 +13,7 @@ from moe_lightning.clustering.memberships import Calibration, Closeness, calibra
 from moe_lightning.clustering.num_experts import Choice, choose_num_experts
 from moe_lightning.clustering.partition import Partition
 from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.clustering.speakers import speaker_means
+from moe_lightning.clustering.speakers import speaker_means, speaker_weights
 
 MOST_CALIBRATED = 20_000
 """Training utterances that the temperature is calibrated on."""
@@ -50,8 +50,9 @@ def fit_clusterer(
     Args:
         field_values: For the algorithm ``label``: what the manifest says of each, None where it is silent.
         nuisance_NJ: Variables whose linear trace is removed from the embeddings, one column each.
-        speakers: Of each, where the embeddings were moved towards their speaker's: the number of experts,
-            where it is to be chosen, is then that of the speakers' groups.
+        speakers: Of each. Unless ``pool_speakers`` is 0 the embeddings were moved towards their speaker's: k-means
+            then weighs them by `speaker_weights`, and the number of experts, where it is to be chosen, is that
+            of the speakers' groups.
         gradients_NG: For the reduction ``gradients``: of each utterance's loss.
 
     Raises:
@@ -66,11 +67,14 @@ def fit_clusterer(
         unit_length=settings.algorithm == "hdbscan" and settings.hdbscan.metric == "cosine",
         nuisance_NJ=nuisance_NJ,
         gradients_NG=gradients_NG,
+        speakers=speakers,
         seed=settings.seed,
     )
-    counted_NR = speaker_means(features.points_NR, speakers) if speakers else features.points_NR
+    pooled = None if settings.pool_speakers == 0 else speakers
+    counted_NR = speaker_means(features.points_NR, pooled) if pooled else features.points_NR
     choice = choose_num_experts(counted_NR, settings.seed) if settings.num_experts is None else None
-    partition = partition_points(features.points_NR, settings, choice, field_values).renumbered()
+    weights_N = speaker_weights(pooled) if pooled else None
+    partition = partition_points(features.points_NR, settings, choice, field_values, weights_N).renumbered()
     return _assemble(features, partition, choice, settings)
 
 
@@ -78,7 +82,9 @@ def _assemble(
     features: FittedSpace, partition: Partition, choice: Choice | None, settings: ClusteringSettings
 ) -> FittedClustering:
     num_experts, points_NR = partition.num_experts, features.points_NR
-    centroids_ER = centroids_of(points_NR, partition.labels_N, num_experts)
+    centroids_ER = partition.centres_ER
+    if centroids_ER is None:
+        centroids_ER = centroids_of(points_NR, partition.labels_N, num_experts)
     by: Closeness = "distance" if partition.algorithm in BY_DISTANCE else "cosine"
     closeness_NE = closeness(points_NR, centroids_ER, by)
     temperatures, temperature_notes = _temperatures(closeness_NE, partition, settings)

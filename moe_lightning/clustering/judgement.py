@@ -9,6 +9,7 @@ import numpy as np
 from moe_lightning.clustering.algorithms import partition_points
 from moe_lightning.clustering.num_experts import Choice
 from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.clustering.speakers import speaker_weights
 from moe_lightning.errors import InputError
 
 MOST_POINTS = 1_200
@@ -80,7 +81,7 @@ def stability(
     shuffled_NR = _shuffled(points_NR, groups_N, random)
     return Stability(
         _over_samples(points_NR, groups_N, NUM_SAMPLES, num_experts, settings, random),
-        _over_seeds(points_NR, num_experts, settings),
+        _over_seeds(points_NR, groups_N, num_experts, settings),
         _over_samples(shuffled_NR, groups_N, NUM_SHUFFLED, num_experts, settings, random),
     )
 
@@ -102,23 +103,30 @@ def _over_samples(
     settings: ClusteringSettings,
     random: np.random.Generator,
 ) -> float | None:
-    whole_N = _labels(points_NR, num_experts, settings)
+    whole_N = _labels(points_NR, groups_N, num_experts, settings)
     groups = np.unique(groups_N)
     kept = [random.permutation(groups)[: round(SHARE * len(groups))] for _ in range(repeats)]
     samples = [np.flatnonzero(np.isin(groups_N, some)) for some in kept]
-    return _mean_agreement([(whole_N, _labels(points_NR[rows], num_experts, settings), rows) for rows in samples])
+    return _mean_agreement(
+        [(whole_N, _labels(points_NR[rows], groups_N[rows], num_experts, settings), rows) for rows in samples]
+    )
 
 
-def _over_seeds(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> float | None:
-    whole_N, rows = _labels(points_NR, num_experts, settings), np.arange(len(points_NR))
+def _over_seeds(
+    points_NR: np.ndarray, groups_N: np.ndarray, num_experts: int, settings: ClusteringSettings
+) -> float | None:
+    whole_N, rows = _labels(points_NR, groups_N, num_experts, settings), np.arange(len(points_NR))
     others = [replace(settings, seed=settings.seed + number) for number in range(1, NUM_SEEDS + 1)]
-    return _mean_agreement([(whole_N, _labels(points_NR, num_experts, other), rows) for other in others])
+    return _mean_agreement([(whole_N, _labels(points_NR, groups_N, num_experts, other), rows) for other in others])
 
 
-def _labels(points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings) -> np.ndarray | None:
+def _labels(
+    points_NR: np.ndarray, groups_N: np.ndarray, num_experts: int, settings: ClusteringSettings
+) -> np.ndarray | None:
     """None where the points do not make so many clusters."""
     try:
-        return partition_points(points_NR, settings, Choice(num_experts, ())).labels_N
+        weights_N = speaker_weights(groups_N.astype(str).tolist())
+        return partition_points(points_NR, settings, Choice(num_experts, ()), weights_N=weights_N).labels_N
     except InputError:
         return None
 

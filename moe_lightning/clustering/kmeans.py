@@ -16,9 +16,15 @@ def kmeans_labels(points_NR: np.ndarray, num_experts: int, seed: int) -> np.ndar
     return kmeans_partition(points_NR, num_experts, seed).labels_N
 
 
-def kmeans_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Partition:
-    """Exactly ``num_experts`` clusters; a new point belongs to the nearest centre."""
-    labels_N, centres = _kmeans(points_NR, num_experts, seed)
+def kmeans_partition(
+    points_NR: np.ndarray, num_experts: int, seed: int, weights_N: np.ndarray | None = None
+) -> Partition:
+    """Exactly ``num_experts`` clusters; a new point belongs to the nearest centre.
+
+    Args:
+        weights_N: How much each point counts; None: all the same.
+    """
+    labels_N, centres = _kmeans(points_NR, num_experts, seed, weights_N)
     return Partition("kmeans", labels_N, landmarks=centres)
 
 
@@ -65,12 +71,14 @@ def balanced_labels(costs_NE: np.ndarray) -> np.ndarray:
     return labels_N
 
 
-def _kmeans(points_NR: np.ndarray, num_experts: int, seed: int) -> tuple[np.ndarray, Neighbours]:
+def _kmeans(
+    points_NR: np.ndarray, num_experts: int, seed: int, weights_N: np.ndarray | None = None
+) -> tuple[np.ndarray, Neighbours]:
     from sklearn.cluster import KMeans
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Number of distinct clusters")  # points that coincide
-        fit = KMeans(num_experts, n_init=10, random_state=seed).fit(points_NR)
+        fit = KMeans(num_experts, n_init=10, random_state=seed).fit(points_NR, sample_weight=weights_N)
     used, labels_N = np.unique(fit.labels_, return_inverse=True)
     return labels_N.astype(np.int64), labelled(fit.cluster_centers_[used], np.arange(len(used)), len(used))
 

@@ -27,6 +27,13 @@ class Partition:
     def num_experts(self) -> int:
         return int(self.labels_N.max(initial=-1)) + 1
 
+    @property
+    def centres_ER(self) -> np.ndarray | None:
+        """Centres of k-means, by which it labels other points; None of other algorithms."""
+        if self.landmarks is None or self.algorithm != "kmeans":
+            return None
+        return self.landmarks.rows_NR[self.landmarks.values_NV[:, : self.num_experts].argmax(axis=0)]
+
     def speakers(self, points_NR: np.ndarray) -> Neighbours:
         """The points that label others: the landmarks or, without them, all training points."""
         if self.landmarks is not None:

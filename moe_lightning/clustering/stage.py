@@ -98,10 +98,10 @@ def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: Cluste
         utterances = read_utterances(settings.manifest_folder, ids)
     values = field_values(utterances, settings.label_field) if settings.label_field else None
     nuisance_NJ = nuisance_columns(utterances, settings.residualise) if settings.residualise else None
-    speakers = [entry.contributor_id for entry in training] if settings.pool_speakers else None
+    speakers = [entry.contributor_id for entry in training]
     gradients_NG = _gradients(settings.embedding_dir, ids) if settings.reduce == "gradients" else None
     fitted = fit_clusterer(embeddings_ND, settings, values, nuisance_NJ, speakers, gradients_NG)
-    if speakers is None or settings.pool_speakers is None:
+    if not settings.pool_speakers:
         return fitted
     num_speakers = len(set(speakers))
     fitted.clusterer.info["notes"].insert(0, pooled_in_words(num_speakers, settings.pool_speakers))

@@ -38,7 +38,7 @@ class GradientModule(LightningModule):
 def frame_gradients(backbone: SpeechBackbone, frames: Frames, texts: list[str], languages: list[str | None]) -> Tensor:
     """Gradient of each utterance's loss a token to a scale and a shift of its frames, (B, 2 * D).
 
-    It is zero where the loss is infinite: a transcript that no path through a CTC model can write asks nothing.
+    It is zero where the frames of a CTC model cannot hold the transcript, whose loss is 0.
     """
     num_utterances, _, dim = frames.values_BTD.shape
     with torch.inference_mode(False), torch.enable_grad():
@@ -46,7 +46,5 @@ def frame_gradients(backbone: SpeechBackbone, frames: Frames, texts: list[str], 
         shift_B1D = frames.values_BTD.new_zeros(num_utterances, 1, dim).requires_grad_()
         moved = frames._replace(values_BTD=frames.values_BTD * scale_B1D + shift_B1D)
         loss = backbone.token_loss(moved, backbone.targets(texts, languages))
-        loss_B = loss.sum_B / loss.num_tokens_B
-        gradients = torch.autograd.grad(loss_B.sum(), (scale_B1D, shift_B1D))
-    gradients_BG = torch.cat(gradients, dim=2).squeeze(1)
-    return torch.where(loss_B.isfinite()[:, None], gradients_BG, 0.0)
+        gradients = torch.autograd.grad((loss.sum_B / loss.num_tokens_B).sum(), (scale_B1D, shift_B1D))
+    return torch.cat(gradients, dim=2).squeeze(1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from moe_lightning.clustering.__main__ import main
 from moe_lightning.clustering.association import information, swapped
@@ -134,3 +134,20 @@ def test_a_share_that_is_none_is_refused(store_dir, tmp_path, capsys, share):
     assert stopped.value.code == 2
     assert "--pool-speakers" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_few_speakers_with_many_utterances_do_not_take_the_clusters_of_the_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    groups_S = np.repeat(np.arange(3), 40)
+    people_SD = 4 * rng.normal(size=(3, 6))[groups_S] + rng.normal(size=(120, 6))
+    readers_SD = 12 + 3 * rng.normal(size=(3, 6))
+    counts_S = [2] * 120 + [300] * 3
+    embeddings_ND = np.repeat(np.concatenate([people_SD, readers_SD]), counts_S, axis=0).astype(np.float32)
+    names = [f"speaker {number}" for number, count in enumerate(counts_S) for _ in range(count)]
+    chosen = ClusteringSettings(tmp_path, tmp_path, algorithm="kmeans", num_experts=4, reduce="none")
+    labels_N = fit_clusterer(embeddings_ND, chosen, speakers=names).partition.labels_N
+    of_people_N = labels_N[:240]
+    assert adjusted_rand_score(np.repeat(groups_S, 2), of_people_N) > 0.9
+    assert len(set(labels_N[240:])) == 1
+    alone_N = fit_clusterer(embeddings_ND, chosen).partition.labels_N
+    assert len(set(alone_N[240:])) > 1

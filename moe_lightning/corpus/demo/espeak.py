@@ -17,6 +17,8 @@ from scipy.signal import resample_poly
 from moe_lightning.errors import InputError
 
 SAMPLE_RATE = 16_000
+COARSE_RATE = 50
+"""Rates of such steps in Hz have small ratios to each other, which are quick to resample by."""
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, before espeak_Synth returns
 _CHARACTERS_UTF8 = 1
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
@@ -51,8 +53,9 @@ def synthesise(text: str, voice: Voice) -> np.ndarray:
     finally:
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)  # only this clears the state of its oscillators
-    up, down = 100 * SAMPLE_RATE, voice.formants * sample_rate
-    waveform = resample_poly(samples / 32768.0, up // gcd(up, down), down // gcd(up, down))
+    heard_rate = COARSE_RATE * round(voice.formants * sample_rate / (100 * COARSE_RATE))
+    divisor = gcd(SAMPLE_RATE, heard_rate)
+    waveform = resample_poly(samples / 32768.0, SAMPLE_RATE // divisor, heard_rate // divisor)
     return waveform.clip(-1, 1).astype(np.float32)
 
 
