@@ -11,6 +11,7 @@ T     frames: 100 per second before the encoder, 50 after it
 S     text tokens
 D     embedding size (``D_in``, ``D_out`` where a layer has two)
 V     vocabulary
+G     gradients of a loss that are kept of an utterance
 E     experts
 K     experts kept by the routing
 R     rank of a LoRA delta

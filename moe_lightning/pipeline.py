@@ -80,6 +80,8 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
             raise InputError(f"--set {name}: the stage must be one of {', '.join(STAGES)}")
         option = option if commands[stage][0] == "fit" else option.replace("_", "-")  # as each spells its flags
         commands[stage] += [f"--{option}", value]
+    if "gradients" in commands["clustering"] and parse_clustering(commands["clustering"])[0].reduce == "gradients":
+        commands["embedding"].append("--gradients")
     return commands
 
 
@@ -102,7 +104,6 @@ def _embedding_command(options: argparse.Namespace) -> Command:
     command += _given(options, "whisper_model", "embedding_layer", "pooling", "num_workers")
     if options.pooling == "flatten":
         command += ["--pad", "30s"]  # all frames of a fixed window
-    command += ["--gradients"] if options.reduce == "gradients" else []
     command += _switches(options, "deterministic")
     return [*command, *_given(options, "accelerator", "devices", "num_nodes", "strategy"), *_precision(options)]
 

@@ -192,4 +192,4 @@ def _setting(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or "." not in name:
         raise InputError(f"--set takes STAGE.OPTION=VALUE, such as experts.model.rank=8, got {text!r}")
-    return name, value
+    return name.replace("-", "_"), value

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from moe_lightning.run_dir import STAGES, RunDir, Stage
+from moe_lightning.store.embedding_store import GRADIENTS_DIR
 from moe_lightning.store.shards import written_digests
 
 READS: dict[Stage, tuple[Stage, ...]] = {
@@ -90,6 +91,7 @@ def input_digests(run: RunDir, stage: Stage, records: Mapping[Stage, Mapping[str
             name: state["sha256"]
             for name, state in records[before].get("files", {}).items()
             if (run.path / name).parent.is_relative_to(run.stage_dir(before))
+            and (stage == "clustering" or GRADIENTS_DIR not in Path(name).parts)
             and any(fnmatch(os.path.relpath(run.path / name, run.stage_dir(before)), glob) for glob in _READ[before])
         }
         for before in READS[stage]

@@ -25,6 +25,7 @@ _KNOBS = {
     "enable_model_summary",
     "enable_progress_bar",
     "gradient_checkpointing",
+    "gradients",  # lie beside the embeddings, which they leave as they are
     "log_every_n_steps",
     "max_seconds",
     "logger",

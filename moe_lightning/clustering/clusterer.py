@@ -58,8 +58,8 @@ class Clusterer:
         """Hard and soft labels; the embeddings that it was fitted on get their own back.
 
         A hard label is the vote of the nearest training points. A soft label is the softmax over cosines (of
-        k-means, squared distances) to the centroids or, where the algorithm has memberships, what the neighbours'
-        mean of them comes to.
+        k-means and balanced clusters, squared distances) to the centroids or, where the algorithm has memberships,
+        what the neighbours' mean of them comes to.
         """
         return self.predict_points(self.space.transform(embeddings_ND))
 

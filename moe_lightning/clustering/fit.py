@@ -20,6 +20,10 @@ MOST_CALIBRATED = 20_000
 SWALLOWED, NOISY, ELSEWHERE = 0.8, 0.3, 0.05
 BY_DISTANCE = ("kmeans", "balanced")
 """Algorithms whose soft labels go by the distance to the centroids, as their clusters do; of others, by the cosine."""
+_BECAUSE: dict[Closeness, str] = {
+    "cosine": "soft labels go by the cosine to the centroids, and some centroids lie near the common mean",
+    "distance": "soft labels go by the nearest centroid, and the clusters were made equally large",
+}
 CERTAIN = ("label", "random")
 """Algorithms whose labels are given: nothing about them is uncertain, and nothing is calibrated."""
 
@@ -89,7 +93,13 @@ def _assemble(
     closeness_NE = closeness(points_NR, centroids_ER, by)
     temperatures, temperature_notes = _temperatures(closeness_NE, partition, settings)
     chosen = (choice.in_words(),) if choice else ()
-    notes = (*features.space.notes, *chosen, *partition.notes, *_doubts(partition, closeness_NE), *temperature_notes)
+    notes = (
+        *features.space.notes,
+        *chosen,
+        *partition.notes,
+        *_doubts(partition, closeness_NE, by),
+        *temperature_notes,
+    )
     clusterer = Clusterer(
         features.space,
         centroids_ER,
@@ -102,7 +112,7 @@ def _assemble(
     return FittedClustering(clusterer, points_NR, partition, notes, choice)
 
 
-def _doubts(partition: Partition, closeness_NE: np.ndarray) -> tuple[str, ...]:
+def _doubts(partition: Partition, closeness_NE: np.ndarray, by: Closeness) -> tuple[str, ...]:
     """Notes where one cluster takes nearly everything (its expert is the dense model again), or noise does.
 
     And where the soft labels tell of other clusters: a cosine says little of one that lies around the common mean.
@@ -113,7 +123,7 @@ def _doubts(partition: Partition, closeness_NE: np.ndarray) -> tuple[str, ...]:
     if partition.memberships_NE is None and elsewhere >= ELSEWHERE:
         notes.append(
             f"{elsewhere:.0%} of the training utterances have the highest soft label in another cluster than their own:"
-            " soft labels go by the cosine to the centroids, and some centroids lie near the common mean"
+            f" {_BECAUSE[by]}"
         )
     if partition.num_experts > 1 and share >= SWALLOWED:
         notes.append(f"cluster 0 holds {share:.0%} of the training utterances; try another algorithm or --residualise")

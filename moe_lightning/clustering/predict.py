@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_lightning.clustering.clusterer import Clusterer
-from moe_lightning.clustering.stage import embeddings_of, label_files
+from moe_lightning.clustering.stage import embeddings_of, label_files, refuse_gradients
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.command_line import CommandParser
 from moe_lightning.errors import InputError
@@ -22,6 +22,7 @@ def predict(arguments: Sequence[str]) -> None:
     args = build_parser().parse_args(arguments)
     clusterer = Clusterer.load(RunDir(args.run_dir).stage_dir("clustering"))
     store = EmbeddingStore.load(args.embedding_dir)
+    refuse_gradients(store, args.embedding_dir)
     _check_same_kind(clusterer, store, args.embedding_dir)
     prediction = clusterer.predict(embeddings_of(store, clusterer.info["settings"]))
     folder = args.output_dir or RunDir(args.run_dir).stage_dir("clustering") / "predicted"

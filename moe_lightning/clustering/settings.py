@@ -76,8 +76,8 @@ class ClusteringSettings:
     `moe-lightning embed --gradients` keeps."""
     reduce_dim: int = 50
     temperature: float | None = None
-    """Of the softmax over cosines (spectral) or over log memberships (HDBSCAN); 1.0 gives the guide's numbers,
-    None (``auto``) is calibrated to the target entropy."""
+    """Of the softmax over cosines (spectral), squared distances (kmeans, balanced) or log memberships (HDBSCAN);
+    1.0 gives the guide's numbers for spectral and HDBSCAN, None (``auto``) is calibrated to the target entropy."""
     target_entropy: float = 0.4
     """Mean normalised entropy of calibrated soft labels: at 8 experts a perplexity of 8^0.4 = 2.3, about
     what a top-2 routing can follow."""

@@ -28,6 +28,7 @@ MOST_SEARCHED = 20_000
 def run(settings: ClusteringSettings) -> Clusterer:
     """Fit on the train split, label every utterance of the store, write the files of the stage."""
     store = EmbeddingStore.load(settings.embedding_dir)
+    refuse_gradients(store, settings.embedding_dir)
     rows = _training_rows(store)
     training = [store.entries[row] for row in rows]
     settings = replace(settings, pool_speakers=choose_share(settings, [entry.contributor_id for entry in training]))
@@ -108,13 +109,21 @@ def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: Cluste
     return fitted._replace(notes=tuple(fitted.clusterer.info["notes"]))
 
 
+def refuse_gradients(store: EmbeddingStore, folder: Path) -> None:
+    """Raise an InputError for a store of gradients, whose vectors tell of training, not of speech."""
+    if store.info and store.info.kind == "gradients":
+        raise InputError(f"{folder} holds gradients of the loss; take the folder of embeddings that it lies in")
+
+
 def _gradients(embedding_dir: Path, ids: list[str]) -> np.ndarray:
     """Gradients of the loss of some utterances, (len(ids), G)."""
     try:
         return EmbeddingStore.load(embedding_dir / GRADIENTS_DIR).of(ids)
-    except MissingInputError as error:
+    except InputError as error:
+        problem = "there are none" if isinstance(error, MissingInputError) else str(error)
         raise InputError(
-            f"--reduce gradients: {error}; `moe-lightning embed --gradients` keeps the gradients of the loss"
+            f"--reduce gradients: gradients of the loss lie in {embedding_dir / GRADIENTS_DIR}, and {problem};"
+            " `moe-lightning embed --gradients` on this run adds them to its embeddings"
         ) from error
 
 

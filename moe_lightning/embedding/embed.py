@@ -30,6 +30,10 @@ _TOO_LARGE = (
     "lower --batch-size or --max-seconds, or take --precision bf16-mixed; the same command then goes on behind the"
     " shards that are finished"
 )
+_TOO_LARGE_BACKWARDS = (
+    "gradients need the decoder backwards, in float32: lower --batch-size or --max-seconds; the same command then goes"
+    " on behind the shards that are finished"
+)
 
 
 def embed(options: argparse.Namespace) -> None:
@@ -46,16 +50,18 @@ def embed(options: argparse.Namespace) -> None:
     module = EmbeddingModule(options.whisper_model, options.pooling, options.pad, options.embedding_layer)
     folder = RunDir(Path(options.run_dir)).embedding_dir(options.whisper_model)
     info = _info(options, module)
-    name_as_parent(os.environ)
     if options.gradients:
         check_texts(module.backbone, read_manifest(RunDir(Path(options.run_dir)).manifest_file("train")))
-    _fill(folder, info, module, options, SPLITS)
+    trainer = _trainer(options)  # one for both passes: it alone knows of the ranks that it started
+    name_as_parent(os.environ)
+    _fill(trainer, folder, info, module, options, SPLITS)
     if options.gradients:
         own = replace(info, embedding_layer="last", pooling="mean", kind="gradients", frames_dtype=None)
-        _fill(folder / GRADIENTS_DIR, own, GradientModule(module.backbone), options, ("train",))
+        _fill(trainer, folder / GRADIENTS_DIR, own, GradientModule(module.backbone), options, ("train",))
 
 
 def _fill(
+    trainer: Trainer,
     folder: Path,
     info: StoreInfo,
     module: EmbeddingModule | GradientModule,
@@ -67,7 +73,8 @@ def _fill(
         options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers, options.pad, splits
     )
     writer = StoreWriter(folder, ShardSettings(info.precision, info.frames_dtype, options.shard_size))
-    trainer = _trainer(options, writer)
+    others = [callback for callback in trainer.callbacks if not isinstance(callback, StoreWriter)]  # type: ignore[attr-defined]
+    trainer.callbacks = [*others, writer]  # type: ignore[attr-defined]
     if not trainer.is_global_zero:
         _predict(trainer, module, data)
         return
@@ -78,7 +85,8 @@ def _fill(
 
 
 def _predict(trainer: Trainer, module: EmbeddingModule | GradientModule, data: EmbeddingDataModule) -> None:
-    in_words = explained(lambda: module.batch, _TOO_LARGE)
+    way_out = _TOO_LARGE if isinstance(module, EmbeddingModule) else _TOO_LARGE_BACKWARDS
+    in_words = explained(lambda: module.batch, way_out)
     with STOP.postponed(), quiet_rank(trainer), telling_of_lost_ranks(trainer), in_words:
         trainer.predict(module, data, return_predictions=False)
         trainer.strategy.barrier("shards")
@@ -111,7 +119,7 @@ def _info(options: argparse.Namespace, module: EmbeddingModule) -> StoreInfo:
     )
 
 
-def _trainer(options: argparse.Namespace, writer: StoreWriter) -> Trainer:
+def _trainer(options: argparse.Namespace) -> Trainer:
     try:
         return Trainer(
             accelerator=options.accelerator,
@@ -123,7 +131,7 @@ def _trainer(options: argparse.Namespace, writer: StoreWriter) -> Trainer:
             use_distributed_sampler=False,  # the loader knows its rank
             logger=False,
             inference_mode=False,  # a tensor of that mode is lost to gradients
-            callbacks=[TQDMProgressBar(refresh_rate=10), writer],
+            callbacks=[TQDMProgressBar(refresh_rate=10)],
         )
     except (TypeError, ValueError, MisconfigurationException) as error:  # what this machine, or Lightning, has not
         names = ("accelerator", "devices", "num_nodes", "strategy", "precision")

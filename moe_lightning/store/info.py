@@ -52,6 +52,8 @@ class StoreInfo:
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the equal parts that an embedding is joined of: ``layer 6 mean``, ``layer last mean``."""
+        if self.kind == "gradients":
+            return ("gradient to a scale of the frames", "gradient to a shift of the frames")
         statistics = ("mean", "std") if self.pooling == "mean+std" else ("mean",)
         if self.pooling == "flatten":
             return (f"layers {self.embedding_layer} flattened",)

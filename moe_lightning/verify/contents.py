@@ -1,6 +1,6 @@
 """What corpus, embedding and clustering hold: manifests, recordings, embeddings and labels of the same utterances."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.corpus import read_manifest
@@ -8,7 +8,7 @@ from moe_lightning.corpus.recordings import changed_recordings
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import SPLITS, RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
 from moe_lightning.verify.finding import Finding, make_again
 
 
@@ -35,17 +35,21 @@ def check_corpus(run: RunDir) -> Iterator[Finding]:
 
 
 def check_embedding(run: RunDir) -> Iterator[Finding]:
-    """Every utterance has an embedding of finite numbers."""
+    """Every utterance has an embedding of finite numbers, every training utterance a gradient if those are kept."""
     way_out = make_again(run, "embedding")
     ids = _ids(run)
     folders = run.embedding_dirs()
     if not folders:
         yield Finding("embedding", run.stage_dir("embedding"), "holds no embeddings", way_out)
     for folder in folders:
-        try:
-            EmbeddingStore.load(folder).of(ids)
-        except InputError as error:
-            yield Finding("embedding", folder, f"cannot be used ({error})", way_out)
+        wanted = {folder: ids}
+        if (folder / GRADIENTS_DIR).is_dir():
+            wanted[folder / GRADIENTS_DIR] = _ids(run, ("train",))
+        for store, of_store in wanted.items():
+            try:
+                EmbeddingStore.load(store).of(of_store)
+            except InputError as error:
+                yield Finding("embedding", store, f"cannot be used ({error})", way_out)
 
 
 def check_clustering(run: RunDir) -> Iterator[Finding]:
@@ -70,10 +74,10 @@ def check_clustering(run: RunDir) -> Iterator[Finding]:
             yield Finding("clustering", run.clusterer_file, f"cannot be used ({error})", way_out)
 
 
-def _ids(run: RunDir) -> list[str]:
-    """Ids of all utterances; those of a manifest that cannot be read are a finding of their own."""
+def _ids(run: RunDir, splits: Sequence[str] = SPLITS) -> list[str]:
+    """Ids of all utterances of some splits; those of a manifest that cannot be read are a finding of their own."""
     ids: list[str] = []
-    for split in SPLITS:
+    for split in splits:
         try:
             ids += [utterance.id for utterance in read_manifest(run.manifest_file(split))]
         except InputError:

@@ -10,6 +10,7 @@ from moe_lightning.json_files import read_json_object
 from moe_lightning.plain_files import refuse_special
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.stage_files import digest, input_digests, owners, stage_files
+from moe_lightning.store.embedding_store import GRADIENTS_DIR
 from moe_lightning.verify.finding import Finding, make_again
 
 Records = Mapping[Stage, Mapping[str, Any]]
@@ -62,7 +63,10 @@ def check_inputs_of(run: RunDir, stage: Stage, records: Records) -> Iterator[Fin
     then = records[stage].get("input_files")
     if then is None:
         return
-    now = input_digests(run, stage, records)
+    now = {
+        before: _without_added(files, then.get(before, {}))
+        for before, files in input_digests(run, stage, records).items()
+    }
     for before, files in then.items():
         if before not in now:
             rule = f"is made from the stage {before}, which is not there"
@@ -71,6 +75,11 @@ def check_inputs_of(run: RunDir, stage: Stage, records: Records) -> Iterator[Fin
             odd = sorted(name for name in {*files, *now[before]} if files.get(name) != now[before].get(name))
             rule = f"is made from another {before} than is there now: {odd[0]} was made anew since"
             yield Finding(stage, run.record_file(stage), rule, make_again(run, stage))
+
+
+def _without_added(now: dict[str, str], then: Mapping[str, str]) -> dict[str, str]:
+    """Without gradients that were added to embeddings since: a stage that was there before has not read them."""
+    return {name: sha256 for name, sha256 in now.items() if name in then or GRADIENTS_DIR not in Path(name).parts}
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:

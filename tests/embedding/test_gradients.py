@@ -16,6 +16,7 @@ from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.gradients import frame_gradients
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
+from moe_lightning.verify.checks import verify
 from tests.refusals import only_line
 
 
@@ -82,6 +83,29 @@ def test_lost_gradients_are_made_again_and_kept_ones_are_not(
     assert "36 of 36 utterances were done before" in capsys.readouterr().out
     np.testing.assert_array_equal(after.embeddings_ND, before.embeddings_ND)
     assert (shards / "embeddings_00000.npy").stat().st_mtime_ns == made_at
+
+
+def test_gradients_can_be_added_to_a_run_that_was_embedded_without_and_is_clustered(
+    clustered_run: Path, tiny_whisper: Path, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path / "run")
+    shutil.copytree(clustered_run, run.path)
+    vectors = run.embedding_dir(str(tiny_whisper)) / "embeddings_00000.npy"
+    before = vectors.stat().st_mtime_ns
+    assert len(gradients_of(run, tiny_whisper).ids) == 24
+    assert vectors.stat().st_mtime_ns == before
+    assert [finding for one in verify(run.path) for finding in one.findings] == []
+
+
+def test_a_store_of_gradients_is_no_store_of_embeddings(
+    corpus_run: RunDir, tiny_whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gradients_of(corpus_run, tiny_whisper)
+    folder = corpus_run.embedding_dir(str(tiny_whisper)) / GRADIENTS_DIR
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        cluster(["--embedding-dir", str(folder), "--output-dir", str(tmp_path / "out"), "--algorithm", "kmeans"])
+    assert "holds gradients of the loss" in only_line(ended.value.code, capsys.readouterr().err)
 
 
 def test_clustering_by_gradients_that_were_not_kept_names_the_way_out(
