@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_lightning.clustering.umap_layout import NUM_NEIGHBOURS, umap_layout
+from moe_lightning.clustering.speakers import speaker_means
+from moe_lightning.clustering.umap_layout import umap_layout
 
 # Okabe and Ito, "Color Universal Design" (2008): eight colours that colour-blind readers tell apart,
 # the yellow left for last because it is faint on white. More clusters repeat them with another marker.
@@ -15,7 +16,10 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 UNKNOWN_COLOUR = "#BBBBBB"
 MOST_POINTS = 3_000
 ROWS_OF_LEGEND = 16
-MOST_NEIGHBOURS = 100
+MIN_DIST = 0.5
+"""Of UMAP: points stay apart, so that each can be seen."""
+SEED_SPACING = 0.004
+"""Distance of the points of a group, as part of the picture."""
 NUMBER_SIZE = np.array([0.05, 0.045])
 """Room that the number of a cluster takes, as parts of the picture's width and height."""
 MOST_PUSHES = 500
@@ -35,24 +39,32 @@ def lay_out(points_NR: np.ndarray, method: str, seed: int, groups: Sequence[str]
     """Two coordinates a point: the first principal directions, or UMAP.
 
     Args:
-        groups: Of each point, where points of a group lie together: UMAP then looks beyond the group, or each
-            would become an island anywhere.
+        groups: Of each point, where points of a group lie together: UMAP then lays out the groups, since
+            neighbours within a group tell nothing of its place, and a group's points stand around it.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(points_NR))[:MOST_POINTS])
     shown_NR = points_NR[rows]
     if method == "umap":
-        num_neighbours = _neighbours_beyond([groups[row] for row in rows]) if groups else NUM_NEIGHBOURS
-        layout_N2 = umap_layout(shown_NR, 2, seed, min_dist=0.5, num_neighbours=num_neighbours)
-        return Layout(rows, layout_N2, method)
+        if groups:
+            return Layout(rows, _around_groups(shown_NR, [groups[row] for row in rows], seed), method)
+        return Layout(rows, umap_layout(shown_NR, 2, seed, min_dist=MIN_DIST), method)
     centred_NR = shown_NR - shown_NR.mean(axis=0)
     directions_RR = np.linalg.eigh(centred_NR.T @ centred_NR)[1][:, ::-1]
     return Layout(rows, np.pad(centred_NR @ directions_RR, ((0, 0), (0, 2)))[:, :2], method)
 
 
-def _neighbours_beyond(groups: Sequence[str]) -> int:
-    """Three groups of the usual size."""
-    usual = float(np.median(np.unique(groups, return_counts=True)[1]))
-    return int(np.clip(3 * usual, NUM_NEIGHBOURS, MOST_NEIGHBOURS))
+def _around_groups(points_NR: np.ndarray, groups: Sequence[str], seed: int) -> np.ndarray:
+    """Each group's mean laid out, and its points around it like the seeds of a sunflower, (N, 2); "" is no group."""
+    own = [name or f"point {place}" for place, name in enumerate(groups)]
+    _, group_N, counts_G = np.unique(own, return_inverse=True, return_counts=True)
+    layout_G2 = umap_layout(speaker_means(points_NR, own), 2, seed, min_dist=MIN_DIST)
+    order_N = np.argsort(group_N, kind="stable")
+    number_N = np.empty(len(own))
+    number_N[order_N] = np.concatenate([np.arange(count) for count in counts_G])
+    radius = SEED_SPACING * float(np.ptp(layout_G2, axis=0).max())
+    angle_N = number_N * np.pi * (3 - np.sqrt(5))
+    offsets_N2 = radius * np.sqrt(number_N)[:, None] * np.stack([np.cos(angle_N), np.sin(angle_N)], axis=1)
+    return np.asarray(layout_G2[group_N] + offsets_N2)
 
 
 def plot_clusters(layout: Layout, labels_N: np.ndarray, title: str) -> bytes:

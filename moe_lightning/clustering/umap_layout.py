@@ -16,16 +16,13 @@ NUM_NEIGHBOURS = 15
 BISECTIONS = 64
 
 
-def umap_layout(
-    rows_ND: np.ndarray, dim: int, seed: int, min_dist: float = 0.0, num_neighbours: int = NUM_NEIGHBOURS
-) -> np.ndarray:
+def umap_layout(rows_ND: np.ndarray, dim: int, seed: int, min_dist: float = 0.0) -> np.ndarray:
     """Coordinates (N, dim), float64; the same for the same rows and seed.
 
     Under four rows there is no neighbourhood to lay out: the first dimensions are returned.
 
     Args:
         min_dist: How close rows may come to each other; 0 packs clusters, 0.5 keeps their points apart.
-        num_neighbours: How far a row looks; tight groups of more rows than that become islands.
     """
     if len(rows_ND) < 4:
         return np.pad(rows_ND, ((0, 0), (0, dim)))[:, :dim]
@@ -36,7 +33,7 @@ def umap_layout(
         warnings.simplefilter("ignore")  # a graph in parts
         layout, _ = simplicial_set_embedding(
             data=rows_ND.astype(np.float32),
-            graph=fuzzy_graph(rows_ND, num_neighbours).tocoo(),
+            graph=fuzzy_graph(rows_ND).tocoo(),
             n_components=dim,
             initial_alpha=1.0,
             a=a,

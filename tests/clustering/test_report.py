@@ -175,3 +175,16 @@ def test_the_numbers_of_thirty_clusters_in_one_place_do_not_overlap(spread):
 def test_numbers_that_are_apart_stay_where_they_are():
     places_C2 = np.array([[0.1, 0.1], [0.1, 0.5], [0.9, 0.1]])
     np.testing.assert_array_equal(apart(places_C2, NUMBER_SIZE), places_C2)
+
+
+def test_umap_lays_out_speakers_where_they_are_pooled_and_their_utterances_around_them() -> None:
+    rng = np.random.default_rng(0)
+    groups_S = np.repeat([0, 1], 30)
+    speakers_N = np.repeat(np.arange(60), 20)
+    points_NR = (6 * rng.normal(size=(2, 8))[groups_S] + rng.normal(size=(60, 8)))[speakers_N]
+    xy_N2 = lay_out(points_NR, "umap", 0, [f"speaker {number}" for number in speakers_N]).xy_N2
+    of_speaker_S2 = np.stack([xy_N2[speakers_N == speaker].mean(axis=0) for speaker in range(60)])
+    middles_G2 = np.stack([of_speaker_S2[groups_S == group].mean(axis=0) for group in (0, 1)])
+    nearest_S = np.linalg.norm(of_speaker_S2[:, None] - middles_G2, axis=2).argmin(axis=1)
+    assert (nearest_S == groups_S).mean() > 0.9, "neighbours of a speaker are other speakers of the group"
+    assert len(np.unique(xy_N2.round(6), axis=0)) == len(xy_N2), "each utterance is seen"
