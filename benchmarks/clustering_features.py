@@ -9,7 +9,7 @@ choice. Chance is told by speakers: 0 is what speakers in clusters at random rea
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,10 +88,10 @@ def measure(
     removed_NJ = known.nuisance_NJ[train_N] if settings.residualise else None
     ids = [entry.id for entry in store.entries if entry.split == "train"]
     gradients_NG = gradients.of(ids) if gradients and settings.reduce == "gradients" else None
-    fitted = fit_clusterer(moved_ND[train_N], settings, nuisance_NJ=removed_NJ, gradients_NG=gradients_NG)
+    settings, speakers = replace(settings, pool_speakers=share), known.speakers_N[train_N].tolist()
+    fitted = fit_clusterer(moved_ND[train_N], settings, None, removed_NJ, speakers, gradients_NG)
     labels_N = fitted.clusterer.predict(moved_ND).labels_N
-    speakers = known.speakers_N[train_N].tolist() if share else None
-    found = stability(fitted.points_NR, fitted.clusterer.num_experts, settings, speakers)
+    found = stability(fitted.points_NR, fitted.clusterer.num_experts, settings, speakers if share else None)
     reduction = "none" if settings.reduce == "none" else f"{settings.reduce} {settings.reduce_dim}"
     yes = "yes" if settings.standardise else "no"
     removed = ", ".join(settings.residualise) or "-"
