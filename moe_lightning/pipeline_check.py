@@ -13,8 +13,11 @@ from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.__main__ import parser as evaluation_parser
 from moe_lightning.run_dir import Stage
+from moe_lightning.stage_settings import command_settings
 
 TRAINED: tuple[Stage, ...] = ("gating", "experts", "moe")
+EXPERT_SETTINGS = ("rank", "alpha", "shared_rank", "target_modules", "adapt_from_layer", "rslora", "noop_expert")
+"""Of experts that are trained in one stage and taken over by the next."""
 
 
 def check_settings(
@@ -29,6 +32,7 @@ def check_settings(
     Raises:
         InputError: The first complaint of a stage.
     """
+    _check_alike(commands)
     if "evaluation" in waiting:
         evaluation_parser().parse(commands["evaluation"])
     doubtful = [stage for stage in TRAINED if stage in waiting and _is_doubtful(settings, stage, config_dir)]
@@ -45,6 +49,22 @@ def check_settings(
     for stage, (complaint, code) in zip(doubtful, answers, strict=True):
         if code == 2:
             raise InputError(f"--set, stage {stage}: {complaint.strip().rpartition('error: ')[2]}")
+
+
+def _check_alike(commands: Mapping[Stage, list[str]]) -> None:
+    """Refuse experts that the joint stage would refuse when the others are trained."""
+    made = {stage: command_settings(commands[stage]) for stage in ("experts", "moe")}
+    for name in EXPERT_SETTINGS:
+        of_experts, of_moe = (made[stage].get(f"model.{name}") for stage in ("experts", "moe"))
+        if of_experts != of_moe:
+            raise InputError(
+                f"the experts are pre-trained with {name} {_said(of_experts)}, and the joint stage would take them with"
+                f" {_said(of_moe)}; give both the same by --set experts.model.{name}=... --set moe.model.{name}=..."
+            )
+
+
+def _said(value: Any) -> str:
+    return "as configured" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_doubtful(settings: Mapping[str, str], stage: Stage, config_dir: Path) -> bool:

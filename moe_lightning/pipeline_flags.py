@@ -156,7 +156,7 @@ def _add_training_flags(group: argparse._ArgumentGroup) -> None:
         "--set",
         action="append",
         metavar="STAGE.OPTION=VALUE",
-        help="any option of a stage, such as experts.model.rank=8",
+        help="any option of a stage, such as moe.model.routing=merge",
     )
 
 

@@ -132,6 +132,7 @@ def test_a_faulty_recording_is_named_and_skipped_only_when_asked(
         (["--temperature", "-1"], "--temperature must be auto or a number above 0"),
         (["--set", "router.model.rank=8"], "--set router.model.rank: the stage must be one of corpus"),
         (["--set", "moe.model.rotuing=merge"], "--set, stage moe: unrecognized arguments: --model.rotuing merge"),
+        (["--set", "experts.model.rank=8"], "pre-trained with rank 8, and the joint stage would take them with 16"),
         (["--set", "evaluation.num-beans=2"], "unrecognized arguments: --num-beans 2"),
         (["--set", "rank"], "--set takes STAGE.OPTION=VALUE"),
         (["--config", "nowhere.yaml"], "nowhere.yaml is missing"),
