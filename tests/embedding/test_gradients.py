@@ -14,6 +14,7 @@ from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.corpus import Utterance, read_audio, read_manifest
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.gradients import frame_gradients
+from moe_lightning.pipeline import main as pipeline
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
 from moe_lightning.verify.checks import verify
@@ -128,6 +129,25 @@ def test_a_run_is_clustered_by_gradients_and_labels_new_utterances(
     cluster(["--embedding-dir", str(store), "--output-dir", str(output), *flags])
     assert "of the variance of the gradients" in capsys.readouterr().out
     cluster(["predict", "--run-dir", str(corpus_run.path), "--embedding-dir", str(store)])
+
+
+@pytest.mark.parametrize(
+    ("flags", "keeps"),
+    [
+        (["--mode", "full", "--reduce", "gradients"], True),
+        (["--mode", "full", "--set", "clustering.reduce=gradients"], True),
+        (["--mode", "full"], False),
+        (["--mode", "quick"], True),
+        (["--mode", "quick", "--set", "clustering.reduce=pca"], False),
+        (["--mode", "quick", "--dataset-root", "somewhere"], False),
+    ],
+)
+def test_the_pipeline_keeps_gradients_where_the_clustering_asks_for_them(
+    flags: list[str], keeps: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline([*flags, "--dry-run"])
+    embedding = next(line for line in capsys.readouterr().out.splitlines() if "moe_lightning.embedding" in line)
+    assert ("--gradients" in embedding) is keeps
 
 
 def test_a_transcript_that_the_model_cannot_write_is_refused_before_the_work(
