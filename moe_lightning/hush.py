@@ -11,6 +11,7 @@ _WARNINGS = (
     r".*there is no last checkpoint available.*",  # the first run with `--ckpt_path last`
     r".*does not have many workers.*",
     r".*predict returned None.*",  # the embeddings are collected by the module
+    r".*Total length of `FixedLoader` across ranks is zero.*",  # of a store that is finished nothing is left to do
     r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's does
 )
 _LOG_LINES = ("\N{ELECTRIC LIGHT BULB} Tip", "TPU available", "Loading `train_dataloader`")

@@ -8,7 +8,7 @@ from moe_lightning.corpus.recordings import changed_recordings
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import SPLITS, RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
-from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
+from moe_lightning.store.embedding_store import GRADIENTS_DIR, MAPPING_FILE, EmbeddingStore
 from moe_lightning.verify.finding import Finding, make_again
 
 
@@ -43,7 +43,7 @@ def check_embedding(run: RunDir) -> Iterator[Finding]:
         yield Finding("embedding", run.stage_dir("embedding"), "holds no embeddings", way_out)
     for folder in folders:
         wanted = {folder: ids}
-        if (folder / GRADIENTS_DIR).is_dir():
+        if (folder / GRADIENTS_DIR / MAPPING_FILE).exists():  # or they were begun, and then not asked for
             wanted[folder / GRADIENTS_DIR] = _ids(run, ("train",))
         for store, of_store in wanted.items():
             try:

@@ -3,26 +3,33 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
+
+from lightning.pytorch import LightningModule
 
 from moe_lightning.batch import AudioBatch
 from moe_lightning.embedding.__main__ import main as embed
+from moe_lightning.embedding.gradients import GradientModule
 from moe_lightning.embedding.module import EmbeddingModule
 
 
 def main() -> None:
     number = signal.Signals[sys.argv[1]]
     num_left = int(sys.argv[2])
-    predict_step = EmbeddingModule.predict_step
 
-    def predict_or_die(self: EmbeddingModule, batch: AudioBatch, batch_idx: int) -> Any:
-        nonlocal num_left
-        if num_left == 0:
-            os.kill(os.getpid(), number)
-        num_left -= 1
-        return predict_step(self, batch, batch_idx)
+    def or_die(predict_step: Callable[..., Any]) -> Callable[..., Any]:
+        def predict_or_die(self: LightningModule, batch: AudioBatch, batch_idx: int) -> Any:
+            nonlocal num_left
+            if num_left == 0:
+                os.kill(os.getpid(), number)
+            num_left -= 1
+            return predict_step(self, batch, batch_idx)
 
-    EmbeddingModule.predict_step = predict_or_die  # type: ignore[method-assign]
+        return predict_or_die
+
+    for module in (EmbeddingModule, GradientModule):
+        module.predict_step = or_die(module.predict_step)
     embed(sys.argv[3:])
 
 

@@ -14,10 +14,12 @@ from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.corpus import Utterance, read_audio, read_manifest
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.gradients import frame_gradients
+from moe_lightning.errors import InputError
 from moe_lightning.pipeline import main as pipeline
 from moe_lightning.run_dir import RunDir
 from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
 from moe_lightning.verify.checks import verify
+from tests.embedding.conftest import embed_and_die
 from tests.refusals import only_line
 
 
@@ -84,6 +86,31 @@ def test_lost_gradients_are_made_again_and_kept_ones_are_not(
     assert "36 of 36 utterances were done before" in capsys.readouterr().out
     np.testing.assert_array_equal(after.embeddings_ND, before.embeddings_ND)
     assert (shards / "embeddings_00000.npy").stat().st_mtime_ns == made_at
+
+
+@pytest.mark.parametrize(("number", "num_done"), [("SIGKILL", 16), ("SIGTERM", 20)])
+def test_gradients_that_were_stopped_in_their_midst_end_with_the_same_bits(
+    number: str,
+    num_done: int,
+    corpus_run: RunDir,
+    tiny_whisper: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = RunDir(tmp_path / "whole")
+    shutil.copytree(corpus_run.stage_dir("corpus"), whole.stage_dir("corpus"))
+    flags = ["--batch-size", "4", "--shard-size", "8"]
+    assert embed_and_die(corpus_run, tiny_whisper, number, 9 + 4, "--gradients", *flags) in (-9, 143)
+    with pytest.raises(InputError, match=r"mapping\.json"):
+        EmbeddingStore.load(corpus_run.embedding_dir(str(tiny_whisper)) / GRADIENTS_DIR)
+    capsys.readouterr()
+    stopped = gradients_of(corpus_run, tiny_whisper, *flags)
+    printed = capsys.readouterr().out
+    assert "36 of 36 utterances were done before" in printed
+    assert f"{num_done} of 24 utterances were done before" in printed, "SIGTERM keeps what no shard was full of"
+    never = gradients_of(whole, tiny_whisper, *flags)
+    assert stopped.ids == never.ids
+    np.testing.assert_array_equal(stopped.embeddings_ND, never.embeddings_ND)
 
 
 def test_gradients_can_be_added_to_a_run_that_was_embedded_without_and_is_clustered(
