@@ -130,10 +130,10 @@ def combinations(num_experts: int, layers: tuple[str, ...], only_reductions: boo
         {"algorithm": "balanced"},
         {"algorithm": "random"},
     ]
-    reductions: list[dict[str, Any]] = [
-        {"reduce": reduce, "pool_speakers": share} for reduce in ("pca", "gradients") for share in (0.0, 0.8, 1.0)
-    ]
-    changes = reductions if only_reductions else changes + reductions[3:]
+    by_pca, by_gradients = (
+        [{"reduce": reduce, "pool_speakers": share} for share in (0.0, 0.8, 1.0)] for reduce in ("pca", "gradients")
+    )
+    changes = (by_pca if only_reductions else changes) + by_gradients
     for change in changes:
         algorithms = (change["algorithm"],) if "algorithm" in change else ("spectral", "kmeans")
         for algorithm in algorithms:
