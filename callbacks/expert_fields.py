@@ -11,6 +11,7 @@ from torch import Tensor
 
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus import read_manifest
+from moe_lightning.corpus.bookkeeping import bookkeeping_fields
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 
@@ -30,7 +31,8 @@ class ExpertFields(Callback):
     the manifest of the dev split.
 
     Args:
-        fields: Fields of the manifest, or ``speaker``; unless given, the first four with 2 to 12 values.
+        fields: Fields of the manifest, or ``speaker``; unless given, the first four with 2 to 12
+            values that are no bookkeeping.
         every_n_epochs: Epochs between two pictures.
 
     Raises:
@@ -116,7 +118,8 @@ def _field_values(run: RunDir, wanted: Sequence[str] | None) -> dict[str, dict[s
     if missing:
         raise InputError(f"no dev utterance has a field {missing[0]!r}; there are {', '.join([*known, 'speaker'])}")
     found: dict[str, dict[str, str]] = {}
-    for name in known if wanted is None else wanted:
+    filed = bookkeeping_fields(utterances)
+    for name in [name for name in known if name not in filed] if wanted is None else wanted:
         values = {u.id: str(u.fields.get(name, _UNKNOWN)) if name != "speaker" else u.speaker for u in utterances}
         if wanted is not None or 2 <= len(set(values.values())) <= min(MOST_VALUES, len(utterances) - 1):
             found[name] = values

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_lightning.clustering.nuisance import NUISANCES
+from moe_lightning.corpus.bookkeeping import is_bookkeeping
 
 NUM_BINS = 5
 MOST_VALUES = 30
@@ -22,6 +23,8 @@ class Association(NamedTuple):
     name: str
     is_nuisance: bool
     """Measured from the audio; not what clusters should follow."""
+    is_bookkeeping: bool
+    """Files recordings away, such as a licence: shown, and no explanation of clusters."""
     ami: float
     """Adjusted mutual information: 0 is chance, 1 the same partition."""
     purity: float
@@ -60,6 +63,7 @@ def associate(
     return Association(
         name,
         name in NUISANCES,
+        is_bookkeeping(name, values),
         information(codes_N, clusters_N, None if speakers is None else np.array(speakers)[is_known_N]),
         float(counts_CV.max(axis=1).sum() / counts_CV.sum()),
         float(counts_CV.sum(axis=0).max() / counts_CV.sum()),
@@ -114,7 +118,11 @@ class Verdict(NamedTuple):
 
 
 def verdict(associations: Sequence[Association]) -> Verdict:
-    """One plain sentence; a warning where the clusters follow a nuisance more than anything else."""
+    """One plain sentence; a warning where the clusters follow a nuisance more than anything else.
+
+    Fields of bookkeeping are passed over.
+    """
+    associations = [association for association in associations if not association.is_bookkeeping]
     if not associations:
         return Verdict("Nothing is known of the utterances that the clusters could be compared with.", False)
     best, *others = sorted(associations, key=lambda association: -association.ami)

@@ -14,6 +14,7 @@ from moe_lightning.clustering.memberships import normalised_entropy
 from moe_lightning.clustering.nuisance import NUISANCES, measure
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance
+from moe_lightning.corpus.bookkeeping import differs_everywhere
 
 MOST_MEASURED = 400
 """Training utterances whose audio is measured: enough to tell what clusters follow, seconds to read."""
@@ -49,7 +50,7 @@ class Report:
     training_labels_predicted: float
     """Share of training utterances that the saved clusterer gives their own hard label."""
     associations: tuple[Association, ...]
-    """The strongest first."""
+    """The strongest first, fields of bookkeeping last."""
     verdict: Verdict
     notes: tuple[str, ...]
     candidates: tuple[dict[str, Any], ...]
@@ -100,7 +101,8 @@ def make_report(
     found = [
         associate(name, values, labels_N, None if name == "speaker" else speakers) for name, values in columns.items()
     ]
-    associations = tuple(sorted((one for one in found if one is not None), key=lambda one: -one.ami))
+    known = (one for one in found if one is not None)
+    associations = tuple(sorted(known, key=lambda one: (one.is_bookkeeping, -one.ami)))
     probs_NE = prediction.probs_NE
     is_clustered_N = prediction.labels_N >= 0
     agreement = (probs_NE.argmax(axis=1) == prediction.labels_N)[is_clustered_N].mean()
@@ -134,7 +136,7 @@ def known_columns(utterances: Sequence[Utterance], seed: int) -> dict[str, Colum
     names = dict.fromkeys(name for utterance in utterances for name in utterance.fields)
     columns: dict[str, Column] = {"speaker": [utterance.speaker for utterance in utterances]}
     columns |= {name: [utterance.fields.get(name) for utterance in utterances] for name in names}
-    columns = {name: values for name, values in columns.items() if not _is_all_different(values)}
+    columns = {name: values for name, values in columns.items() if not differs_everywhere(values)}
     rows = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:MOST_MEASURED])
     measured = measure([utterances[row] for row in rows])
     for name in NUISANCES:
@@ -143,11 +145,6 @@ def known_columns(utterances: Sequence[Utterance], seed: int) -> dict[str, Colum
             values[row] = None if np.isnan(value) else value
         columns[name if name not in columns else f"measured {name}"] = values
     return columns
-
-
-def _is_all_different(values: Column) -> bool:
-    texts = [value for value in values if isinstance(value, str)]
-    return len(texts) > 10 and len(set(texts)) > len(texts) / 2
 
 
 def _cluster_rows(clusterer: Clusterer, prediction: Prediction, splits_N: np.ndarray) -> tuple[ClusterRow, ...]:

@@ -14,6 +14,7 @@ from moe_lightning.clustering.report_page import page
 from moe_lightning.clustering.scatter_data import scatter_data
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.corpus import Utterance
+from moe_lightning.corpus.bookkeeping import is_bookkeeping
 from moe_lightning.json_files import write_json
 from moe_lightning.progress import say
 from moe_lightning.run_dir import RunDir
@@ -86,7 +87,8 @@ def _pictures(layout: Layout, columns: dict[str, Column]) -> list[tuple[str, byt
     for name, values in columns.items():
         num_texts = len({value for value in values if isinstance(value, str)})
         num_known = sum(values[row] is not None for row in layout.rows)
-        if num_texts <= MOST_LEGEND_ENTRIES and num_known and name != "cluster":
+        is_of_interest = name != "cluster" and not is_bookkeeping(name, values)
+        if num_texts <= MOST_LEGEND_ENTRIES and num_known and is_of_interest:
             pictures.append((name, plot_column(layout, values, name)))
     return pictures
 

@@ -25,7 +25,11 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
         _scatter_section(scatter),
         _cluster_section(report),
         _association_section(report),
-        *(_field_section(one, [row.name for row in report.clusters]) for one in report.associations if one.values),
+        *(
+            _field_section(one, [row.name for row in report.clusters])
+            for one in report.associations
+            if one.values and not one.is_bookkeeping
+        ),
         _candidate_section(report),
         _picture_section(pictures),
         _settings_section(report),
@@ -93,7 +97,7 @@ def _association_section(report: Report) -> str:
         return ""
     rows = [
         [
-            escape(one.name) + (' <span class="soft">measured</span>' if one.is_nuisance else ""),
+            escape(one.name) + _kind(one),
             bar_cell(max(one.ami, 0), "nuisance" if one.is_nuisance else ""),
             f"{one.ami:.2f}",
             f"{one.purity:.2f}",
@@ -107,8 +111,14 @@ def _association_section(report: Report) -> str:
         "<h2>What the clusters follow</h2>\n"
         "<p>Adjusted mutual information is 0 by chance and 1 for the same partition; chance is what is left when"
         " speakers exchange their values, so that few speakers in few clusters do not look like an accent. Orange"
-        " variables are properties of the recording; clusters should not follow them.</p>\n" + table(heads, rows)
+        " variables are properties of the recording; clusters should not follow them. Fields of bookkeeping say where a"
+        " recording is filed; the verdict passes them over.</p>\n" + table(heads, rows)
     )
+
+
+def _kind(association: Association) -> str:
+    kind = "measured" if association.is_nuisance else "bookkeeping" if association.is_bookkeeping else ""
+    return f' <span class="soft">{kind}</span>' if kind else ""
 
 
 def _field_section(association: Association, names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from moe_lightning.corpus import Utterance
+from moe_lightning.corpus.bookkeeping import bookkeeping_fields
 from moe_lightning.errors import InputError
 
 MIN_UTTERANCES = 3
@@ -29,7 +30,7 @@ def group_columns(utterances: Sequence[Utterance], by: Sequence[str] = ()) -> Co
 
     Args:
         by: Fields to take, whatever their values; none takes each that makes groups of at least two
-            values and enough utterances.
+            values and enough utterances, and is no bookkeeping (a licence, a path).
 
     Raises:
         InputError: A field of ``by`` is in no utterance.
@@ -44,7 +45,8 @@ def group_columns(utterances: Sequence[Utterance], by: Sequence[str] = ()) -> Co
     if by:
         return {name: columns[name] for name in by}
     most = len(utterances) / MIN_UTTERANCES
-    return {name: values for name, values in columns.items() if 2 <= len(set(values)) <= most}
+    filed = bookkeeping_fields(utterances)
+    return {name: values for name, values in columns.items() if 2 <= len(set(values)) <= most and name not in filed}
 
 
 def duration_slot(seconds: float) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from moe_lightning.corpus import Utterance
+from moe_lightning.corpus.bookkeeping import bookkeeping_fields
 from moe_lightning.errors import InputError
 from moe_lightning.gating.model import Gate, normalised_entropy
 from moe_lightning.gating.refit import refit
@@ -198,7 +199,7 @@ def field_agreement(utterances: Sequence[Utterance], labels: SoftLabels) -> dict
     from sklearn.metrics import adjusted_mutual_info_score
 
     experts_N = labels.of([utterance.id for utterance in utterances]).argmax(axis=1)
-    names = sorted({name for utterance in utterances for name in utterance.fields})
+    names = sorted({name for one in utterances for name in one.fields} - bookkeeping_fields(utterances))
     columns = {name: [str(utterance.fields.get(name)) for utterance in utterances] for name in names}
     columns["speaker"] = [utterance.speaker for utterance in utterances]
     return {

@@ -59,6 +59,15 @@ def test_clusters_of_a_nuisance_are_warned_of():
     assert "--residualise duration" in warned.sentence
 
 
+def test_clusters_are_not_explained_by_bookkeeping():
+    licence = associate("license", [("CC0", "CC BY", "free")[label] for label in LABELS_N], LABELS_N)
+    accent = associate("accent", ["abc"[label if row % 3 else 0] for row, label in enumerate(LABELS_N)], LABELS_N)
+    assert (licence.is_bookkeeping, accent.is_bookkeeping) == (True, False)
+    assert licence.ami > accent.ami > 0.2
+    assert verdict([licence, accent]) == verdict([accent])
+    assert verdict([licence]) == verdict([])
+
+
 def test_clusters_of_a_field_are_not():
     accent = associate("accent", LABELS_N.tolist(), LABELS_N)
     duration = associate("duration", RANDOM.uniform(size=120).tolist(), LABELS_N)
