@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import cycle
 from typing import NamedTuple
 
 from moe_lightning.evaluation.bootstrap import Interval
@@ -87,10 +88,11 @@ def line_chart(chart: Chart) -> str:
         f'<text x="{_LEFT}" y="{_HEIGHT - 4}">0</text>'
         f'<text x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">{last} steps</text>'
     ]
-    drawn = [_line(curve, colour, bottom, top, last) for curve, colour in zip(chart.curves, _COLOURS, strict=False)]
+    coloured = list(zip(chart.curves, cycle(_COLOURS), strict=False))
+    drawn = [_line(curve, colour, bottom, top, last) for curve, colour in coloured]
     legend = "".join(
         f'<span><i style="background:{colour}"></i>{escape(curve.name)} {_short(curve.values[-1])}</span>'
-        for curve, colour in zip(chart.curves, _COLOURS, strict=False)
+        for curve, colour in coloured
     )
     return (
         f'<figure><figcaption>{escape(chart.title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'

@@ -1,5 +1,7 @@
 """Training curves, from the TensorBoard files of a run."""
 
+import fnmatch
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +33,11 @@ _CHARTS = (
     ("word error rate", ("val/wer",)),
     ("gate: accuracy and entropy", ("val/gate_accuracy", "val/accuracy", "val/gate_entropy", "val/entropy")),
     ("balance", ("train/balance",)),
-    ("learning rate", ("lr-AdamW", "lr-AdamW/pg1", "lr-AdamW/pg2")),
+    ("learning rate", ("lr-*",)),
 )
-"""Titles of the charts, and what each shows where it was logged."""
+"""Titles of the charts, and the names (or patterns) of what each shows where it was logged."""
+_OTHER_THAN_RATES = ("*-momentum", "*-weight_decay")
+"""What Lightning's LearningRateMonitor also logs under ``lr-`` where it is asked to."""
 
 
 def training_charts(run: RunDir) -> dict[str, list[Chart]]:
@@ -42,11 +46,20 @@ def training_charts(run: RunDir) -> dict[str, list[Chart]]:
     for stage in TRAINED_STAGES:
         folder = run.tensorboard_dir / stage
         curves = read_curves(folder) if any(folder.glob("events.*")) else {}
-        found = [(title, [curves[name] for name in names if name in curves]) for title, names in _CHARTS]
+        found = [(title, [curve for name in names for curve in _named(curves, name)]) for title, names in _CHARTS]
         of_stage = [Chart(title, some) for title, some in found if some]
         if of_stage:
             charts[stage] = of_stage
     return charts
+
+
+def _named(curves: Mapping[str, Curve], pattern: str) -> list[Curve]:
+    """Curves whose name has this pattern."""
+    return [
+        curves[name]
+        for name in sorted(fnmatch.filter(curves, pattern))
+        if not any(fnmatch.fnmatch(name, other) for other in _OTHER_THAN_RATES)
+    ]
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
