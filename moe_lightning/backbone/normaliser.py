@@ -1,41 +1,98 @@
 """Text as it is compared: what is spelt differently but said alike counts as the same."""
 
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib.metadata import version
+from typing import Literal, get_args
 
-from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+from moe_lightning.backbone.basic_text import basic_words
+from moe_lightning.backbone.english_text import english_words
+from moe_lightning.languages import language_code
+
+Choice = Literal["auto", "basic", "english"]
+"""``auto``: Whisper's English normaliser for English, the basic one for every other language and an unknown one."""
+NORMALISERS: tuple[Choice, ...] = get_args(Choice)
+UNSPACED = frozenset(("zh", "yue", "wuu", "nan", "ja", "th", "lo", "my", "km"))
+"""Languages written without spaces between words: Chinese ones, Japanese, Thai, Lao, Burmese, Khmer."""
+_MOST_KEPT = 100_000
+"""Texts whose normalised form is remembered: every system is compared with the same references."""
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """A way to write text before it is compared."""
+    """A way to write text before it is compared, chosen by the language of each text."""
 
-    name: str
-    """As a result names it, with the version of the library."""
-    rewrite: Callable[[str], str]
+    choice: Choice = "auto"
 
-    def __call__(self, text: str) -> str:
-        """Words separated by single spaces; empty when nothing but punctuation was there."""
-        return re.sub(r"\s+", " ", self.rewrite(text)).strip()
+    def __call__(self, text: str, language: str | None) -> str:
+        """Words separated by single spaces; empty where nothing but punctuation was there.
+
+        Args:
+            language: Of the text, under any name that `language_code` knows; None where it is unknown.
+        """
+        return _normalised(self.kind(language), text, _code(language))
+
+    def units(self, text: str, language: str | None) -> str:
+        """The same, each unit of the error rate separated: words, or characters of a language without spaces."""
+        text = self(text, language)
+        return text if has_spaces(language) else " ".join(text.replace(" ", ""))
+
+    def kind(self, language: str | None) -> Literal["basic", "english"]:
+        """The normaliser of a language."""
+        if self.choice != "auto":
+            return self.choice
+        return "english" if _code(language) == "en" else "basic"
+
+    def name(self, languages: Collection[str | None]) -> str:
+        """Name and version of what was applied to texts of these languages, for tables and results."""
+        by_kind: dict[str, set[str]] = {}
+        for language in languages:
+            by_kind.setdefault(self.kind(language), set()).add(_code(language) or "unknown language")
+        names = {kind: _names()[kind] for kind in sorted(by_kind, reverse=True)}
+        if len(names) == 1:
+            return next(iter(names.values()))
+        return "; ".join(f"{', '.join(sorted(by_kind[kind]))}: {name}" for kind, name in names.items())
 
 
-_VERSION = f"transformers {version('transformers')}"
-NORMALISERS = {
-    "basic": Normaliser(f"BasicTextNormalizer of {_VERSION}", BasicTextNormalizer()),
-    "english": Normaliser(
-        f"EnglishTextNormalizer of {_VERSION}, without a table of spellings", EnglishTextNormalizer({})
-    ),
-}
-"""``basic``: lower case, no punctuation, no bracketed remarks; for any language. ``english`` also writes out
-contractions and writes numbers as digits."""
-
-normalise = NORMALISERS["basic"]
+def has_spaces(language: str | None) -> bool:
+    """Whether a language puts spaces between words; an unknown one does."""
+    return _code(language) not in UNSPACED
 
 
-def normalised(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Both sides as they are compared, without the utterances whose reference has no word."""
-    pairs = [(normalise(hypothesis), normalise(text)) for hypothesis, text in zip(hypotheses, references, strict=True)]
+def normalised(
+    hypotheses: Sequence[str], references: Sequence[str], languages: Sequence[str | None]
+) -> tuple[list[str], list[str]]:
+    """Units of both sides as they are compared, without the utterances whose reference has none."""
+    units = Normaliser().units
+    triples = zip(hypotheses, references, languages, strict=True)
+    pairs = [(units(hypothesis, language), units(text, language)) for hypothesis, text, language in triples]
     kept = [pair for pair in pairs if pair[1]]
     return [hypothesis for hypothesis, _ in kept], [reference for _, reference in kept]
+
+
+@lru_cache(_MOST_KEPT)
+def _normalised(kind: str, text: str, language: str | None) -> str:
+    words = english_words(_plain(text)) if kind == "english" else basic_words(_plain(text), language)
+    return re.sub(r"\s+", " ", words).strip()
+
+
+def _code(language: str | None) -> str | None:
+    return language_code(language) if language else None
+
+
+def _plain(text: str) -> str:
+    """All apostrophes alike, for Whisper's rules know ``don't`` and not ``don’t``; and no invisible character."""
+    text = re.sub("[\u2018\u2019\u02bb\u02bc\u00b4`]", "'", text.replace("\u200b", " "))
+    return "".join(character for character in text if unicodedata.category(character) != "Cf")
+
+
+@cache
+def _names() -> dict[str, str]:
+    library, table = f"transformers {version('transformers')}", f"whisper-normalizer {version('whisper-normalizer')}"
+    return {
+        "basic": f"Whisper's basic normaliser ({library}), marks of letters kept",
+        "english": f"Whisper's English normaliser ({library}, spellings of {table}), each digit a word",
+    }

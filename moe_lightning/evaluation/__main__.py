@@ -56,7 +56,11 @@ def parser() -> CommandParser:
         "--by", nargs="+", metavar="FIELD", help="manifest fields to score by; default: those that make groups"
     )
     scores.add_argument(
-        "--normaliser", choices=("basic", "english"), default="basic", help="of the texts; basic is for any language"
+        "--normaliser",
+        choices=("auto", "basic", "english"),
+        default="auto",
+        help="of the texts: Whisper's English one (spellings, contractions, numbers), Whisper's basic one for any"
+        " language, or by the language of each utterance (auto, the default)",
     )
     scores.add_argument("--num-resamples", type=int, default=10_000, help="draws of the bootstrap; default 10000")
     scores.add_argument("--seed", type=int, default=42, help="of the draws; default 42")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.backbone.speech import Frames
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.evaluation.alignment import count_words
@@ -49,13 +49,15 @@ def decode_as(
 
 def _fewest_errors(by_gates: Callable[[Tensor], list[str]], batch: SpeechBatch, num_experts: int) -> list[str]:
     """Of all experts' transcripts the best one of each utterance; the first of equals."""
-    references = [normalise(text) for text in batch.texts]
+    normaliser = Normaliser()
+    references = [normaliser.units(*pair) for pair in zip(batch.texts, batch.languages, strict=True)]
     best, fewest = [""] * len(batch.ids), [float("inf")] * len(batch.ids)
     for expert in range(num_experts):
         gate_BE = torch.zeros(len(batch.ids), num_experts, device=batch.waveforms_BL.device)
         gate_BE[:, expert] = 1.0
         texts = by_gates(gate_BE)
-        errors = count_words(references, [normalise(text) for text in texts]).errors_N
+        written = [normaliser.units(*pair) for pair in zip(texts, batch.languages, strict=True)]
+        errors = count_words(references, written).errors_N
         for row, (text, count) in enumerate(zip(texts, errors.tolist(), strict=True)):
             if count < fewest[row]:
                 best[row], fewest[row] = text, count

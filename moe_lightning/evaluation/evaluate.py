@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moe_lightning.backbone.normaliser import NORMALISERS
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.corpus import Utterance, read_manifest
 from moe_lightning.evaluation.checks import check_split
 from moe_lightning.evaluation.environment import environment
@@ -49,7 +49,7 @@ def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSe
     num_shared = check_split(run, split)
     utterances = read_manifest(run.manifest_file(split))
     group_columns(utterances, scoring.by)  # an unknown field: now, not after the decoding
-    decode_split(run, split, utterances, decoding)
+    decode_split(run, split, utterances, decoding, Normaliser(scoring.normaliser))
     return score_split(run, split, scoring, num_shared)
 
 
@@ -57,13 +57,17 @@ def rescore(run: RunDir, split: str, scoring: ScoreSettings) -> dict[str, Any]:
     """Score what was decoded before, with other settings; no model runs."""
     check_inputs(run, "evaluation")
     results = score_split(run, split, scoring, check_split(run, split))
+    report = run.report(split)
+    Decoded.load(report).save(report, read_manifest(run.manifest_file(split)), Normaliser(scoring.normaliser))
     if split == "test":
         renew_record(run, "evaluation")  # where the stage is finished, its files are others now
     return results
 
 
-def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], settings: DecodeSettings) -> None:
-    """Write the hypotheses of a split."""
+def decode_split(
+    run: RunDir, split: str, utterances: Sequence[Utterance], settings: DecodeSettings, normaliser: Normaliser
+) -> None:
+    """Write the hypotheses of a split, aligned with the references by this normaliser."""
     from moe_lightning.backbone.device import choose_device, deterministic
     from moe_lightning.evaluation.decode import decode  # torch: scoring needs none
     from moe_lightning.moe.model import MixtureASR
@@ -78,7 +82,7 @@ def decode_split(run: RunDir, split: str, utterances: Sequence[Utterance], setti
     speakers = gate_speakers(run, utterances, settings.gate_by)
     with deterministic(settings.deterministic):
         decoded = decode(mixture, loader, device, settings.systems, experts, speakers)
-    decoded.save(run.report(split), utterances, NORMALISERS["basic"])
+    decoded.save(run.report(split), utterances, normaliser)
 
 
 def gate_speakers(run: RunDir, utterances: Sequence[Utterance], gate_by: GateBy) -> dict[str, str] | None:
@@ -150,5 +154,6 @@ def _usage_columns(
 
 def _add_to_best(run: RunDir, results: dict[str, Any]) -> None:
     best = read_json_object(run.best_file, "moe-lightning pipeline")
-    rates = {name: {key: one[key] for key in ("wer", "cer", "words")} for name, one in results["systems"].items()}
+    kept = ("metric", "rate", "length", "wer", "cer")
+    rates = {name: {key: one[key] for key in kept} for name, one in results["systems"].items()}
     write_json(run.best_file, {**best, "test": rates})

@@ -1,11 +1,12 @@
 """Transcripts of systems on disk: one utterance a line, with alignments, so that scoring needs no model."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.corpus import Utterance
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.evaluation.alignment import align
@@ -59,25 +60,29 @@ class Decoded:
         """The likeliest expert of each utterance."""
         return {id_: max(range(len(gate)), key=gate.__getitem__) for id_, gate in self.gates.items()}
 
-    def save(self, report: ReportDir, utterances: Sequence[Utterance], normalise: Callable[[str], str]) -> None:
+    def save(self, report: ReportDir, utterances: Sequence[Utterance], normaliser: Normaliser) -> None:
         """Write a line an utterance, sorted by id, and what the decoding cost.
 
-        A line has ``id``, ``speaker``, ``reference``, ``expert``, ``gate``, the text of each system under its
-        name, and ``alignments`` of the normalised texts: ``[kind, reference word, hypothesis word]``.
+        A line has ``id``, ``speaker``, ``language``, ``reference``, ``expert``, ``gate``, the text of each system
+        under its name, and ``alignments`` of the normalised texts: ``[kind, reference word, hypothesis word]``
+        (characters of a language without spaces).
         """
         experts = self.experts()
         lines = []
         for utterance in sorted(utterances, key=lambda one: one.id):
             texts = {name: hypotheses[utterance.id] for name, hypotheses in self.systems.items()}
-            said = normalise(utterance.text)
+            said = normaliser.units(utterance.text, utterance.language)
             row = {
                 "id": utterance.id,
                 "speaker": utterance.speaker,
+                "language": utterance.language,
                 "reference": utterance.text,
                 "expert": experts[utterance.id],
                 "gate": [round(weight, 4) for weight in self.gates[utterance.id]],
                 **texts,
-                "alignments": {name: align(said, normalise(text)) for name, text in texts.items()},
+                "alignments": {
+                    name: align(said, normaliser.units(text, utterance.language)) for name, text in texts.items()
+                },
             }
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
         report.path.mkdir(parents=True, exist_ok=True)

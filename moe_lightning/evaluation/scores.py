@@ -1,16 +1,17 @@
 """Error rates of systems, overall and by group, from the counts of each utterance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from moe_lightning.backbone.normaliser import Normaliser, has_spaces
 from moe_lightning.corpus import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.alignment import Counts, count_characters, count_words
 from moe_lightning.evaluation.bootstrap import Interval, Resampled, intervals, resample
+from moe_lightning.evaluation.metric import metric_of
 
 
 @dataclass(frozen=True)
@@ -19,57 +20,80 @@ class References:
 
     ids: tuple[str, ...]
     speakers: tuple[str, ...]
+    languages: tuple[str | None, ...]
     raw: tuple[str, ...]
     """Single spaces between words, nothing else changed."""
-    normalised: tuple[str, ...]
-    normalise: Callable[[str], str]
+    normaliser: Normaliser
 
     @classmethod
-    def of(cls, utterances: Sequence[Utterance], normalise: Callable[[str], str]) -> "References":
+    def of(cls, utterances: Sequence[Utterance], normaliser: Normaliser) -> "References":
         """Those utterances whose reference has a word.
 
         Raises:
             InputError: None has.
         """
-        texts = [normalise(utterance.text) for utterance in utterances]
-        kept = [(utterance, text) for utterance, text in zip(utterances, texts, strict=True) if text]
+        kept = [utterance for utterance in utterances if normaliser(utterance.text, utterance.language)]
         if not kept:
             raise InputError(
                 f"no transcript of these {len(utterances)} utterances has a word to compare with; check the texts"
                 " with `moe-lightning corpus check`, then run `moe-lightning pipeline` in another --run-dir"
             )
         return cls(
-            ids=tuple(utterance.id for utterance, _ in kept),
-            speakers=tuple(utterance.speaker for utterance, _ in kept),
-            raw=tuple(" ".join(utterance.text.split()) for utterance, _ in kept),
-            normalised=tuple(text for _, text in kept),
-            normalise=normalise,
+            ids=tuple(utterance.id for utterance in kept),
+            speakers=tuple(utterance.speaker for utterance in kept),
+            languages=tuple(utterance.language for utterance in kept),
+            raw=tuple(" ".join(utterance.text.split()) for utterance in kept),
+            normaliser=normaliser,
         )
+
+    def forms(self, texts: Sequence[str]) -> "Forms":
+        """Texts of these utterances as they are compared."""
+        pairs = list(zip(texts, self.languages, strict=True))
+        words = [self.normaliser(*pair) for pair in pairs]
+        characters = [
+            text if has_spaces(language) else text.replace(" ", "")
+            for text, language in zip(words, self.languages, strict=True)
+        ]
+        return Forms([self.normaliser.units(*pair) for pair in pairs], words, characters)
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Texts as they are compared."""
+
+    units: list[str]
+    """Words, or characters of a language without spaces, each separated by a space."""
+    words: list[str]
+    characters: list[str]
+    """The same as words, no space in a language without spaces."""
 
 
 @dataclass(frozen=True)
 class SystemCounts:
     """A system's errors, utterance by utterance."""
 
+    units: Counts
+    """What the headline counts: words, or characters of a language without spaces."""
     words: Counts
     characters: Counts
     raw_words: Counts
     raw_characters: Counts
+    has_figures_N: np.ndarray
+    """Bool: figures are written where the reference has none, and the normaliser cannot make them alike."""
 
     @classmethod
     def of(cls, references: References, hypotheses: Mapping[str, str]) -> "SystemCounts":
         """Count the errors of hypotheses, by the utterances' ids."""
         raw = [" ".join(hypotheses[id_].split()) for id_ in references.ids]
-        normalised = [references.normalise(text) for text in raw]
-        words = count_words(references.normalised, normalised)
-        characters = count_characters(references.normalised, normalised)
-        if normalised == raw and references.normalised == references.raw:
-            return cls(words, characters, words, characters)
+        said, written = references.forms(references.raw), references.forms(raw)
+        words = count_words(said.words, written.words)
         return cls(
+            units=words if said.units == said.words else count_words(said.units, written.units),
             words=words,
-            characters=characters,
+            characters=count_characters(said.characters, written.characters),
             raw_words=count_words(references.raw, raw),
             raw_characters=count_characters(references.raw, raw),
+            has_figures_N=_has_figures(references, raw),
         )
 
 
@@ -109,26 +133,62 @@ def draw(
         return draw(systems, references, rows, num_resamples, seed, "utterances")
     if len(units) < 2:
         return Draws(None, over)
-    errors_NS = np.column_stack([system.words.errors_N[rows] for system in systems])
-    return Draws(resample(errors_NS, systems[0].words.lengths_N[rows], units.tolist(), num_resamples, seed), over)
+    errors_NS = np.column_stack([system.units.errors_N[rows] for system in systems])
+    return Draws(resample(errors_NS, systems[0].units.lengths_N[rows], units.tolist(), num_resamples, seed), over)
 
 
-def rates(system: SystemCounts, rows: np.ndarray) -> dict[str, Any]:
-    """WER and CER over the utterances of these rows together (no mean of rates), and what they are made of.
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Error rates over some utterances together, no mean of rates.
 
-    Rates are fractions; they exceed 1 where more is inserted than was said.
+    They are fractions, and exceed 1 where more is inserted than was said.
     """
-    words = system.words
-    return {
-        "wer": error_rate(words, rows),
-        "cer": error_rate(system.characters, rows),
-        "words": int(words.lengths_N[rows].sum()),
-        "substitutions": int(words.substitutions_N[rows].sum()),
-        "deletions": int(words.deletions_N[rows].sum()),
-        "insertions": int(words.insertions_N[rows].sum()),
-    }
+
+    metric: str
+    """Of the headline's rate, as `Metric.short`."""
+    rate: float
+    """The headline's: errors in words, or in characters of a language without spaces."""
+    length: int
+    """Words (or such characters) of the references."""
+    substitutions: int
+    deletions: int
+    insertions: int
+    wer: float
+    cer: float
+    words: int
+    """Of the references, as spaces part them."""
+
+
+def rates(system: SystemCounts, references: References, rows: np.ndarray) -> Rates:
+    """Error rates over the utterances of these rows."""
+    units = system.units
+    return Rates(
+        metric=metric_of(references.languages[row] for row in rows).short,
+        rate=error_rate(units, rows),
+        length=int(units.lengths_N[rows].sum()),
+        substitutions=int(units.substitutions_N[rows].sum()),
+        deletions=int(units.deletions_N[rows].sum()),
+        insertions=int(units.insertions_N[rows].sum()),
+        wer=error_rate(system.words, rows),
+        cer=error_rate(system.characters, rows),
+        words=int(system.words.lengths_N[rows].sum()),
+    )
 
 
 def error_rate(counts: Counts, rows: np.ndarray) -> float:
     """Errors over words (or characters) of the references."""
     return round(float(counts.errors_N[rows].sum() / counts.lengths_N[rows].sum()), 6)
+
+
+def _has_figures(references: References, hypotheses: Sequence[str]) -> np.ndarray:
+    """Where a hypothesis has figures, its reference none, and the language's normaliser leaves both as they are."""
+    triples = zip(references.raw, hypotheses, references.languages, strict=True)
+    return np.array([
+        references.normaliser.kind(language) == "basic" and has_figures(written) and not has_figures(said)
+        for said, written, language in triples
+    ])  # fmt: skip
+
+
+def has_figures(text: str) -> bool:
+    """Whether a number is written in figures."""
+    return any(character.isdecimal() for character in text)

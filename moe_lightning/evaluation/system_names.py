@@ -1,6 +1,7 @@
 """Names of the systems that one mixture's weights can be decoded as; no torch, for whoever only reads scores."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from moe_lightning.errors import InputError
 
@@ -12,6 +13,17 @@ it was trained, its gate hearing what it is told to."""
 GateBy = Literal["auto", "utterance", "speaker"]
 """What the gate hears before it chooses: an utterance, or all of its speaker; ``auto``: as the clusters were made."""
 DEFAULT_SYSTEMS: tuple[System, ...] = ("backbone", "mixture")
+_LABELS = {"backbone": "the bare backbone", "mixture": "the mixture"}
+
+
+def label(system: str) -> str:
+    """A system as a sentence calls it."""
+    return _LABELS.get(system, system)
+
+
+def called(results: Mapping[str, Any], system: str) -> str:
+    """A system as the results name it, else as a sentence does."""
+    return str(results["systems"][system].get("label") or label(system))
 
 
 def check_systems(names: tuple[str, ...]) -> None:

@@ -4,16 +4,18 @@ A system is a name and its hypotheses by utterance id; what made them does not m
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from moe_lightning.backbone.normaliser import NORMALISERS
+from moe_lightning.backbone.normaliser import NORMALISERS, Choice, Normaliser
 from moe_lightning.corpus import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.bootstrap import compare
 from moe_lightning.evaluation.fields import DURATION, DURATION_SLOTS, LAST_SLOT, OWN_FIELDS, group_columns
+from moe_lightning.evaluation.metric import metric_of
+from moe_lightning.evaluation.results import GroupScores, SystemScores
 from moe_lightning.evaluation.scores import Draws, References, SystemCounts, draw, error_rate, rates
 
 Hypotheses: TypeAlias = Mapping[str, str]
@@ -39,7 +41,7 @@ class ScoreSettings:
     seed: int = 42
     by: tuple[str, ...] = ()
     """Manifest fields to score by; none chooses those that make groups."""
-    normaliser: str = "basic"
+    normaliser: Choice = "auto"
 
     def __post_init__(self) -> None:
         if self.num_resamples < 100:
@@ -73,7 +75,7 @@ def score_systems(
     """
     settings = settings or ScoreSettings()
     check_same_utterances([utterance.id for utterance in utterances], systems)
-    normaliser = NORMALISERS[settings.normaliser]
+    normaliser = Normaliser(settings.normaliser)
     references = References.of(utterances, normaliser)
     kept = set(references.ids)
     own = {name: [values[id_] for id_ in references.ids] for name, values in (columns or {}).items()}
@@ -81,14 +83,15 @@ def score_systems(
     counts = {name: SystemCounts.of(references, hypotheses) for name, hypotheses in systems.items()}
     board = _Board(references, counts, settings)
     return {
-        "systems": {name: board.system(name, groups) for name in systems},
+        "systems": {name: asdict(board.system(name, groups)) for name in systems},
         "comparisons": {
             f"{system} vs {baseline}": board.comparison(system, baseline, groups) for system, baseline in comparisons
         },
         "utterances": len(references.ids),
         "speakers": len(set(references.speakers)),
         "left_out_without_words": len(utterances) - len(references.ids),
-        "normaliser": normaliser.name,
+        "metric": metric_of(references.languages)._asdict(),
+        "normaliser": {"choice": normaliser.choice, "name": normaliser.name(references.languages)},
         "bootstrap": {"num_resamples": settings.num_resamples, "seed": settings.seed, "confidence": 0.95},
     }
 
@@ -117,21 +120,24 @@ class _Board:
         self.all_rows = np.arange(len(references.ids))
         self.draws: dict[tuple[str, str, str], Draws] = {}
 
-    def system(self, name: str, groups: Mapping[str, Sequence[str]]) -> Results:
+    def system(self, name: str, groups: Mapping[str, Sequence[str]]) -> SystemScores:
         """Scores of one system, overall and by group."""
         counts, draws = self.counts[name], self._drawn("", "", self.all_rows)
         by_group = {field: self._groups(name, field, values) for field, values in groups.items()}
-        return {
-            **rates(counts, self.all_rows),
-            "interval": draws.interval(self.place[name]),
-            "interval_over": draws.over,
-            "interval_over_utterances": self._by_utterance().interval(self.place[name]),
-            "raw": {"wer": error_rate(counts.raw_words, self.all_rows),
-                    "cer": error_rate(counts.raw_characters, self.all_rows)},
-            "groups": by_group,
-            "worst_group": {field: _worst(values) for field, values in by_group.items() if values},
-            "spread": {field: _spread(values) for field, values in by_group.items() if values},
-        }  # fmt: skip
+        return SystemScores(
+            **asdict(rates(counts, self.references, self.all_rows)),
+            interval=draws.interval(self.place[name]),
+            interval_over=draws.over,
+            interval_over_utterances=self._by_utterance().interval(self.place[name]),
+            raw={
+                "wer": error_rate(counts.raw_words, self.all_rows),
+                "cer": error_rate(counts.raw_characters, self.all_rows),
+            },
+            figures_for_words=int(counts.has_figures_N.sum()),
+            groups=by_group,
+            worst_group={field: _worst(values) for field, values in by_group.items() if values},
+            spread={field: _spread(values) for field, values in by_group.items() if values},
+        )
 
     def comparison(self, system: str, baseline: str, groups: Mapping[str, Sequence[str]]) -> Results:
         """One system against another, overall and by group."""
@@ -154,17 +160,17 @@ class _Board:
             **self._most_differing(system, baseline),
         }
 
-    def _groups(self, name: str, field: str, values: Sequence[str]) -> Results:
+    def _groups(self, name: str, field: str, values: Sequence[str]) -> dict[str, GroupScores]:
         groups = {}
         for value, rows in rows_by_value(field, values).items():
             draws = self._drawn(field, value, rows)
-            groups[value] = {
-                **rates(self.counts[name], rows),
-                "utterances": len(rows),
-                "speakers": len({self.references.speakers[row] for row in rows}),
-                "interval": draws.interval(self.place[name]),
-                "interval_over": draws.over,
-            }
+            groups[value] = GroupScores(
+                **asdict(rates(self.counts[name], self.references, rows)),
+                utterances=len(rows),
+                speakers=len({self.references.speakers[row] for row in rows}),
+                interval=draws.interval(self.place[name]),
+                interval_over=draws.over,
+            )
         return groups
 
     def _compared(self, field: str, value: str, rows: np.ndarray, system: str, baseline: str) -> Results:
@@ -174,7 +180,7 @@ class _Board:
         if draws.rates_RS is None:
             return {"over": draws.over, "probability_better": None}
         sides = [
-            draws.resampled(self.place[name], error_rate(self.counts[name].words, rows)) for name in (system, baseline)
+            draws.resampled(self.place[name], error_rate(self.counts[name].units, rows)) for name in (system, baseline)
         ]
         return {**compare(*sides)._asdict(), "over": draws.over}
 
@@ -191,7 +197,7 @@ class _Board:
 
     def _most_differing(self, system: str, baseline: str) -> Results:
         """Ids of the utterances in which the system makes far fewer errors, and far more, the farthest first."""
-        change_N = self.counts[system].words.errors_N - self.counts[baseline].words.errors_N
+        change_N = self.counts[system].units.errors_N - self.counts[baseline].units.errors_N
         ordered = sorted(zip(change_N.tolist(), self.references.ids, strict=True))
         return {
             "most_improved": [id_ for change, id_ in ordered[:MOST_DIFFERING] if change < 0],
@@ -218,16 +224,16 @@ def _worse_first(item: tuple[int, str]) -> tuple[int, str]:
     return -item[0], item[1]
 
 
-def _large(groups: Results) -> Results:
-    return {value: group for value, group in groups.items() if group["words"] >= MIN_WORDS} or groups
+def _large(groups: dict[str, GroupScores]) -> dict[str, GroupScores]:
+    return {value: group for value, group in groups.items() if group.length >= MIN_WORDS} or groups
 
 
-def _worst(groups: Results) -> Results:
-    value = max(_large(groups), key=lambda value: groups[value]["wer"])
-    return {"value": value, "wer": groups[value]["wer"]}
+def _worst(groups: dict[str, GroupScores]) -> Results:
+    value = max(_large(groups), key=lambda value: groups[value].rate)
+    return {"value": value, "rate": groups[value].rate}
 
 
-def _spread(groups: Results) -> float:
+def _spread(groups: dict[str, GroupScores]) -> float:
     """Highest rate of a group minus the lowest."""
-    wers = [group["wer"] for group in _large(groups).values()]
-    return round(max(wers) - min(wers), 6)
+    rates_of = [group.rate for group in _large(groups).values()]
+    return round(max(rates_of) - min(rates_of), 6)

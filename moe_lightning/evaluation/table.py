@@ -7,11 +7,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from moe_lightning.errors import printable
+from moe_lightning.evaluation.doubts import no_comparison
 from moe_lightning.evaluation.fields import shown_fields
+from moe_lightning.evaluation.system_lines import group_name
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """WER of a system and its baseline with 95 % intervals, overall and by group; usage; the verdict."""
+    """Error rates of a system and its baseline with 95 % intervals, overall and by group; usage; the verdict."""
     comparison = next(iter(results["comparisons"].values()))
     console = Console(highlight=False, width=max(Console().width, 80))
     console.print(_table(results, comparison))
@@ -33,29 +35,33 @@ def _table(results: dict[str, Any], comparison: dict[str, Any]) -> Table:
     system, baseline = (results["systems"][comparison[side]] for side in ("system", "baseline"))
     over = system["interval_over"]
     table = Table(
-        title=f"word error rate on the {results['split']} split, %",
+        title=f"{results['metric']['name']} on the {results['split']} split, %",
         caption=f"{results['utterances']} utterances of {results['speakers']} speakers; [95 % interval] and P, the"
-        f" probability that {comparison['system']} is better, by bootstrap over {over}",
+        f" probability that {comparison['system']} is better, by bootstrap over {over}; texts normalised by"
+        f" {escape(results['normaliser']['name'])}",
     )
     table.add_column("group")
-    for name in ("words", comparison["baseline"], comparison["system"], "change", "P"):
+    for name in (results["metric"]["units"], comparison["baseline"], comparison["system"], "change", "P"):
         table.add_column(name, justify="right")
-    table.add_row("all", *_cells(baseline, system, comparison), style="bold")
+    is_compared = no_comparison(results, comparison["system"], comparison["baseline"]) is None
+    table.add_row("all", *_cells(baseline, system, comparison, is_compared), style="bold")
     fields = [*(["cluster"] if "cluster" in baseline["groups"] else []), *shown_fields(baseline["groups"])]
     for field in fields:
         table.add_section()
         table.add_row(f"by {escape(printable(field))}", style="italic")
         for value, group in baseline["groups"][field].items():
-            cells = _cells(group, system["groups"][field][value], comparison["groups"][field][value])
-            table.add_row(f"  {escape(printable(value))}", *cells)
+            cells = _cells(group, system["groups"][field][value], comparison["groups"][field][value], is_compared)
+            table.add_row(f"  {escape(printable(group_name(value, group, baseline)))}", *cells)
     return table
 
 
-def _cells(baseline: dict[str, Any], system: dict[str, Any], comparison: dict[str, Any]) -> list[str]:
-    before, after = baseline["wer"], system["wer"]
-    change = f"{100 * (after - before) / before:+.0f} %" if before else "-"
-    probability = comparison["probability_better"]
-    return [str(baseline["words"]), _rate(baseline), _rate(system), change, _probability(probability)]
+def _cells(
+    baseline: dict[str, Any], system: dict[str, Any], comparison: dict[str, Any], is_compared: bool
+) -> list[str]:
+    before, after = baseline["rate"], system["rate"]
+    change = f"{100 * (after - before) / before:+.0f} %" if before and is_compared else "-"
+    probability = comparison["probability_better"] if is_compared else None
+    return [str(baseline["length"]), _rate(baseline), _rate(system), change, _probability(probability)]
 
 
 def _probability(probability: float | None) -> str:
@@ -70,6 +76,6 @@ def _probability(probability: float | None) -> str:
 def _rate(group: dict[str, Any]) -> str:
     """The rate and its interval, in percent: ``9.6 [8, 11]``."""
     if group["interval"] is None:
-        return f"{100 * group['wer']:.1f}"
+        return f"{100 * group['rate']:.1f}"
     low, high = (100 * bound for bound in group["interval"])
-    return escape(f"{100 * group['wer']:.1f} [{low:.0f}, {high:.0f}]")
+    return escape(f"{100 * group['rate']:.1f} [{low:.0f}, {high:.0f}]")

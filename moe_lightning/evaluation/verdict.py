@@ -1,20 +1,25 @@
 """What the scores say, in plain words."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from moe_lightning.evaluation.doubts import figures_in_words, has_few_speakers, no_comparison, nothing_established
 from moe_lightning.evaluation.fields import shown_fields
+from moe_lightning.evaluation.system_names import called
 from moe_lightning.evaluation.usage import DEAD_BELOW
 
 SURE = 0.95
 """Probability from which on a difference is called established."""
-FEW_SPEAKERS = 5
-_LABELS = {"backbone": "the bare backbone", "mixture": "the mixture"}
+
+
+Answer = Literal["better", "worse", "not established", "not compared"]
+"""``not established``: by chance, or on too few speakers; ``not compared``: one of the two systems is not itself."""
 
 
 class Verdict(NamedTuple):
     """A sentence that answers the question, and what one must know beside it."""
 
+    answer: Answer
     sentence: str
     is_warning: bool
     """The answer is not yes, or it has a catch."""
@@ -24,23 +29,26 @@ class Verdict(NamedTuple):
 def judge(results: dict[str, Any]) -> Verdict:
     """Whether the system of the first comparison beats its baseline, for whom not, and how sure that is."""
     headline = next(iter(results["comparisons"].values()))
-    sentence = headline_sentence(results, headline)
-    worse = groups_worse(results, headline)
+    pair = (headline["system"], headline["baseline"])
+    answer, sentence = answer_to(results, headline), headline_sentence(results, headline)
+    is_compared = answer != "not compared"
+    worse = groups_worse(results, headline) if is_compared else []
     dead = results.get("experts", {}).get("dead", [])
-    details = [_groups_in_words(results, headline, worse), *_experts_in_words(results, dead), gate_in_words(results)]
-    if results["speakers"] < FEW_SPEAKERS:
-        details.append(
-            f"The test split has {_counted(results['speakers'], 'speaker')}; others may be served differently."
-        )
+    details = [
+        _groups_in_words(results, headline, worse) if is_compared else "",
+        *_experts_in_words(results, dead),
+        gate_in_words(results),
+        figures_in_words(results, pair),
+    ]
     if results.get("shared_speakers"):
         count, was = (
             _counted(results["shared_speakers"], "speaker"),
             "was" if results["shared_speakers"] == 1 else "were",
         )
         details.append(f"{count} of the test split {was} heard in training: new voices will have more errors.")
-    is_better = (headline["probability_better"] or 0.0) >= SURE
     surely_worse = [one for one in worse if one.is_sure]
-    return Verdict(sentence, not is_better or bool(surely_worse or dead), [text for text in details if text])
+    is_warning = answer != "better" or bool(surely_worse or dead)
+    return Verdict(answer, sentence, is_warning, [text for text in details if text])
 
 
 def gate_in_words(results: Mapping[str, Any]) -> str:
@@ -53,37 +61,48 @@ def gate_in_words(results: Mapping[str, Any]) -> str:
     )
 
 
-def label(system: str) -> str:
-    """A system as a sentence calls it."""
-    return _LABELS.get(system, system)
+def answer_to(results: Mapping[str, Any], comparison: Mapping[str, Any]) -> Answer:
+    """Whether a system has fewer errors than its baseline."""
+    if no_comparison(results, comparison["system"], comparison["baseline"]):
+        return "not compared"
+    return answer_of(results, comparison["probability_better"])
 
 
-def called(results: Mapping[str, Any], system: str) -> str:
-    """A system as the results name it, else as a sentence does."""
-    return str(results["systems"][system].get("label") or label(system))
+def answer_of(results: Mapping[str, Any], probability: float | None) -> Answer:
+    """The same of two systems that can be compared, by the probability of fewer errors."""
+    if probability is None or has_few_speakers(results) or 1 - SURE < probability < SURE:
+        return "not established"
+    return "better" if probability >= SURE else "worse"
 
 
 def headline_sentence(results: dict[str, Any], comparison: dict[str, Any]) -> str:
     """Both rates, the relative change with its interval, and the probability."""
     system, baseline = comparison["system"], comparison["baseline"]
-    rates = {name: f"{100 * results['systems'][name]['wer']:.1f} %" for name in (system, baseline)}
+    reason = no_comparison(results, system, baseline)
+    if reason:
+        return reason
+    rates = {name: f"{100 * results['systems'][name]['rate']:.1f} %" for name in (system, baseline)}
+    units = results["metric"]["units"]
     name, other = called(results, system), called(results, baseline)
     probability = comparison["probability_better"]
     if probability is None:
         return f"One utterance says nothing: {name} {rates[system]}, {other} {rates[baseline]}."
+    against = f"{rates[system]} of the {units} are wrong instead of {rates[baseline]}"
+    change, over = _change_in_words(comparison), comparison["over"]
+    if has_few_speakers(results):
+        return f"{nothing_established(results)}: with {name} {against}."
     if comparison["relative_improvement"] == 0 and not any(comparison["interval"] or [1.0]):
         return (
-            f"It is not established that {name} beats {other}: both get {rates[system]} of the words wrong, and"
+            f"It is not established that {name} beats {other}: both get {rates[system]} of the {units} wrong, and"
             f" as many in every draw of {comparison['over']}."
         )
-    against = f"{rates[system]} of the words are wrong instead of {rates[baseline]}"
-    change, over = _change_in_words(comparison), comparison["over"]
     draws = f"in {_percent(probability)} of the draws of {over} it makes fewer errors"
-    if probability >= SURE:
-        return f"{_capitalised(name)} beats {other}: {against}{change}; {draws}."
-    if probability <= 1 - SURE:
-        return f"{_capitalised(name)} is worse than {other}: {against}{change}; {draws}."
-    return f"It is not established that {name} beats {other}: {against}{change}; {draws}."
+    openings = {
+        "better": f"{_capitalised(name)} beats {other}",
+        "worse": f"{_capitalised(name)} is worse than {other}",
+        "not established": f"It is not established that {name} beats {other}",
+    }
+    return f"{openings[answer_of(results, probability)]}: {against}{change}; {draws}."
 
 
 class WorseGroup(NamedTuple):
@@ -103,11 +122,11 @@ def groups_worse(results: dict[str, Any], comparison: dict[str, Any]) -> list[Wo
     found = []
     for field in shown_fields(before):
         for value, group in before[field].items():
-            now = after[field][value]["wer"]
+            now = after[field][value]["rate"]
             probability = comparison["groups"][field][value]["probability_better"]
-            if now > group["wer"]:
-                is_sure = probability is not None and probability <= 1 - SURE
-                found.append(WorseGroup(field, value, group["wer"], now, is_sure))
+            if now > group["rate"]:
+                is_sure = answer_of(results, probability) == "worse"
+                found.append(WorseGroup(field, value, group["rate"], now, is_sure))
     return sorted(found, key=lambda one: one.before - one.after)
 
 

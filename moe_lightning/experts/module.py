@@ -166,7 +166,7 @@ class ExpertModule(LightningModule):
         hypotheses: list[str] = []
         if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
             hypotheses = self.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE)
-            self.wer.update(*normalised(hypotheses, batch.texts))
+            self.wer.update(*normalised(hypotheses, batch.texts, batch.languages))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
         return {"gate_BE": gate_BE, "hypotheses": hypotheses}
 

@@ -47,7 +47,7 @@ def collect(
     for line in lines:
         system = results["systems"][line.name]
         system |= {"label": line.words, **_cost(line, runs, decoded, seeds)}
-        system["wer_by_seed"] = [_wer(test, texts[line.name], seed, settings) for seed in seeds]
+        system["rate_by_seed"] = [_rate(test, texts[line.name], seed, settings) for seed in seeds]
     results["experts"] = expert_usage(_gates(decoded, seeds), {})
     results["environment"] = environment(runs["mixture", seeds[0]])
     first = decoded["mixture", seeds[0]].decoding
@@ -72,10 +72,10 @@ def _gates(decoded: Mapping[tuple[str, int], Decoded], seeds: Sequence[int]) -> 
     return decoded["mixture", seeds[0]].gates
 
 
-def _wer(test: Sequence[Utterance], texts: Mapping[str, str], seed: int, settings: ScoreSettings) -> float:
+def _rate(test: Sequence[Utterance], texts: Mapping[str, str], seed: int, settings: ScoreSettings) -> float:
     one_seed = {utterance.id: texts[_seeded(utterance.id, seed)] for utterance in test}
     quick = replace(settings, num_resamples=100)
-    return float(score_systems(test, {"one": one_seed}, settings=quick)["systems"]["one"]["wer"])
+    return float(score_systems(test, {"one": one_seed}, settings=quick)["systems"]["one"]["rate"])
 
 
 def _cost(
@@ -86,7 +86,7 @@ def _cost(
 ) -> dict[str, Any]:
     cost = decoded[line.row, seeds[0]].decoding.systems[line.system]
     trained = 0 if line.name == "backbone" else run_size(runs[line.row, seeds[0]]).num_trained
-    return {"trained_parameters": trained, "parameters": cost.parameters, "real_time_factor": cost.real_time_factor}
+    return {**cost._asdict(), "trained_parameters": trained}
 
 
 def _seeded(id_: str, seed: int) -> str:

@@ -10,12 +10,13 @@ from rich.table import Table
 def print_ladder(results: dict[str, Any]) -> None:
     """Each system's trained parameters and WER with its interval, over all seeds and by seed; the verdict."""
     table = Table(
-        title=f"word error rate on the {results['split']} split, %",
+        title=f"{results['metric']['name']} on the {results['split']} split, %",
         caption=f"{results['utterances']} utterances, {results['speakers']} speakers, {len(results['seeds'])} seeds;"
-        " [95 % interval] by bootstrap over speakers; P: probability that the mixture is better",
+        " [95 % interval] by bootstrap over speakers; P: probability that the mixture is better; texts normalised by"
+        f" {escape(results['normaliser']['name'])}",
     )
     table.add_column("system")
-    for name in ("trained", "WER", "interval", "by seed", "P"):
+    for name in ("trained", results["metric"]["short"], "interval", "by seed", "P"):
         table.add_column(name, justify="right")
     for name, system in results["systems"].items():
         comparison = results["comparisons"].get(f"mixture vs {name}", {})
@@ -23,11 +24,11 @@ def print_ladder(results: dict[str, Any]) -> None:
         table.add_row(
             escape(system["label"]),
             f"{system['trained_parameters']:,}",
-            f"{100 * system['wer']:.1f}",
+            f"{100 * system['rate']:.1f}",
             "-"
             if system["interval"] is None
             else "[{:.1f}, {:.1f}]".format(*(100 * one for one in system["interval"])),
-            " ".join(f"{100 * one:.1f}" for one in system["wer_by_seed"]),
+            " ".join(f"{100 * one:.1f}" for one in system["rate_by_seed"]),
             "" if probability is None else f"{probability:.3f}",
             style="bold" if name == "mixture" else None,
         )

@@ -2,17 +2,23 @@
 
 from typing import Any
 
+from moe_lightning.evaluation.doubts import figures_in_words, has_few_speakers, no_comparison, nothing_established
 from moe_lightning.evaluation.usage import DEAD_BELOW
-from moe_lightning.evaluation.verdict import SURE, Verdict, gate_in_words, groups_worse
+from moe_lightning.evaluation.verdict import Verdict, WorseGroup, answer_of, answer_to, gate_in_words, groups_worse
 
 Results = dict[str, Any]
+_VERBS = {
+    "better": "The mixture beats {}",
+    "worse": "The mixture is worse than {}",
+    "not established": "It is not established that the mixture differs from {}",
+}
 
 
 def judge_ladder(results: Results) -> Verdict:
     """Whether the mixture beats one LoRA of equal parameters, and what the other rungs say of why."""
-    headline = results["comparisons"]["mixture vs lora_equal"]
-    is_better = (headline["probability_better"] or 0.0) >= SURE
-    worse = groups_worse(results, results["comparisons"]["mixture vs backbone"])
+    answer = answer_to(results, results["comparisons"]["mixture vs lora_equal"])
+    doubt = no_comparison(results, "mixture", "backbone")
+    worse = [] if doubt else groups_worse(results, results["comparisons"]["mixture vs backbone"])
     dead = results["experts"]["dead"]
     others = {"random": "clusters drawn at random", "hard": "one expert an utterance"}
     details = [
@@ -20,38 +26,41 @@ def judge_ladder(results: Results) -> Verdict:
         *(against(results, name, words) for name, words in others.items() if name in results["systems"]),
         *_oracles(results),
         _dead(dead, len(results["experts"]["usage"])),
-        _groups(results, worse),
+        doubt or _groups(worse),
+        figures_in_words(results, ("backbone", "lora_equal", "mixture")),
         gate_in_words(results),
     ]
     sentence = against(results, "lora_equal", "one LoRA of equal parameters")
     surely_worse = [one for one in worse if one.is_sure]
-    return Verdict(sentence, not is_better or bool(dead or surely_worse), [text for text in details if text])
+    is_warning = answer != "better" or bool(dead or surely_worse)
+    return Verdict(answer, sentence, is_warning, [text for text in details if text])
 
 
 def against(results: Results, baseline: str, words: str) -> str:
     """One comparison of the mixture: both rates, the change with its interval, the probability."""
+    reason = no_comparison(results, "mixture", baseline)
+    if reason:
+        return reason
     comparison = results["comparisons"][f"mixture vs {baseline}"]
-    ours, theirs = (100 * results["systems"][name]["wer"] for name in ("mixture", baseline))
-    probability = comparison["probability_better"]
+    ours, theirs = (100 * results["systems"][name]["rate"] for name in ("mixture", baseline))
+    units, probability = results["metric"]["units"], comparison["probability_better"]
     if probability is None:
-        return f"The mixture has {ours:.1f} % of the words wrong, {words} {theirs:.1f} %; one utterance says no more."
-    if probability >= SURE:
-        verb = f"The mixture beats {words}"
-    elif probability <= 1 - SURE:
-        verb = f"The mixture is worse than {words}"
+        return f"The mixture has {ours:.1f} % of the {units} wrong, {words} {theirs:.1f} %; one utterance says no more."
+    if has_few_speakers(results):
+        verb = f"{nothing_established(results)} of the mixture and {words}"
     else:
-        verb = f"It is not established that the mixture differs from {words}"
+        verb = _VERBS[answer_of(results, probability)].format(words)
     return (
-        f"{verb}: {ours:.1f} % of the words wrong against {theirs:.1f} %{_change(comparison)};"
+        f"{verb}: {ours:.1f} % of the {units} wrong against {theirs:.1f} %{_change(comparison)};"
         f" probability of being better {probability:.3f}."
     )
 
 
 def recovered(results: Results, oracle: str) -> float | None:
     """Part of an oracle's lead over the LoRA of equal parameters that the mixture reaches; None without a lead."""
-    wer = {name: results["systems"][name]["wer"] for name in ("lora_equal", "mixture", oracle)}
-    lead = wer["lora_equal"] - wer[oracle]
-    return (wer["lora_equal"] - wer["mixture"]) / lead if lead > 0 else None
+    rate = {name: results["systems"][name]["rate"] for name in ("lora_equal", "mixture", oracle)}
+    lead = rate["lora_equal"] - rate[oracle]
+    return (rate["lora_equal"] - rate["mixture"]) / lead if lead > 0 else None
 
 
 def _oracles(results: Results) -> list[str]:
@@ -59,8 +68,8 @@ def _oracles(results: Results) -> list[str]:
     for oracle, words in (("label", "the true groups, known in tests"), ("best_expert", "the best expert each time")):
         if oracle not in results["systems"]:
             continue
-        share, wer = recovered(results, oracle), 100 * results["systems"][oracle]["wer"]
-        lines.append(f"Oracle, {words}: {wer:.1f} %; {_lead_in_words(share)}.")
+        share, rate = recovered(results, oracle), 100 * results["systems"][oracle]["rate"]
+        lines.append(f"Oracle, {words}: {rate:.1f} %; {_lead_in_words(share)}.")
     return lines
 
 
@@ -77,7 +86,7 @@ def _seeds(results: Results) -> str:
         return "One seed: how much another would differ is not known."
     spreads = []
     for name, words in (("mixture", "the mixture"), ("lora_equal", "the LoRA")):
-        values = results["systems"][name]["wer_by_seed"]
+        values = results["systems"][name]["rate_by_seed"]
         spreads.append(f"{words} {100 * min(values):.1f} to {100 * max(values):.1f} %")
     return f"Over {len(results['seeds'])} seeds: {', '.join(spreads)}."
 
@@ -88,7 +97,7 @@ def _dead(dead: list[int], num_experts: int) -> str:
     return f"Dead experts: {', '.join(map(str, dead))} of {num_experts} get under {100 * DEAD_BELOW:g} % of the weight."
 
 
-def _groups(results: Results, worse: list[Any]) -> str:
+def _groups(worse: list[WorseGroup]) -> str:
     if not worse:
         return "No group gets worse than with the bare backbone."
     some = "; ".join(

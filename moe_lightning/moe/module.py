@@ -223,7 +223,7 @@ class MoEASRModule(LightningModule):
         hypotheses: list[str] = []
         if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
             hypotheses = self.mixture.transcribe(*batch[1:3], batch.languages, logits_BE, base)
-            self.wer.update(*normalised(hypotheses, batch.texts))
+            self.wer.update(*normalised(hypotheses, batch.texts, batch.languages))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
         return {"gate_BE": self.mixture.gates(logits_BE), "hypotheses": hypotheses}
 

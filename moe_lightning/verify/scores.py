@@ -1,11 +1,12 @@
 """The report's scores against its transcripts: error rates are computed anew."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from moe_lightning.backbone.normaliser import NORMALISERS, Normaliser
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.corpus import read_manifest
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.hypotheses import Decoded, read_hypotheses
@@ -49,11 +50,11 @@ def _check_transcripts(run: RunDir, report: ReportDir, split: str) -> None:
 def _disagreements(run: RunDir, report: ReportDir, split: str, results: Any) -> Iterator[str]:
     """Where results differ from what the transcripts come to."""
     utterances = sorted(read_manifest(run.manifest_file(split)), key=lambda utterance: utterance.id)
-    references = References.of(utterances, _normaliser(results["normaliser"]))
+    references = References.of(utterances, Normaliser(results["normaliser"]["choice"]))
     rows = np.arange(len(references.ids))
     for name, hypotheses in Decoded.load(report).systems.items():
         scored = results["systems"].get(name, {})
-        for key, value in rates(SystemCounts.of(references, hypotheses), rows).items():
+        for key, value in asdict(rates(SystemCounts.of(references, hypotheses), references, rows)).items():
             if scored.get(key) != value:
                 yield f"says {key} {scored.get(key)} of the system {name}, its transcripts come to {value}"
 
@@ -62,15 +63,9 @@ def _check_best(run: RunDir, results: Any, way_out: str) -> Iterator[Finding]:
     """The joint stage's best scores repeat those of the tests."""
     try:
         best = read_json(run.best_file, "moe-lightning pipeline").get("test", {})
-        odd = [name for name, scores in best.items() if scores["wer"] != results["systems"][name]["wer"]]
+        odd = [name for name, scores in best.items() if scores["rate"] != results["systems"][name]["rate"]]
     except (InputError, KeyError, TypeError, AttributeError) as error:
         yield Finding("evaluation", run.best_file, f"cannot be read ({error})", way_out)
         return
     for name in odd:
         yield Finding("evaluation", run.best_file, f"has another error rate of {name} than the results", way_out)
-
-
-def _normaliser(name: str) -> Normaliser:
-    """The one that a result names; its version may be another by now."""
-    kind = name.partition(" ")[0]
-    return next(one for one in NORMALISERS.values() if one.name.partition(" ")[0] == kind)

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
 from moe_lightning.corpus.__main__ import main
-from moe_lightning.corpus.checking.text_checks import check_texts
+from moe_lightning.corpus.checking.text_checks import FEWEST_TEXTS, check_texts
 from tests.corpus.conftest import utterances_of, write_audio, write_rows
 
 
@@ -129,6 +130,19 @@ def test_letters_of_another_script_are_odd_and_accents_are_not():
     (odd,) = [finding for finding in check_texts(corpus, None) if finding.rule == "odd characters"]
     assert odd.utterances == ("u",)
     assert "cyrillic small letter a" in odd.details[0]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "is_found"),
+    [("fr", "vingt et un", True), ("fr-CA", "vingt et un", True), ("fr", "21", False), ("en", "twenty one", False),
+     ("en-US", "twenty one", False), ("", "vingt et un", True)],
+)  # fmt: skip
+def test_a_language_whose_transcripts_hold_no_figure_is_named(language: str, text: str, is_found: bool) -> None:
+    fields = {"language": language} if language else {}
+    corpus = [replace(one, fields=fields, text=text) for one in utterances_of({"ann": FEWEST_TEXTS})]
+    found = [finding for finding in check_texts(corpus, None) if finding.rule == "no figures"]
+    assert [finding.utterances for finding in found] == ([(corpus[0].id,)] if is_found else [])
+    assert not [finding for finding in check_texts(corpus[1:], None) if finding.rule == "no figures"], "too few"
 
 
 def test_what_is_no_corpus_is_an_error(tmp_path, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.corpus import read_manifest
 from moe_lightning.errors import InputError
@@ -37,7 +37,7 @@ def decoded(finished_run: Path) -> dict[str, list[str]]:
     for expert in range(2):
         only = dict.fromkeys(batch.ids, expert)
         texts[f"expert {expert}"] = decode_as("label", mixture, batch, logits_BE, only)
-    return {**texts, "reference": batch.texts}
+    return {**texts, "reference": batch.texts, "language": batch.languages}
 
 
 def test_the_expert_of_the_true_group_says_an_utterance(decoded: dict[str, list[str]]) -> None:
@@ -46,10 +46,11 @@ def test_the_expert_of_the_true_group_says_an_utterance(decoded: dict[str, list[
 
 
 def test_the_best_expert_of_each_utterance_makes_the_fewest_errors(decoded: dict[str, list[str]]) -> None:
-    references = [normalise(text) for text in decoded["reference"]]
+    def said(name: str) -> list[str]:
+        return [Normaliser()(*pair) for pair in zip(decoded[name], decoded["language"], strict=True)]
+
     errors = {
-        name: count_words(references, [normalise(text) for text in decoded[name]]).errors_N
-        for name in ("best_expert", "expert 0", "expert 1")
+        name: count_words(said("reference"), said(name)).errors_N for name in ("best_expert", "expert 0", "expert 1")
     }
     best = errors["best_expert"].tolist()
     assert best == [min(pair) for pair in zip(errors["expert 0"], errors["expert 1"], strict=True)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import jiwer
 import pytest
 
-from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.corpus import read_manifest
 from moe_lightning.evaluation.__main__ import main
 from moe_lightning.run_dir import RunDir
@@ -23,9 +23,9 @@ def test_every_test_utterance_is_decoded_by_both_systems(evaluated_run: RunDir) 
 def test_the_results_are_what_jiwer_says_of_the_hypotheses(evaluated_run: RunDir) -> None:
     results = json.loads(evaluated_run.results_file.read_text())
     rows = [json.loads(line) for line in evaluated_run.hypotheses_file.read_text().splitlines()]
-    references = [normalise(row["reference"]) for row in rows]
+    references = [Normaliser()(row["reference"], row["language"]) for row in rows]
     for system in ("backbone", "mixture"):
-        hypotheses = [normalise(row[system]) for row in rows]
+        hypotheses = [Normaliser()(row[system], row["language"]) for row in rows]
         scores = results["systems"][system]
         assert scores["wer"] == pytest.approx(jiwer.wer(references, hypotheses), abs=1e-6)
         assert scores["cer"] == pytest.approx(jiwer.cer(references, hypotheses), abs=1e-6)
@@ -45,13 +45,13 @@ def test_the_scores_are_added_to_the_joint_stages_best_json(evaluated_run: RunDi
     results = json.loads(evaluated_run.results_file.read_text())
     assert best["steps"] > 0
     for system in ("backbone", "mixture"):
-        assert best["test"][system]["wer"] == results["systems"][system]["wer"]
+        assert best["test"][system]["rate"] == results["systems"][system]["rate"]
 
 
 def test_every_rate_has_its_interval_and_every_comparison_its_probability(evaluated_run: RunDir) -> None:
     results = json.loads(evaluated_run.results_file.read_text())
     for system in results["systems"].values():
-        assert system["interval"][0] <= system["wer"] <= system["interval"][1]
+        assert system["interval"][0] <= system["rate"] <= system["interval"][1]
         assert {"cluster", "expert", "accent"} <= system["groups"].keys()
         assert system["real_time_factor"] > 0
     backbone, mixture = (results["systems"][name]["trained_parameters"] for name in ("backbone", "mixture"))
@@ -69,8 +69,9 @@ def test_the_alignments_spell_what_was_said_and_written(evaluated_run: RunDir) -
         assert sum(row["gate"]) == pytest.approx(1, abs=1e-3)
         for system in ("backbone", "mixture"):
             pairs = row["alignments"][system]
-            assert " ".join(said for kind, said, _ in pairs if kind != "I") == normalise(row["reference"])
-            assert " ".join(written for kind, _, written in pairs if kind != "D") == normalise(row[system])
+            reference, text = (Normaliser().units(row[name], row["language"]) for name in ("reference", system))
+            assert " ".join(said for kind, said, _ in pairs if kind != "I") == reference
+            assert " ".join(written for kind, _, written in pairs if kind != "D") == text
 
 
 def test_scoring_again_decodes_nothing_and_takes_other_settings(

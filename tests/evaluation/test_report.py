@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from moe_lightning.evaluation.alignment import align
 from moe_lightning.evaluation.report import clips
 from moe_lightning.evaluation.report.charts import Bar, Dots, bars, dot_plot, line_chart
 from moe_lightning.evaluation.report.clips import audio_clips
-from moe_lightning.evaluation.report.curves import MOST_POINTS, Chart, Curve, read_curves
+from moe_lightning.evaluation.report.curves import MOST_POINTS, Chart, Curve, read_curves, training_charts
 from moe_lightning.evaluation.report.examples import Example, alignment_html
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
@@ -172,7 +173,7 @@ def test_a_ladder_names_its_systems_and_shows_the_bare_backbone_first() -> None:
     results, facts = evil_results(num_systems=3)
     other = next(name for name in results["systems"] if name.startswith(EVIL))
     results["comparisons"] = dict(reversed(results["comparisons"].items()))
-    results["systems"][other] |= {"label": "one LoRA", "wer_by_seed": [0.1, 0.2]}
+    results["systems"][other] |= {"label": "one LoRA", "rate_by_seed": [0.1, 0.2]}
     text = page({**results, "seeds": [1, 2]}, facts)
     assert "empty dot is the bare backbone, the full one the mixture with its interval, the diamond one LoRA" in text
     assert "All 2 seeds together" in text
@@ -235,6 +236,18 @@ def test_a_long_curve_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
     assert curve.steps[-1] == 999
 
 
+def test_learning_rates_are_drawn_whatever_the_optimizer_is_called(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    logger = TensorBoardLogger(run.tensorboard_dir, name="moe", version="")
+    rates = [f"lr-ExpertAdamW/pg{number}" for number in range(1, 5)]
+    for step in range(3):
+        logger.log_metrics(dict.fromkeys([*rates, "lr-ExpertAdamW/pg1-momentum"], 1e-4), step=step)
+    logger.finalize("success")
+    (chart,) = training_charts(run)["moe"]
+    assert [curve.name for curve in chart.curves] == rates
+    assert line_chart(chart).count("<polyline") == 4
+
+
 def test_clips_are_recordings_as_mp3_as_many_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     utterances = []
     for number in range(3):
@@ -261,5 +274,6 @@ def test_a_run_that_was_trained_has_page_and_card(evaluated_run: RunDir) -> None
     places = [text.index(f"<h2>{heading}") for heading in headings]
     assert places == sorted(places)
     results = json.loads(evaluated_run.results_file.read_text())
-    assert f"{100 * results['systems']['mixture']['wer']:.1f} %" in text
+    assert f"{100 * results['systems']['mixture']['rate']:.1f} %" in text
+    assert escape(results["normaliser"]["name"]) in text
     assert yaml.safe_load(evaluated_run.report().model_card_file.read_text().split("---\n", 2)[1])["library_name"]

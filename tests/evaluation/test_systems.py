@@ -1,9 +1,11 @@
 """Scores of any systems on the same utterances."""
 
+from typing import Any
+
 import jiwer
 import pytest
 
-from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.normaliser import NORMALISERS, Normaliser
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.fields import DURATION, group_columns, shown_fields
 from moe_lightning.evaluation.systems import ScoreSettings, score_systems
@@ -11,6 +13,15 @@ from moe_lightning.evaluation.usage import expert_usage, normalised_entropy
 from tests.evaluation.made_up import random_texts, split_of, utterance
 
 FAST = ScoreSettings(num_resamples=500)
+ENGLISH = ("en", "en-US", "en_GB", "English")
+
+
+def by_language(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Scores of the English utterances, however their language is written, and of the French ones."""
+    groups = results["systems"]["x"]["groups"]["language"]
+    english = [groups[name] for name in ENGLISH]
+    assert len({group["rate"] for group in english}) == 1
+    return [english[0], groups["fr"]]
 
 
 def test_the_rates_are_jiwers_overall_and_in_every_group() -> None:
@@ -52,16 +63,59 @@ def test_raw_texts_are_compared_as_they_are_and_normalised_ones_by_what_is_said(
     scored = score_systems(utterances, {"x": {one.id: "ONE two" for one in utterances}}, settings=FAST)
     assert scored["systems"]["x"]["wer"] == 0
     assert scored["systems"]["x"]["raw"]["wer"] == 1
-    assert scored["normaliser"].startswith("BasicTextNormalizer of transformers ")
+    assert scored["normaliser"]["choice"] == "auto"
+    assert "basic" in scored["normaliser"]["name"]
 
 
-def test_the_english_normaliser_reads_numbers() -> None:
+def test_every_utterance_is_normalised_by_its_language() -> None:
+    utterances = [
+        *(utterance(number, "twenty one colours", language=language) for number, language in enumerate(ENGLISH)),
+        *(utterance(number, "vingt et un", language="fr") for number in range(4, 8)),
+    ]
+    systems = {"x": {one.id: "21" if one.language == "fr" else "21 colors" for one in utterances}}
+    of = {
+        choice: score_systems(utterances, systems, settings=ScoreSettings(500, by=("language",), normaliser=choice))
+        for choice in NORMALISERS
+    }
+    rates = {choice: [group["rate"] for group in by_language(of[choice])] for choice in NORMALISERS}
+    assert rates == {"auto": [0, 1], "basic": [1, 1], "english": [0, 1]}
+    assert [of[choice]["normaliser"]["choice"] for choice in NORMALISERS] == list(NORMALISERS)
+    names = [of[choice]["normaliser"]["name"] for choice in NORMALISERS]
+    assert all("transformers" in name for name in names)
+    assert all(name in names[0] for name in names[1:]), "auto names both"
+
+
+def test_an_utterance_of_an_unknown_language_is_normalised_by_the_basic_rules() -> None:
     utterances = [utterance(number, "twenty one cats") for number in range(4)]
     systems = {"x": {one.id: "21 cats" for one in utterances}}
+    assert score_systems(utterances, systems, settings=FAST)["systems"]["x"]["rate"] > 0
     english = score_systems(utterances, systems, settings=ScoreSettings(500, normaliser="english"))
-    assert english["systems"]["x"]["wer"] == 0
-    assert "EnglishTextNormalizer" in english["normaliser"]
-    assert score_systems(utterances, systems, settings=FAST)["systems"]["x"]["wer"] > 0
+    assert english["systems"]["x"]["rate"] == 0
+
+
+def test_a_language_without_spaces_is_scored_by_characters() -> None:
+    utterances = [utterance(number, "今天天气很好", speaker=f"s{number}", language="zh-CN") for number in range(4)]
+    systems = {"x": {one.id: "今天天汽 很好。" for one in utterances}}
+    scored = score_systems(utterances, systems, settings=FAST)
+    one = scored["systems"]["x"]
+    assert scored["metric"]["short"] == one["metric"] == "CER"
+    assert one["rate"] == one["cer"] == pytest.approx(1 / 6, abs=1e-6)
+    assert (one["length"], one["substitutions"], one["wer"]) == (24, 4, 2.0)
+
+
+def test_languages_of_both_kinds_together_are_counted_each_in_its_unit() -> None:
+    utterances = [utterance(number, "今天天气", language="zh") for number in range(4)]
+    utterances += [utterance(number, "one two", language="en") for number in range(4, 8)]
+    systems = {"x": {one.id: "今天天汽" if one.language == "zh" else "one two two" for one in utterances}}
+    scored = score_systems(utterances, systems, settings=ScoreSettings(500, by=("language",)))
+    one = scored["systems"]["x"]
+    assert one["rate"] == pytest.approx((4 + 4) / (16 + 8), abs=1e-6)
+    groups = one["groups"]["language"]
+    assert {language: (group["metric"], group["rate"]) for language, group in groups.items()} == {
+        "zh": ("CER", 0.25),
+        "en": ("WER", 0.5),
+    }
+    assert scored["metric"]["short"] not in ("WER", "CER")
 
 
 def test_a_comparison_says_how_much_how_sure_and_for_whom() -> None:
@@ -102,7 +156,7 @@ def test_the_worst_group_and_the_spread_pass_over_groups_of_a_few_words() -> Non
     texts = {one.id: one.text if one.fields["accent"] == "a" else "x" for one in utterances}
     scored = score_systems(utterances, {"x": texts}, settings=FAST)["systems"]["x"]
     assert scored["groups"]["accent"]["c"]["wer"] == 1
-    assert scored["worst_group"]["accent"] == {"value": "b", "wer": 1.0}
+    assert scored["worst_group"]["accent"] == {"value": "b", "rate": 1.0}
     assert scored["spread"]["accent"] == 1.0
 
 
@@ -153,6 +207,12 @@ def test_fields_that_make_no_groups_are_left_out() -> None:
     assert set(group_columns(utterances)) == {"accent", "speaker"}
 
 
+def test_bookkeeping_makes_no_groups_unless_it_is_asked_for() -> None:
+    utterances = [utterance(n, "a", accent="ab"[n % 2], license="xy"[n % 2], source="uv"[n % 2]) for n in range(8)]
+    assert set(group_columns(utterances)) == {"accent", "speaker"}
+    assert list(group_columns(utterances, ["license"])) == ["license"]
+
+
 def test_an_utterance_without_a_field_is_of_the_group_unknown() -> None:
     utterances = [utterance(n, "a", **({"accent": "north"} if n % 2 else {})) for n in range(8)]
     assert group_columns(utterances)["accent"] == ["unknown", "north"] * 4
@@ -200,6 +260,6 @@ def test_random_systems_are_scored_in_every_text_form() -> None:
     utterances = [utterance(number, text) for number, text in enumerate(random_texts(3, 20))]
     systems = {"x": {one.id: text for one, text in zip(utterances, random_texts(4, 20, 0), strict=True)}}
     scored = score_systems(utterances, systems, settings=FAST)["systems"]["x"]
-    references = [normalise(one.text) for one in utterances]
+    references = [Normaliser()(one.text, None) for one in utterances]
     assert scored["wer"] == pytest.approx(jiwer.wer(references, list(systems["x"].values())), abs=1e-6)
     assert scored["raw"]["wer"] == scored["wer"]

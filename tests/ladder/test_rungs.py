@@ -81,7 +81,7 @@ def made_up_ladder(mixture: str, lora: str) -> dict:
     pairs = [("mixture", name) for name in ("lora_equal", "backbone", "best_expert")]
     results = score_systems(utterances, texts, pairs, settings=ScoreSettings(num_resamples=500))
     for system in results["systems"].values():
-        system["wer_by_seed"] = [system["wer"]]
+        system["rate_by_seed"] = [system["rate"]]
     gates = {one.id: [0.5, 0.5, 0.0] if mixture == "bad" else [0.4, 0.3, 0.3] for one in utterances}
     return {**results, "seeds": [42], "experts": expert_usage(gates, {})}
 
@@ -89,24 +89,31 @@ def made_up_ladder(mixture: str, lora: str) -> dict:
 def test_a_mixture_with_fewer_errors_beats_the_lora_and_reaches_all_of_the_oracles_lead() -> None:
     results = made_up_ladder(mixture="good", lora="bad")
     verdict = judge_ladder(results)
-    assert verdict.sentence.startswith("The mixture beats one LoRA of equal parameters: 0.0 % of the words")
-    assert not verdict.is_warning
+    assert (verdict.answer, verdict.is_warning) == ("better", False)
     assert recovered(results, "best_expert") == 1.0
     assert any("100 % of its lead" in text for text in verdict.details)
-    behind = {**results, "systems": {**results["systems"], "mixture": {**results["systems"]["mixture"], "wer": 0.9}}}
+    behind = {**results, "systems": {**results["systems"], "mixture": {**results["systems"]["mixture"], "rate": 0.9}}}
     assert any("none of its lead" in text for text in judge_ladder(behind).details)
 
 
 def test_a_mixture_with_more_errors_is_called_worse_and_a_dead_expert_is_named() -> None:
     verdict = judge_ladder(made_up_ladder(mixture="bad", lora="good"))
-    assert verdict.is_warning
-    assert verdict.sentence.startswith("The mixture is worse than one LoRA")
+    assert (verdict.answer, verdict.is_warning) == ("worse", True)
     assert any("Dead experts: 2 of 3" in text for text in verdict.details)
 
 
 def test_where_nothing_differs_nothing_is_established() -> None:
     results = made_up_ladder(mixture="good", lora="good")
     verdict = judge_ladder(results)
-    assert verdict.is_warning
-    assert "not established" in verdict.sentence
+    assert (verdict.answer, verdict.is_warning) == ("not established", True)
     assert recovered(results, "best_expert") is None
+
+
+def test_a_broken_backbone_is_a_warning_and_no_group_is_compared_with_it() -> None:
+    results = made_up_ladder(mixture="good", lora="bad")
+    results["systems"]["backbone"]["rate"] = 1.5
+    verdict = judge_ladder(results)
+    assert verdict.answer == "better", "the LoRA is in order"
+    assert any("150.0 %" in text for text in verdict.details)
+    results["systems"]["lora_equal"]["rate"] = 1.2
+    assert judge_ladder(results).answer == "not compared"

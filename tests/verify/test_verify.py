@@ -196,12 +196,12 @@ def test_a_checkpoint_of_other_experts_is_named(run: RunDir, verify: Verify) -> 
 
 def test_scores_that_the_transcripts_do_not_come_to_are_named(run: RunDir, verify: Verify) -> None:
     results = read_json(run.results_file, "")
-    results["systems"]["mixture"]["wer"] = 0.01
+    results["systems"]["mixture"]["rate"] = 0.01
     write_json(run.results_file, results)
     renew_record(run, "evaluation")
     code, _, wrong = verify(run.path)
     assert code == 1
-    assert "says wer 0.01 of the system mixture, its transcripts come to" in wrong[0]
+    assert "says rate 0.01 of the system mixture, its transcripts come to" in wrong[0]
     assert f"moe-lightning evaluate --run-dir {run.path} --split test --rescore" in wrong[0]
     evaluate(["--run-dir", str(run.path), "--rescore", "--num-resamples", "100"])
     assert verify(run.path)[0] == 0, "the command that is named mends it"

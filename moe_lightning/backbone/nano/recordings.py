@@ -17,7 +17,7 @@ from moe_lightning.backbone.log_mel import log_mel
 from moe_lightning.backbone.nano import blueprint
 from moe_lightning.backbone.nano.speech import NUM_MEL_BINS, Speech
 from moe_lightning.backbone.nano.train import Plan, train, word_error_rate
-from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.audio import read_file
 from moe_lightning.corpus.augmentation import change_speed
@@ -35,13 +35,14 @@ def hear(manifests: Sequence[Path], speeds: Sequence[float]) -> Speech:
     Raises:
         InputError: A manifest or a recording cannot be read, or no recording has a word.
     """
-    entries = [entry for manifest in manifests for entry in read_jsonl(manifest, "train") if normalise(entry.text)]
+    written = Normaliser("basic")
+    entries = [entry for manifest in manifests for entry in read_jsonl(manifest, "train") if written(entry.text, None)]
     if not entries:
         raise InputError(f"{manifests[0]} has no recording with a word in its transcript; there is nothing to learn")
     parts = [
         _spectrogram(entry, speed) for entry in track(entries, "Reading recordings", transient=True) for speed in speeds
     ]
-    texts = [normalise(entry.text) for entry in entries for _ in speeds]
+    texts = [written(entry.text, None) for entry in entries for _ in speeds]
     return Speech(np.concatenate(parts, axis=1), np.cumsum([part.shape[1] for part in parts]), texts)
 
 

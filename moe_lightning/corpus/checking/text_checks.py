@@ -8,12 +8,16 @@ import numpy as np
 
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
 from moe_lightning.corpus.utterance import Utterance
+from moe_lightning.languages import language_code
 
 MAX_TOKENS = 448
 """Whisper's decoder positions, the task tokens included."""
 RATE_DEVIATIONS = 4.0
 """Robust standard deviations of log characters per second from which a rate is an outlier."""
 _MIN_RATE_SPREAD = 0.1
+FEWEST_TEXTS = 30
+"""Transcripts of a language from which on it is a rule that numbers are written in words."""
+_UNKNOWN_LANGUAGE = "a language that no field names"
 RARE_SCRIPT = 0.001
 """Part of all letters under which a script is foreign to the corpus."""
 
@@ -37,6 +41,14 @@ def check_texts(utterances: Sequence[Utterance], count_tokens: Callable[[str], i
             "odd characters",
             "Digits and symbols can be read in several ways; control characters and foreign letters are mostly slips.",
             _odd_characters(utterances),
+        ),
+        finding(
+            "no figures",
+            "Every number of these languages is written in words. Whisper was trained to write figures, and outside of"
+            " English no normaliser makes the two alike: until it has learnt to write words, each number counts as an"
+            " error though it was heard, and learning that looks like a gain. Write numbers as the model does, or"
+            " mind the count that an evaluation puts beside its scores.",
+            _without_figures(utterances),
         ),
         finding(
             "repeated text",
@@ -92,6 +104,17 @@ def _odd_characters(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]
         if found:
             names = (f"{character!r} {unicodedata.name(character, 'without a name').lower()}" for character in found)
             yield utterance.id, ", ".join(names)
+
+
+def _without_figures(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]]:
+    """Languages other than English whose transcripts hold no figure, each by its first utterance."""
+    by_language: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        by_language[utterance.language or _UNKNOWN_LANGUAGE].append(utterance)
+    for language, those in by_language.items():
+        has_figures = any(character.isdecimal() for one in those for character in one.text)
+        if language_code(language) != "en" and len(those) >= FEWEST_TEXTS and not has_figures:
+            yield those[0].id, f"{language}: no figure in {len(those):,} transcripts"
 
 
 def _script(letter: str) -> str:

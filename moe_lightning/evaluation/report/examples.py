@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from moe_lightning.evaluation.verdict import called
+from moe_lightning.evaluation.system_names import called
 
 NUM_EXAMPLES = 5
 """Of each kind: where the system is better, and where it is worse."""

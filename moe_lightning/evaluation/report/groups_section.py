@@ -7,7 +7,8 @@ from typing import Any
 from moe_lightning.evaluation.fields import DURATION, MOST_VALUES, shown_fields
 from moe_lightning.evaluation.report.charts import Dots, dot_plot
 from moe_lightning.evaluation.report.scores_section import num_seeds_of
-from moe_lightning.evaluation.verdict import called
+from moe_lightning.evaluation.system_lines import group_name
+from moe_lightning.evaluation.system_names import called
 
 Results = Mapping[str, Any]
 
@@ -22,9 +23,10 @@ def groups_section(results: Results) -> str:
     fields += [field for field in (DURATION, "cluster") if 2 <= len(before["groups"].get(field, {})) <= MOST_VALUES]
     if not fields:
         return ""
+    metric = results["metric"]["name"]
     third = f", the diamond {called(results, other)}" if other else ""
     said = (
-        f"Word error rate: the empty dot is {called(results, first)}, the full one"
+        f"{metric[:1].upper()}{metric[1:]}: the empty dot is {called(results, first)}, the full one"
         f" {called(results, comparison['system'])} with its interval{third}; orange where it got worse."
     )
     parts = [f"<h2>Groups</h2>\n<p>{escape(said)}</p>"]
@@ -38,12 +40,12 @@ def groups_section(results: Results) -> str:
 def _rows(field: str, before: Results, after: Results, other: Results | None, num_seeds: int) -> list[Dots]:
     return [
         Dots(
-            name=value,
-            before=group["wer"],
-            after=after["groups"][field][value]["wer"],
+            name=group_name(value, group, before),
+            before=group["rate"],
+            after=after["groups"][field][value]["rate"],
             interval=after["groups"][field][value]["interval"],
             note=f"{group['utterances'] // num_seeds} utterances, {group['speakers']} speakers",
-            other=other["groups"][field][value]["wer"] if other else None,
+            other=other["groups"][field][value]["rate"] if other else None,
         )
         for value, group in before["groups"][field].items()
     ]
@@ -52,7 +54,7 @@ def _rows(field: str, before: Results, after: Results, other: Results | None, nu
 def _worst(field: str, before: Results, after: Results) -> str:
     first, then = before["worst_group"][field], after["worst_group"][field]
     return (
-        f'<p class="soft">Worst: {escape(field)} {escape(first["value"])} with {100 * first["wer"]:.1f} % before,'
-        f" {escape(then['value'])} with {100 * then['wer']:.1f} % after. Spread between groups:"
+        f'<p class="soft">Worst: {escape(field)} {escape(first["value"])} with {100 * first["rate"]:.1f} % before,'
+        f" {escape(then['value'])} with {100 * then['rate']:.1f} % after. Spread between groups:"
         f" {100 * before['spread'][field]:.1f} before, {100 * after['spread'][field]:.1f} after.</p>"
     )

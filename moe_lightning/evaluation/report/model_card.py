@@ -7,8 +7,23 @@ from typing import Any
 import yaml
 
 from moe_lightning.evaluation.fields import shown_fields
-from moe_lightning.evaluation.verdict import label
+from moe_lightning.evaluation.system_lines import (
+    COLUMNS,
+    Column,
+    group_name,
+    interval_in_words,
+    shown_columns,
+    system_lines,
+)
+from moe_lightning.evaluation.system_names import label
 
+_COLUMNS = (
+    *COLUMNS,
+    Column("95 % interval", lambda line: interval_in_words(line.interval)),
+    Column(
+        "trained parameters", lambda line: "-" if line.trained_parameters is None else f"{line.trained_parameters:,}"
+    ),
+)
 _HUB_IDS = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
 
 
@@ -34,7 +49,8 @@ A gate reads an utterance's embedding by the frozen speech model ({_plain(whispe
 {len(results["experts"]["usage"])} low-rank experts (LoRA); {trained:,} parameters were trained.
 
 Scores are of the {results["split"]} split: {results["utterances"]} utterances of {results["speakers"]} speakers.
-Texts are normalised ({results["normaliser"]}); intervals hold with 95 %, by bootstrap over {comparison["over"]}.
+Intervals hold with 95 %, by bootstrap over {comparison["over"]}. Texts are normalised:
+{_plain(results["normaliser"]["name"])}.
 
 {_score_table(results)}
 {_group_table(results, comparison)}
@@ -77,32 +93,30 @@ def _front_matter(
 
 
 def _score_table(results: Mapping[str, Any]) -> str:
-    lines = ["| system | WER % | 95 % interval | CER % | trained parameters |", "|---|---|---|---|---|"]
-    for name, one in results["systems"].items():
-        trained = f"{one['trained_parameters']:,}" if "trained_parameters" in one else "-"
-        lines.append(
-            f"| {_cell(name)} | {100 * one['wer']:.1f} | {_interval(one)} | {100 * one['cer']:.1f} | {trained} |"
-        )
+    systems = system_lines(results)
+    columns = shown_columns(_COLUMNS, systems)
+    lines = [_row("system", *(column.head for column in columns)), "|---" * (len(columns) + 1) + "|"]
+    lines += [_row(_cell(line.name), *(_cell(column.cell(line)) for column in columns)) for line in systems]
     return "\n".join(lines) + "\n"
 
 
 def _group_table(results: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
-    before, after = (results["systems"][comparison[side]]["groups"] for side in ("baseline", "system"))
-    lines = [f"| group | words | WER % of {_cell(label(comparison['baseline']))} |"
-             f" WER % of {_cell(label(comparison['system']))} | 95 % interval |", "|---|---|---|---|---|"]  # fmt: skip
-    for field in shown_fields(before):
-        for value, group in before[field].items():
-            then = after[field][value]
-            lines.append(
-                f"| {_cell(field)} {_cell(value)} | {group['words']} | {100 * group['wer']:.1f}"
-                f" | {100 * then['wer']:.1f} | {_interval(then)} |"
-            )
+    before, after = (results["systems"][comparison[side]] for side in ("baseline", "system"))
+    names = [_cell(label(comparison[side])) for side in ("baseline", "system")]
+    rate = results["metric"]["short"]
+    heads = ("group", results["metric"]["units"], *(f"{rate} % of {name}" for name in names), "95 % interval")
+    lines = [_row(*heads), "|---" * len(heads) + "|"]
+    for field in shown_fields(before["groups"]):
+        for value, group in before["groups"][field].items():
+            then = after["groups"][field][value]
+            rates = (f"{100 * one['rate']:.1f}" for one in (group, then))
+            name = f"{_cell(field)} {_cell(group_name(value, group, before))}"
+            lines.append(_row(name, str(group["length"]), *rates, interval_in_words(then["interval"])))
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
-def _interval(scores: Mapping[str, Any]) -> str:
-    bounds = scores["interval"]
-    return "-" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _plain(text: str) -> str:

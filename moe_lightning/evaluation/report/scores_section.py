@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from moe_lightning.evaluation.doubts import no_comparison
 from moe_lightning.evaluation.report.charts import Bar, bars
-from moe_lightning.evaluation.verdict import called
+from moe_lightning.evaluation.system_lines import COLUMNS, shown_columns, system_lines
+from moe_lightning.evaluation.system_names import called
 from moe_lightning.html_page import cards, table, verdict
 
 Results = Mapping[str, Any]
@@ -14,45 +16,48 @@ Results = Mapping[str, Any]
 def head_section(results: Results) -> str:
     """The verdict, what must be known beside it, and the figures that it rests on."""
     comparison = next(iter(results["comparisons"].values()))
-    system = results["systems"][comparison["system"]]
+    system, metric = results["systems"][comparison["system"]], results["metric"]
     said = results["verdict"]
     details = "".join(f"<li>{escape(text)}</li>" for text in said["details"])
     figures = [
-        (f"{100 * system['wer']:.1f} %", f"word error rate of {called(results, comparison['system'])}"),
-        (_improvement(comparison), f"fewer errors than {called(results, comparison['baseline'])}"),
-        (_probability(comparison["probability_better"]), "probability that it is better"),
-        (f"{100 * system['cer']:.1f} %", "character error rate"),
+        (f"{100 * system['rate']:.1f} %", f"{metric['name']} of {called(results, comparison['system'])}"),
+        *(_claims(results, comparison)),
+        (f"{100 * system['cer']:.1f} %", "character error rate, spaces counted where the language has them"),
         (str(results["utterances"]), f"utterances of {results['speakers']} speakers"),
-        (str(system["words"] // num_seeds_of(results)), f"words of the {results['split']} split"),
+        (str(system["length"] // num_seeds_of(results)), f"{metric['units']} of the {results['split']} split"),
     ]
     return (
         "<h1>Does the mixture help?</h1>\n"
         f"{verdict(said['sentence'], said['is_warning'])}\n<ul>{details}</ul>\n{cards(figures)}\n"
         f'<p class="soft">Intervals hold with 95 %: the bootstrap draws {escape(comparison["over"])} with replacement,'
         f" {results['bootstrap']['num_resamples']} times (Bisani and Ney 2004). The probability is the share of draws"
-        f" in which the system makes fewer errors. Texts are normalised: {escape(results['normaliser'])}."
+        f" in which the system makes fewer errors. Texts are normalised: {escape(results['normaliser']['name'])}."
         f"{_left_out(results)}</p>"
     )
+
+
+def _claims(results: Results, comparison: Results) -> list[tuple[str, str]]:
+    """Figures of a comparison; none where there is nothing to compare."""
+    if no_comparison(results, comparison["system"], comparison["baseline"]):
+        return []
+    return [
+        (_improvement(comparison), f"fewer errors than {called(results, comparison['baseline'])}"),
+        (_probability(comparison["probability_better"]), "probability that it is better"),
+    ]
 
 
 def systems_section(results: Results) -> str:
     """Every system as a bar with its interval, and its numbers."""
     headline = next(iter(results["comparisons"].values()))["system"]
     rows = [
-        Bar(called(results, name).removeprefix("the "), one["wer"], one["interval"], _parameters(one),
-            name == headline, tuple(one.get("wer_by_seed", ())))
+        Bar(called(results, name).removeprefix("the "), one["rate"], one["interval"], _parameters(one),
+            name == headline, tuple(one.get("rate_by_seed", ())))
         for name, one in results["systems"].items()
     ]  # fmt: skip
-    numbers = [
-        [
-            escape(called(results, name).removeprefix("the ")),
-            *(f"{100 * one[key]:.1f}" for key in ("wer", "cer")),
-            *(str(one[key]) for key in ("substitutions", "deletions", "insertions")),
-            *(f"{100 * one['raw'][key]:.1f}" for key in ("wer", "cer")),
-        ]
-        for name, one in results["systems"].items()
-    ]
-    heads = ["system", "WER %", "CER %", "substituted", "deleted", "inserted", "raw WER %", "raw CER %"]
+    lines = system_lines(results)
+    columns = shown_columns(COLUMNS, lines)
+    numbers = [[escape(line.name), *(escape(column.cell(line)) for column in columns)] for line in lines]
+    heads = ["system", *(column.head for column in columns)]
     num_seeds = num_seeds_of(results)
     of_seeds = f'<p class="soft">All {num_seeds} seeds together; a dot is one seed.</p>' if num_seeds > 1 else ""
     return f"<h2>Systems</h2>\n{bars(rows)}\n{of_seeds}{table(heads, numbers)}\n{_comparison_table(results)}"
@@ -61,6 +66,8 @@ def systems_section(results: Results) -> str:
 def _comparison_table(results: Results) -> str:
     rows = []
     for comparison in results["comparisons"].values():
+        if no_comparison(results, comparison["system"], comparison["baseline"]):
+            continue
         by_utterance = comparison["over_utterances"]
         rows.append([
             escape(called(results, comparison["system"]).removeprefix("the ")),
@@ -69,6 +76,8 @@ def _comparison_table(results: Results) -> str:
             _probability(comparison["probability_better"]),
             _interval(by_utterance["interval"]), _probability(by_utterance["probability_better"]),
         ])  # fmt: skip
+    if not rows:
+        return ""
     over = next(iter(results["comparisons"].values()))["over"]
     heads = ["system", "against", "fewer errors", f"95 %, over {over}", "probability", "95 %, over utterances",
              "probability"]  # fmt: skip

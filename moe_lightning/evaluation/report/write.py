@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.backbone.normaliser import normalise
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.corpus import Utterance
 from moe_lightning.evaluation.alignment import align
 from moe_lightning.evaluation.fields import shown_fields
@@ -67,11 +67,14 @@ def _examples(
     fields = shown_fields(results["systems"][comparison["system"]]["groups"])
     wanted = ("backbone", comparison["baseline"], comparison["system"])
     names = [name for name in dict.fromkeys(wanted) if name in systems]
+    units = Normaliser(results["normaliser"]["choice"]).units
     return {
         one.id: Example(
             reference=one.text,
             known=_known(one, fields),
-            alignments={name: align(normalise(one.text), normalise(systems[name][one.id])) for name in names},
+            alignments={
+                name: align(units(one.text, one.language), units(systems[name][one.id], one.language)) for name in names
+            },
             clip=clips.get(one.id),
         )
         for one in shown
