@@ -4,17 +4,25 @@
 # make faults  install into .venv, then stop runs of a tiny pipeline at 50 moments and in other ways (11 minutes on two cores)
 # make soak   10,000 batches of the joint stage: does memory grow, do files stay open? (some minutes)
 # make fuzz   install into .venv, then feed every reader mutated files, 1,000,000 in all, guided by coverage
+# make lock   write constraints.txt anew: the newest versions that pyproject.toml allows (minutes)
+# make newest  install those into .venv-newest, import every module, run the fast tests, name what is newer than the lock
 
 PYTHON ?= python3
 BIN := .venv/bin
+NEWEST := .venv-newest/bin
+# The second holds the build to the file too, for pip from 25.3 on; before, the first does.
+LOCKED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
+FAST_TESTS := tests/test_every_module.py tests/test_layers.py tests/test_configs.py tests/backbone/test_whisper.py \
+	tests/backbone/test_ctc.py tests/backbone/test_ctc_encoders.py tests/clustering tests/corpus tests/store \
+	tests/embedding tests/gating tests/experts/test_gated_lora.py tests/experts/test_adapters.py tests/training
 
-.PHONY: demo test check install faults soak fuzz
+.PHONY: demo test check install faults soak fuzz lock newest
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[demo,dev]'
+	$(LOCKED) $(BIN)/pip install --quiet --editable '.[demo,dev]'
 	touch $@
 
 demo: install
@@ -36,5 +44,14 @@ soak: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 fuzz: install
-	$(BIN)/pip install --quiet --editable '.[demo,dev,fuzz]'
+	$(LOCKED) $(BIN)/pip install --quiet --editable '.[demo,dev,fuzz]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+
+lock:
+	$(PYTHON) .ci/lock.py
+
+newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	$(NEWEST)/pip install --quiet --editable '.[demo,huggingface,dev]'
+	@echo "not as in constraints.txt:"; $(NEWEST)/pip freeze --exclude-editable | grep -vxFf constraints.txt || echo nothing
+	OMP_NUM_THREADS=1 $(NEWEST)/pytest -n 2 --dist loadfile $(FAST_TESTS)

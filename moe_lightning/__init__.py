@@ -22,9 +22,11 @@ R     rank of a LoRA delta
 
 import sys
 
+from moe_lightning.errors import end_in_one_line_while_importing
 from moe_lightning.faults.signals import end_quietly_while_importing
 
 __version__ = "0.1.0"
 
 if sys.argv[:1] == ["-m"]:  # a command of ours is being looked up; it imports torch for seconds before it begins
     end_quietly_while_importing()
+    end_in_one_line_while_importing()

@@ -4,9 +4,11 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from types import TracebackType
 from typing import ParamSpec
 
 from moe_lightning.faults.signals import STOP, Stopped, end_with_parent
+from moe_lightning.torch_pair import told_with_causes, torchaudio_complaint
 
 P = ParamSpec("P")
 
@@ -53,26 +55,46 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
                 print(stopped, file=sys.stderr)
             stopped.is_told = True
             raise
-        except InputError as error:
-            if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
-                raise
-            print(f"error: {printable(error)}", file=sys.stderr)
-            sys.exit(2)
         except BrokenPipeError:  # `... | head` closed our output: not a fault
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
-        except OSError as error:  # a folder without rights, a full disk: the system's own words say it
-            if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
-                raise
-            print(f"error: {printable(error)}", file=sys.stderr)
-            sys.exit(2)
         except Exception as error:
-            if os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1" or not _is_refused_by_disk(error):
+            if not _is_told(error):
                 raise
-            print(f"error: a file cannot be written: {printable(error)}", file=sys.stderr)
             sys.exit(2)
 
     return wrapper
+
+
+def end_in_one_line_while_importing() -> None:
+    """Tell an error of a command's own imports, before it begins, as `exits_cleanly` does: a library may be broken."""
+
+    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception) and _is_told(error):
+            sys.stderr.flush()
+            os._exit(2)  # the interpreter's own exit code would be 1
+        sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = end
+
+
+def _is_told(error: Exception) -> bool:
+    """Print the one line of an error that a user can mend; False of others, whose traceback is worth more."""
+    complaint = _complaint(error)
+    if complaint is None or os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
+        return False
+    print(f"error: {printable(complaint)}", file=sys.stderr)
+    return True
+
+
+def _complaint(error: Exception) -> str | None:
+    if not_loaded := torchaudio_complaint(error):
+        return not_loaded
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):  # a folder without rights, a full disk: the system's own words say it
+        return told_with_causes(error)
+    return f"a file cannot be written: {error}" if _is_refused_by_disk(error) else None
 
 
 def _is_refused_by_disk(error: Exception) -> bool:

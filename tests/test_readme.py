@@ -62,10 +62,19 @@ def test_make_knows_the_target(line: str) -> None:
     assert "pip install" in done.stdout or (ROOT / ".venv" / "installed").exists()
 
 
+def test_make_installs_anew_where_the_lock_has_changed() -> None:
+    shown = subprocess.run(
+        ["make", "-n", "-W", "constraints.txt", "install"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "pip install" in shown.stdout
+
+
 @pytest.mark.parametrize("line", starting_with("pip install"))
 def test_make_installs_as_the_plain_lines_do(line: str) -> None:
-    assert "'.[demo,dev]'" in line
-    assert "--editable '.[demo,dev]'" in (ROOT / "Makefile").read_text()
+    assert shlex.split(line)[2:] == ["-c", "constraints.txt", "-e", ".[demo,dev]"]
+    shown = subprocess.run(["make", "-nB", "install"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "PIP_CONSTRAINT=constraints.txt" in shown
+    assert "--editable '.[demo,dev]'" in shown
 
 
 @pytest.mark.parametrize("line", starting_with("moe-lightning pipeline"))

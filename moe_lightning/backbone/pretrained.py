@@ -26,6 +26,7 @@ from transformers.utils import logging as hf_logging
 
 from moe_lightning.backbone.names import resolve_name
 from moe_lightning.errors import InputError
+from moe_lightning.torch_pair import told_with_causes, torchaudio_complaint
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the error itself says enough
 hf_logging.disable_progress_bar()  # a bar of weights says nothing that a person waits for
@@ -105,12 +106,17 @@ def _naming(whisper_model: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of a config that makes no sense transformers raises whatever comes
+        if not_loaded := torchaudio_complaint(error):
+            raise InputError(not_loaded) from error
         raise InputError(
             f"cannot load the speech model {whisper_model!r}: it must be v2, v3, nano, the id of a Whisper model (or a"
             " wav2vec 2.0, HuBERT, WavLM or w2v-BERT one) that this machine can reach on the hub, or a folder saved by"
-            f" save_pretrained ({_first_line(error)})"
+            f" save_pretrained ({_reason(error)})"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """The first line of an error; of a library that cannot be imported also its causes, which alone say why."""
+    if isinstance(error, ImportError):
+        return told_with_causes(error)
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
