@@ -246,10 +246,10 @@ def _tell(text: str, log: IO[str]) -> None:
 
 
 def _print_outcome(run: RunDir) -> None:
-    needed = {"systems": dict, "verdict": dict}
+    needed = {"systems": dict, "metric": dict, "verdict": dict}
     results = read_json_object(run.results_file, "moe-lightning evaluate", needed)
-    rates = ", ".join(f"{name} {100 * values['wer']:.1f} %" for name, values in results["systems"].items())
-    print(f"word error rate on the test split: {rates}")
+    rates = ", ".join(f"{name} {100 * values['rate']:.1f} %" for name, values in results["systems"].items())
+    print(f"{results['metric']['name']} on the test split: {rates}")
     print(f"{results['verdict']['sentence']}\nreport: {run.report().page_file}")
 
 

@@ -58,7 +58,7 @@ class Normaliser:
 
 
 def has_spaces(language: str | None) -> bool:
-    """Whether a language puts spaces between words; an unknown one does."""
+    """True of a language that puts spaces between words, and of an unknown one."""
     return _code(language) not in UNSPACED
 
 

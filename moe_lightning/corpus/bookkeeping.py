@@ -46,7 +46,7 @@ def bookkeeping_fields(utterances: Sequence[Utterance]) -> set[str]:
 
 
 def is_bookkeeping(name: str, values: Iterable[FieldValue]) -> bool:
-    """Whether a field files recordings away, by its name or by the shape of its values.
+    """True of a field that files recordings away, by its name or by the shape of its values.
 
     >>> is_bookkeeping("accent", ["north", "south"]), is_bookkeeping("licenseName", []), is_bookkeeping("x", ["a.wav"])
     (False, True, True)
@@ -60,6 +60,6 @@ def is_bookkeeping(name: str, values: Iterable[FieldValue]) -> bool:
 
 
 def differs_everywhere(values: Iterable[FieldValue]) -> bool:
-    """Whether a field's texts differ from utterance to utterance, as names and transcripts do."""
+    """True of a field whose texts differ from utterance to utterance, as names and transcripts do."""
     texts = [value for value in values if isinstance(value, str) and value]
     return len(texts) > _FEWEST and len(set(texts)) > len(texts) / 2

@@ -17,7 +17,7 @@ def no_comparison(results: Results, system: str, baseline: str) -> str | None:
 
 
 def has_few_speakers(results: Results) -> bool:
-    """Whether the split is too small for any claim about other speakers."""
+    """True of a split that is too small for any claim about other speakers."""
     return bool(results["speakers"] < FEWEST_SPEAKERS)
 
 
@@ -29,7 +29,7 @@ def nothing_established(results: Results) -> str:
 
 
 def figures_in_words(results: Results, systems: Sequence[str]) -> str:
-    """What one must know of systems that write figures where the references spell numbers out; "" of others."""
+    """A warning of systems that write figures where the references spell numbers out; "" of others."""
     counts = {name: results["systems"][name]["figures_for_words"] for name in systems}
     if not any(counts.values()):
         return ""

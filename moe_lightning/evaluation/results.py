@@ -1,4 +1,4 @@
-"""What is known of a system on a split; as JSON it is an entry of ``systems`` in ``results.json``."""
+"""Scores of a system on a split; as JSON they are an entry of ``systems`` in ``results.json``."""
 
 from dataclasses import dataclass
 from typing import Any

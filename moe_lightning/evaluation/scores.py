@@ -190,5 +190,5 @@ def _has_figures(references: References, hypotheses: Sequence[str]) -> np.ndarra
 
 
 def has_figures(text: str) -> bool:
-    """Whether a number is written in figures."""
+    """True of a text with a number in figures."""
     return any(character.isdecimal() for character in text)

@@ -13,7 +13,7 @@ from moe_lightning.evaluation.system_names import called
 
 @dataclass(frozen=True)
 class SystemLine:
-    """What tables show of a system; rates are fractions."""
+    """A system as tables show it; rates are fractions."""
 
     name: str
     metric: str

@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
 
 
 def judge(results: dict[str, Any]) -> Verdict:
-    """Whether the system of the first comparison beats its baseline, for whom not, and how sure that is."""
+    """Verdict on the first comparison: does the system beat its baseline, for whom not, and how sure is that?"""
     headline = next(iter(results["comparisons"].values()))
     pair = (headline["system"], headline["baseline"])
     answer, sentence = answer_to(results, headline), headline_sentence(results, headline)
@@ -62,7 +62,7 @@ def gate_in_words(results: Mapping[str, Any]) -> str:
 
 
 def answer_to(results: Mapping[str, Any], comparison: Mapping[str, Any]) -> Answer:
-    """Whether a system has fewer errors than its baseline."""
+    """The answer of a comparison: does the system make fewer errors than its baseline?"""
     if no_comparison(results, comparison["system"], comparison["baseline"]):
         return "not compared"
     return answer_of(results, comparison["probability_better"])

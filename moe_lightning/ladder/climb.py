@@ -41,7 +41,9 @@ def _climb(ladder: Ladder, pipeline: argparse.Namespace, own: argparse.Namespace
     chosen = {row.name: of_lora if row.is_one_lora else of_mixture for row in [MIXTURE, *rows]}
     ladder.finish(Training(row, chosen[row.name], seed) for row in rows for seed in seeds)
 
-    collect(ladder, [MIXTURE, *rows], chosen, seeds, ScoreSettings(own.num_resamples, pipeline.seed))
+    normaliser = pipeline.set.get("evaluation.normaliser", "auto")
+    scoring = ScoreSettings(own.num_resamples, pipeline.seed, normaliser=normaliser)
+    collect(ladder, [MIXTURE, *rows], chosen, seeds, scoring)
 
 
 def _tuned(ladder: Ladder, row: Row, factors: Sequence[float], seed: int) -> float:

@@ -15,7 +15,7 @@ _VERBS = {
 
 
 def judge_ladder(results: Results) -> Verdict:
-    """Whether the mixture beats one LoRA of equal parameters, and what the other rungs say of why."""
+    """Verdict on the mixture against one LoRA of equal parameters, and what the other rungs say of why."""
     answer = answer_to(results, results["comparisons"]["mixture vs lora_equal"])
     doubt = no_comparison(results, "mixture", "backbone")
     worse = [] if doubt else groups_worse(results, results["comparisons"]["mixture vs backbone"])

@@ -42,14 +42,7 @@ def check_texts(utterances: Sequence[Utterance], count_tokens: Callable[[str], i
             "Digits and symbols can be read in several ways; control characters and foreign letters are mostly slips.",
             _odd_characters(utterances),
         ),
-        finding(
-            "no figures",
-            "Every number of these languages is written in words. Whisper was trained to write figures, and outside of"
-            " English no normaliser makes the two alike: until it has learnt to write words, each number counts as an"
-            " error though it was heard, and learning that looks like a gain. Write numbers as the model does, or"
-            " mind the count that an evaluation puts beside its scores.",
-            _without_figures(utterances),
-        ),
+        _figures_finding(utterances),
         finding(
             "repeated text",
             "Transcripts that come more than once; a model can learn them by heart.",
@@ -106,15 +99,32 @@ def _odd_characters(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]
             yield utterance.id, ", ".join(names)
 
 
-def _without_figures(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]]:
-    """Languages other than English whose transcripts hold no figure, each by its first utterance."""
+def _figures_finding(utterances: Sequence[Utterance]) -> Finding | None:
+    """Languages other than English whose transcripts hold no figure, a line each."""
     by_language: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         by_language[utterance.language or _UNKNOWN_LANGUAGE].append(utterance)
-    for language, those in by_language.items():
-        has_figures = any(character.isdecimal() for one in those for character in one.text)
-        if language_code(language) != "en" and len(those) >= FEWEST_TEXTS and not has_figures:
-            yield those[0].id, f"{language}: no figure in {len(those):,} transcripts"
+    found = {
+        language: those
+        for language, those in sorted(by_language.items())
+        if language_code(language) != "en" and len(those) >= FEWEST_TEXTS and not any(map(_has_figures, those))
+    }
+    if not found:
+        return None
+    return Finding(
+        "no figures",
+        False,
+        "Every number of these languages is written in words. Whisper was trained to write figures, and outside of"
+        " English no normaliser makes the two alike: until it has learnt to write words, each number counts as an error"
+        " though it was heard, and learning that looks like a gain. Write numbers as the model does, or mind the count"
+        " that an evaluation puts beside its scores.",
+        tuple(one.id for those in found.values() for one in those),
+        tuple(f"{language}: no figure in {len(those):,} transcripts" for language, those in found.items()),
+    )
+
+
+def _has_figures(utterance: Utterance) -> bool:
+    return any(character.isdecimal() for character in utterance.text)
 
 
 def _script(letter: str) -> str:
