@@ -10,6 +10,9 @@ Results = Mapping[str, Any]
 FEWEST_SPEAKERS = 10
 """Of a test split. Intervals over fewer are too narrow, and the next speakers may be of another kind."""
 
+MANY_FIGURES = 0.01
+"""Share of utterances with figures for words from which on the verdict is a warning."""
+
 
 def no_comparison(results: Results, system: str, baseline: str) -> str | None:
     """A sentence that says why two systems cannot be compared; None where they can."""
@@ -26,6 +29,11 @@ def nothing_established(results: Results) -> str:
     count = results["speakers"]
     speakers = "1 test speaker" if count == 1 else f"{count} test speakers"
     return f"Nothing can be established with {speakers} (it takes {FEWEST_SPEAKERS})"
+
+
+def has_many_figures(results: Results, systems: Sequence[str]) -> bool:
+    """True where figures stand for words so often that a gain may be no more than another way of writing."""
+    return any(results["systems"][name]["figures_for_words"] > MANY_FIGURES * results["utterances"] for name in systems)
 
 
 def figures_in_words(results: Results, systems: Sequence[str]) -> str:

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from moe_lightning.evaluation.doubts import figures_in_words, has_few_speakers, no_comparison, nothing_established
+from moe_lightning.evaluation.doubts import (
+    figures_in_words,
+    has_few_speakers,
+    has_many_figures,
+    no_comparison,
+    nothing_established,
+)
 from moe_lightning.evaluation.fields import shown_fields
 from moe_lightning.evaluation.system_names import called
 from moe_lightning.evaluation.usage import DEAD_BELOW
@@ -47,7 +53,7 @@ def judge(results: dict[str, Any]) -> Verdict:
         )
         details.append(f"{count} of the test split {was} heard in training: new voices will have more errors.")
     surely_worse = [one for one in worse if one.is_sure]
-    is_warning = answer != "better" or bool(surely_worse or dead)
+    is_warning = answer != "better" or bool(surely_worse or dead) or has_many_figures(results, pair)
     return Verdict(answer, sentence, is_warning, [text for text in details if text])
 
 

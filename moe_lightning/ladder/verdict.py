@@ -2,11 +2,19 @@
 
 from typing import Any
 
-from moe_lightning.evaluation.doubts import figures_in_words, has_few_speakers, no_comparison, nothing_established
+from moe_lightning.evaluation.doubts import (
+    figures_in_words,
+    has_few_speakers,
+    has_many_figures,
+    no_comparison,
+    nothing_established,
+)
 from moe_lightning.evaluation.usage import DEAD_BELOW
 from moe_lightning.evaluation.verdict import Verdict, WorseGroup, answer_of, answer_to, gate_in_words, groups_worse
 
 Results = dict[str, Any]
+_WRITERS = ("backbone", "lora_equal", "mixture")
+"""Systems whose figures for words are counted."""
 _VERBS = {
     "better": "The mixture beats {}",
     "worse": "The mixture is worse than {}",
@@ -27,12 +35,12 @@ def judge_ladder(results: Results) -> Verdict:
         *_oracles(results),
         _dead(dead, len(results["experts"]["usage"])),
         doubt or _groups(worse),
-        figures_in_words(results, ("backbone", "lora_equal", "mixture")),
+        figures_in_words(results, _WRITERS),
         gate_in_words(results),
     ]
     sentence = against(results, "lora_equal", "one LoRA of equal parameters")
     surely_worse = [one for one in worse if one.is_sure]
-    is_warning = answer != "better" or bool(dead or surely_worse)
+    is_warning = answer != "better" or bool(dead or surely_worse) or has_many_figures(results, _WRITERS)
     return Verdict(answer, sentence, is_warning, [text for text in details if text])
 
 

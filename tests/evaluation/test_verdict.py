@@ -100,7 +100,9 @@ def test_figures_where_the_references_have_words_are_counted_where_they_cannot_b
     counts = {name: one["figures_for_words"] for name, one in results["systems"].items()}
     assert counts == {"mixture": 0, "backbone": 11}
     assert results["systems"]["backbone"]["groups"]["language"]["en"]["rate"] == 0
-    assert " 11" in judge(results).details[-1]
+    verdict = judge(results)
+    assert (verdict.answer, verdict.is_warning) == ("better", True), "that may be the writing alone"
+    assert " 11" in verdict.details[-1]
 
 
 @pytest.mark.parametrize("accent", ["north", "[bold]", "[/x]"])
