@@ -57,8 +57,6 @@ def rescore(run: RunDir, split: str, scoring: ScoreSettings) -> dict[str, Any]:
     """Score what was decoded before, with other settings; no model runs."""
     check_inputs(run, "evaluation")
     results = score_split(run, split, scoring, check_split(run, split))
-    report = run.report(split)
-    Decoded.load(report).save(report, read_manifest(run.manifest_file(split)), Normaliser(scoring.normaliser))
     if split == "test":
         renew_record(run, "evaluation")  # where the stage is finished, its files are others now
     return results
@@ -118,6 +116,7 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
         "environment": environment(run),
     }
     results["verdict"] = judge(results)._asdict()
+    decoded.save(report, utterances, Normaliser(settings.normaliser))  # its alignments are those that were scored
     write_json(report.results_file, results)
     if split == "test":
         _add_to_best(run, results)

@@ -84,6 +84,11 @@ def test_scoring_again_decodes_nothing_and_takes_other_settings(
     assert after["systems"]["mixture"]["wer"] == before["systems"]["mixture"]["wer"]
     assert set(after["systems"]["mixture"]["groups"]) == {"cluster", "expert", "duration slot"}
     assert after["bootstrap"]["num_resamples"] == 200
+    main(["--run-dir", str(run.path), "--rescore", "--num-resamples", "200", "--normaliser", "english"])
+    for row in map(json.loads, run.hypotheses_file.read_text().splitlines()):
+        pairs = row["alignments"]["mixture"]
+        said = " ".join(said for kind, said, _ in pairs if kind != "I")
+        assert said == Normaliser("english")(row["reference"], row["language"])
     assert after["systems"]["mixture"]["real_time_factor"] == before["systems"]["mixture"]["real_time_factor"]
 
 
