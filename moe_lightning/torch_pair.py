@@ -29,7 +29,7 @@ def torchaudio_complaint(error: BaseException) -> str | None:
     reason = [*_with_causes(failed)][-1]
     return (
         f"torchaudio {torchaudio} does not load beside torch {torch}, and no speech model loads without it; run"
-        f" `{_mend(torch, torchaudio)}` ({reason})"
+        f" `{mending_command(torch, torchaudio)}` ({reason})"
     )
 
 
@@ -51,12 +51,12 @@ def _passed_torchaudio(error: BaseException) -> bool:
     return any(str(frame.f_globals.get("__name__")).split(".")[0] == "torchaudio" for frame in frames)
 
 
-def _mend(torch: str, torchaudio: str) -> str:
+def mending_command(torch: str, torchaudio: str) -> str:
     """The command that leaves torch alone where it can."""
     partner = LOADS.get(".".join(torch.split(".")[:2]))
     if partner is None:
         return f"pip install {LOCKED}"
-    if partner == torchaudio.partition("+")[0]:  # damaged, or built for another kind of processor
+    if torch.endswith("+cpu") or partner == torchaudio.partition("+")[0]:  # the index has it for CUDA only; or damaged
         return f"pip install --force-reinstall {LOCKED}"
     return f"pip install torchaudio=={partner}"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moe_lightning.torch_pair import LOCKED, mending_command
 from tests.refusals import ROOT, only_line
 
 BROKEN = """
@@ -89,3 +90,20 @@ def test_its_traceback_is_kept_for_those_who_ask(broken_torchaudio: Path, monkey
     done = run_with(broken_torchaudio, [sys.executable, "-m", "moe_lightning", "gating", "fit"])
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchaudio", "command"),
+    [
+        ("2.11.0", "2.11.1", "pip install torchaudio==2.11.0"),
+        ("2.15.0", "2.11.0", "pip install torchaudio==2.11.1"),
+        ("2.12.1", "2.11.1", f"pip install {LOCKED}"),
+        ("2.11.0", "2.11.0", f"pip install --force-reinstall {LOCKED}"),
+        ("2.13.0+cpu", "2.11.0", f"pip install --force-reinstall {LOCKED}"),
+    ],
+    ids=["too new", "too old", "a torch that was never run", "damaged", "torch without CUDA"],
+)
+def test_the_command_leaves_torch_alone_where_a_torchaudio_is_known_for_it(
+    torch: str, torchaudio: str, command: str
+) -> None:
+    assert mending_command(torch, torchaudio) == command

@@ -84,7 +84,7 @@ class Ladder:
         if failed:
             raise InputError(
                 f"{len(failed)} of {len(wanted)} runs of the ladder stopped; the first one's output is in {failed[0]};"
-                " once mended, the same command goes on from here"
+                f" once mended, the same command goes on from here{_told_error(failed[0])}"
             )
         self.finished.extend(wanted)
 
@@ -121,3 +121,10 @@ class Ladder:
         words = f"{time.monotonic() - started:.0f} s" if code == 0 else f"stopped (code {code}), see {log}"
         print(f"{training.row.name:<12} lr x{training.lr_factor:<5g} seed {training.seed:<6} {words}", flush=True)
         return log if code else None
+
+
+def _told_error(log: Path) -> str:
+    """The last error in a run's output, as the end of a message; nothing where there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f" ({errors[-1]})" if errors else ""

@@ -67,5 +67,6 @@ def test_a_run_that_stops_is_named_with_its_output(tmp_path: Path, tiny_whisper:
     done = ladder(tmp_path / "ladder", tmp_path / "no_corpus", tiny_whisper)
     assert done.returncode == 2
     assert "ladder.log" in done.stderr
+    assert "no_corpus" in done.stderr, "its own error is told"
     log = next((tmp_path / "ladder").rglob("ladder.log"))
     assert "no_corpus" in log.read_text()
