@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from moe_lightning.backbone.pretrained import load_whisper
+from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
@@ -197,7 +198,7 @@ class Bench:
     def decode_with(self, backbone: WhisperBackbone) -> None:
         features = backbone.features(self.speech.waveforms_BL, self.speech.num_samples_B)
         frames = backbone.encode(features._replace(values_BMT=features.values_BMT.to(self.dtype)))
-        backbone.decode(frames, self.speech.languages, max_tokens=self.shape["tokens"])
+        backbone.decode(frames, self.speech.languages, options=DecodeOptions(max_tokens=self.shape["tokens"]))
 
 
 def random_whisper(shape: dict[str, Any], tokenizer: Any) -> WhisperForConditionalGeneration:

@@ -34,7 +34,7 @@ from moe_lightning.training.skipped_batches import check_finite
 from moe_lightning.training.stopping import StopBySignal, quiet_rank, telling_of_lost_ranks
 from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
-FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_pad", "embedding_layer", "expert")
+FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_window", "embedding_layer", "expert")
 """What the model takes from the data, never from a second place."""
 
 
@@ -115,6 +115,11 @@ class StageCLI(LightningCLI):
         for name in ("gate", "gate_input"):  # the data module reads frames or audio where the gate does
             if name in arguments:
                 parser.link_arguments(f"model.{name}", f"data.{name}")
+        if "window" in arguments:  # the joint stage's is what the experts were trained with
+            if self.stage == "moe":
+                parser.link_arguments("data.window", "model.window", apply_on="instantiate")
+            else:
+                parser.link_arguments("model.window", "data.audio_window")
         for name in FROM_DATA:
             if name in arguments:
                 parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")

@@ -70,7 +70,7 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
         "moe": _training_command(options, "moe", options.asr_batch_size),
         "evaluation": [
             *("--run-dir", str(run.path)),
-            *_given(options, "accelerator", "num_workers"),
+            *_given(options, "accelerator", "num_workers", "precision"),
             *_switches(options, "deterministic"),
         ],
     }
@@ -101,9 +101,9 @@ def _corpus_command(options: argparse.Namespace) -> Command:
 
 def _embedding_command(options: argparse.Namespace) -> Command:
     command = ["--config", _short(CONFIG_DIR / "embedding.yaml"), "--run-dir", str(options.run_dir)]
-    command += _given(options, "whisper_model", "embedding_layer", "pooling", "num_workers")
-    if options.pooling == "flatten":
-        command += ["--pad", "30s"]  # all frames of a fixed window
+    command += _given(options, "whisper_model", "language", "embedding_layer", "pooling", "num_workers")
+    window = "30" if options.pooling == "flatten" else options.window  # flatten joins all frames of a fixed window
+    command += ["--window", window] if window else []
     command += _switches(options, "deterministic")
     return [*command, *_given(options, "accelerator", "devices", "num_nodes", "strategy"), *_precision(options)]
 
@@ -133,6 +133,7 @@ def _training_command(options: argparse.Namespace, stage: Stage, batch_size: int
         "model.whisper_model": options.whisper_model,
         "data.batch_size": batch_size,
         "data.num_workers": options.num_workers if stage != "gating" else None,
+        "model.window": options.window if stage == "experts" else None,
         "model.refine_rounds": options.refine_rounds if stage == "moe" else None,
         "trainer.accelerator": options.accelerator,
         "trainer.devices": options.devices,

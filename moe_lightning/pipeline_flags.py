@@ -73,6 +73,17 @@ def build_parser() -> CommandParser:
     parser.add_argument("--dry-run", action="store_true", help="print the commands of the stages, run nothing")
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="copy of the output; default <run>/training.log")
     parser.add_argument("--whisper-model", metavar="NAME", help="v2, v3, nano, a hub id or a folder")
+    parser.add_argument(
+        "--window",
+        metavar="W",
+        help="what the model reads at least: auto (what it was trained with: 30 s for Whisper; default), real (real"
+        " lengths), or seconds",
+    )
+    parser.add_argument(
+        "--language",
+        metavar="CODE",
+        help="of utterances whose manifest names none, such as en; default auto: a multilingual Whisper detects it",
+    )
     _add_corpus_flags(parser.add_argument_group("corpus"))
     _add_clustering_flags(parser.add_argument_group("clustering"))
     _add_hdbscan_flags(

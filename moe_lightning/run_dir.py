@@ -75,6 +75,11 @@ class RunDir:
         name = Path(whisper_model).name.removeprefix("whisper-")
         return self.stage_dir("embedding") / f"whisper_{name}_embeddings"
 
+    @property
+    def languages_file(self) -> Path:
+        """Languages of the utterances whose manifest names none; there if there are any."""
+        return self.stage_dir("embedding") / "languages.json"
+
     def embedding_dirs(self) -> list[Path]:
         """The stores that this run has; none before the embedding stage."""
         return sorted(file.parent for file in self.stage_dir("embedding").glob("*/mapping.json"))

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
+from moe_lightning.backbone.loading import resolve_window
+from moe_lightning.backbone.window import REAL, Window
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.errors import InputError
+from moe_lightning.experts.expert_file import read_window
 from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import RunInputs
+from moe_lightning.run_inputs import RunInputs, require_trained
 from moe_lightning.soft_labels import SoftLabels
 from moe_lightning.speech_loaders import ExpertChoice, SpeechLoaders
 
@@ -41,6 +44,7 @@ class SpeechDataModule(LightningDataModule):
         group_by_expert: Batches of utterances that have the same likeliest expert.
         expert: Use only utterances that are assigned to this expert, to train it alone.
         experts_per_utterance: Experts that an utterance is assigned to; comes from the model's assignment.
+        audio_window: Window of the model; None takes the one that the run's experts were pre-trained with.
         gate: Of the model: ``attentive`` reads frames, from the store unless ``gate_input`` is live.
         gate_input: Of the model.
     """
@@ -64,6 +68,7 @@ class SpeechDataModule(LightningDataModule):
         group_by_expert: bool = False,
         expert: int | None = None,
         experts_per_utterance: int | None = 1,
+        audio_window: Window | None = None,
         gate: str = "mlp",
         gate_input: str = "cached",
     ):
@@ -112,9 +117,16 @@ class SpeechDataModule(LightningDataModule):
         return self.inputs.store.info.pooling if self.inputs.store.info else "mean"
 
     @property
-    def embedding_pad(self) -> str:
-        """How the embeddings were padded; those of new audio must be too."""
-        return self.inputs.store.info.pad if self.inputs.store.info else "batch"
+    def embedding_window(self) -> float:
+        """Seconds of the window of the embeddings; those of new audio must be made over it too."""
+        return self.inputs.store.info.window if self.inputs.store.info else REAL
+
+    @cached_property
+    def window(self) -> float:
+        """Seconds that the recogniser reads at least, 0 for real lengths."""
+        if self.hparams["audio_window"] is not None:
+            return resolve_window(self.hparams["audio_window"], self.hparams["whisper_model"])
+        return read_window(require_trained(RunDir(Path(self.hparams["run_dir"])).pretrained_experts_file, "experts"))
 
     @property
     def embedding_layer(self) -> str:
@@ -133,6 +145,7 @@ class SpeechDataModule(LightningDataModule):
             max_seconds=self.hparams["max_seconds"],
             choice=ExpertChoice(self.hparams["group_by_expert"], self.expert, self.hparams["experts_per_utterance"]),
             augmentation=Augmentation.from_folders(**{name: self.hparams[name] for name in _AUGMENTATION}),
+            window=self.window,
             with_frames=(self.hparams["gate"], self.hparams["gate_input"]) == ("attentive", "cached"),
         )
 

@@ -7,14 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from moe_lightning.backbone.window import REAL
 from moe_lightning.batch import SpeechBatch
-from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.corpus import Utterance
 from moe_lightning.corpus.augmentation import Augmentation
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
 from moe_lightning.errors import InputError
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
+from moe_lightning.split import read_split
 from moe_lightning.store.embedding_store import EmbeddingStore
 from moe_lightning.store.frame_batches import require_frames, stored_frames
 
@@ -53,6 +55,7 @@ class SpeechLoaders:
         max_seconds: Cost of a batch, at most, as `BatchPlan` counts it; None leaves it to ``batch_size``.
         augmentation: Of the train split.
         choice: Of utterances by their experts.
+        window: Seconds that an utterance costs at least.
         with_frames: Batches bring the stored encoder frames, for a gate that reads them.
     """
 
@@ -65,6 +68,7 @@ class SpeechLoaders:
     max_seconds: float | None = None
     augmentation: Augmentation | None = None
     choice: ExpertChoice = ALL_UTTERANCES
+    window: float = REAL
     with_frames: bool = False
 
     def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
@@ -87,11 +91,11 @@ class SpeechLoaders:
 
     def utterances(self, split: str) -> list[Utterance]:
         """A split; of train the share that is used."""
-        utterances = read_manifest(self.run.manifest_file(split))
+        utterances = read_split(self.run, split)
         return _share(utterances, self.percent, self.seed) if split == "train" else utterances
 
     def _plan(self, utterances: Sequence[Utterance]) -> BatchPlan:
-        durations_N = [utterance.duration for utterance in utterances]
+        durations_N = [max(utterance.duration, self.window) for utterance in utterances]
         groups_N = self._soft_labels(utterances).argmax(axis=1) if self.choice.group else None
         return BatchPlan(durations_N, self.batch_size, self.seed, self.max_seconds, groups_N=groups_N)
 

@@ -129,7 +129,7 @@ def test_the_gate_is_512_wide(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_experts_of_both_stages_agree(capsys: pytest.CaptureFixture[str]) -> None:
     experts, moe = (printed_config(stage, capsys)["model"] for stage in ("experts", "moe"))
-    for name in ("rank", "alpha", "dropout", "shared_rank", "target_modules", "pad", "language"):
+    for name in ("rank", "alpha", "dropout", "shared_rank", "target_modules"):
         assert experts[name] == moe[name], name
 
 

@@ -163,6 +163,6 @@ def test_the_window_of_whisper_is_refused_for_a_ctc_model(
 ) -> None:
     run = RunDir(tmp_path / "run")
     corpus(["--dataset-root", str(tiny_corpus), "--run-dir", str(run.path)])
-    embed_flags = ["--run-dir", run.path, "--whisper-model", tiny_ctc, "--pad", "30s"]
+    embed_flags = ["--run-dir", run.path, "--whisper-model", tiny_ctc, "--window", "30"]
     line = Refusals(capsys)("embedding.__main__", *embed_flags)
     assert "pad 30s is the window of Whisper; a CTC model takes pad batch" in line

@@ -12,8 +12,8 @@ import pytest
 
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import HardLabels, SoftLabels
+from tests.recordings import CORPUS
 
-CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 ROOT = Path(__file__).parents[1]
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real recordings is not beside the project")
 FEW_EPOCHS = [f"--set={stage}.trainer.max_epochs=2" for stage in ("gating", "experts", "moe")]

@@ -31,4 +31,5 @@ def write_tone(folder: Path, split: str, number: int, rng: np.random.Generator) 
         "text": f"{kind} tone {'abcd'[number % 4]}",
         "speaker": f"{split}_speaker_{number % 4}",
         "accent": kind,
+        "language": "en",
     }

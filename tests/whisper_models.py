@@ -12,8 +12,12 @@ TASK_TOKENS = [
 ]
 
 
-def write_whisper(folder: Path) -> Path:
-    """Write a model of random weights as a hub folder looks: 2 + 2 layers of 32."""
+def write_whisper(folder: Path, trained_window: str | float | None = "real") -> Path:
+    """Write a model of random weights as a hub folder looks: 2 + 2 layers of 32.
+
+    Args:
+        trained_window: As the config says; None leaves it out, as in a Whisper from the hub.
+    """
     import torch
     from transformers import (
         GenerationConfig,
@@ -45,9 +49,17 @@ def write_whisper(folder: Path) -> Path:
         eos_token_id=end,
         pad_token_id=end,
     )
+    if trained_window is not None:
+        config.trained_window = trained_window
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(decoder_start_token_id=start, eos_token_id=end, pad_token_id=end)
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=start,
+        eos_token_id=end,
+        pad_token_id=end,
+        is_multilingual=True,
+        lang_to_id={f"<|{code}|>": vocab[f"<|{code}|>"] for code in LANGUAGES},
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)

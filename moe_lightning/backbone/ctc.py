@@ -15,8 +15,18 @@ from torch.nn import functional as F
 from moe_lightning.backbone.ctc_decoding import labelling
 from moe_lightning.backbone.ctc_tokens import CTCTokens
 from moe_lightning.backbone.pretrained import CTCParts, load_ctc
-from moe_lightning.backbone.speech import Average, Frames, Hypotheses, Pad, SpeechBackbone, TokenLoss, mean_log_probs
+from moe_lightning.backbone.speech import (
+    DECODE,
+    Average,
+    DecodeOptions,
+    Frames,
+    Hypotheses,
+    SpeechBackbone,
+    TokenLoss,
+    mean_log_probs,
+)
 from moe_lightning.backbone.tokens import IGNORED, Targets
+from moe_lightning.backbone.window import REAL, Window, parse_window, window_words
 from moe_lightning.errors import InputError
 
 SAMPLE_RATE = 16_000
@@ -32,14 +42,14 @@ class CTCBackbone(SpeechBackbone):
         num_beams: Hypotheses that decoding keeps; 1 takes the likeliest path.
 
     Raises:
-        InputError: ``pad`` is Whisper's window, or the parts do not fit each other.
+        InputError: ``window`` is one of Whisper's, or the parts do not fit each other.
     """
 
-    def __init__(self, parts: CTCParts, pad: Pad = "batch", num_beams: int = 1):
-        check_pad(pad)
+    def __init__(self, parts: CTCParts, window: Window = "auto", num_beams: int = 1):
+        check_window(parse_window(window) or REAL)
         if parts.extractor.sampling_rate != SAMPLE_RATE:
             raise InputError(f"the speech model takes {parts.extractor.sampling_rate} Hz, not {SAMPLE_RATE}")
-        super().__init__(parts.model, pad)
+        super().__init__(parts.model, REAL)
         self.extractor = parts.extractor
         self.search(num_beams)
         self.tokens = CTCTokens(parts.tokenizer, parts.model.config.vocab_size) if parts.tokenizer else None
@@ -47,10 +57,10 @@ class CTCBackbone(SpeechBackbone):
         """Utterances that `token_loss` has left out because their frames cannot hold their labels."""
 
     @classmethod
-    def load(cls, whisper_model: str, pad: Pad = "batch") -> "CTCBackbone":
+    def load(cls, whisper_model: str, window: Window = "auto") -> "CTCBackbone":
         """Load by name: a hub id or a folder."""
-        check_pad(pad)
-        return cls(load_ctc(whisper_model), pad)
+        check_window(parse_window(window) or REAL)
+        return cls(load_ctc(whisper_model), window)
 
     @property
     def encoder(self) -> Any:
@@ -121,6 +131,7 @@ class CTCBackbone(SpeechBackbone):
         languages: Sequence[str | None],
         weights_BK: Tensor | None = None,
         average: Average = "arithmetic",
+        options: DecodeOptions = DECODE,
         num_beams: int | None = None,
     ) -> Hypotheses:
         """Transcripts by the likeliest path, or by beam search.
@@ -135,7 +146,8 @@ class CTCBackbone(SpeechBackbone):
         rows = zip(log_probs_BTV.detach().cpu(), num_frames_B.tolist(), strict=True)
         found = [labelling(log_probs_TV[:num_frames], writer.blank, num_beams) for log_probs_TV, num_frames in rows]
         scores_B = log_probs_BTV.new_tensor([each.log_prob for each in found]) / num_frames_B
-        return Hypotheses([writer.text(each.labels) for each in found], scores_B)
+        labels = [each.labels for each in found]
+        return Hypotheses([writer.text(row) for row in labels], scores_B, labels)
 
     def frame_log_probs(
         self, frames: Frames, weights_BK: Tensor | None = None, average: Average = "arithmetic"
@@ -166,7 +178,7 @@ class CTCBackbone(SpeechBackbone):
         self.num_impossible += count
 
 
-def check_pad(pad: Pad) -> None:
-    """Raise an InputError for Whisper's window, which no other model has."""
-    if pad != "batch":
-        raise InputError(f"pad {pad} is the window of Whisper; a CTC model takes pad batch, and any length")
+def check_window(seconds: float) -> None:
+    """Raise an InputError for a window of silence, which only Whisper has."""
+    if seconds != REAL:
+        raise InputError(f"window {window_words(seconds)} is for Whisper; a CTC model takes window real, or auto")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -19,6 +19,26 @@ def choose_device(accelerator: str) -> torch.device:
     if accelerator in ("gpu", "cuda") and not has_gpu:
         raise InputError(f"--accelerator {accelerator}, but this machine has no CUDA GPU; use auto or cpu")
     return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")
+
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Precisions that run in half the bits, as the Lightning Trainer names them."""
+PRECISIONS = ("32-true", *AUTOCAST)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Within it a command that is no training computes in a precision of the Trainer.
+
+    Raises:
+        InputError: There is no such precision, or the device has none of it.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "16-mixed" and device.type == "cpu":
+        raise InputError("--precision 16-mixed needs a GPU; on a CPU take bf16-mixed or 32-true")
+    if precision == "32-true":
+        return nullcontext()
+    return torch.autocast(device.type, AUTOCAST[precision])
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """From the name of a speech model to its backbone."""
 
 from moe_lightning.backbone.ctc import CTCBackbone
-from moe_lightning.backbone.pretrained import model_type
-from moe_lightning.backbone.speech import Pad, SpeechBackbone
+from moe_lightning.backbone.pretrained import load_config, model_type
+from moe_lightning.backbone.speech import SpeechBackbone
 from moe_lightning.backbone.w2v_bert import W2vBertBackbone
 from moe_lightning.backbone.wav2vec2 import Wav2Vec2Backbone, WavLMBackbone
 from moe_lightning.backbone.whisper import WhisperBackbone
+from moe_lightning.backbone.window import Window, own_window, parse_window
 from moe_lightning.errors import InputError
 
 CTC_BACKBONES: dict[str, type[CTCBackbone]] = {
@@ -16,20 +17,32 @@ CTC_BACKBONES: dict[str, type[CTCBackbone]] = {
 }
 
 
-def load_backbone(whisper_model: str, pad: Pad = "batch", language: str = "en") -> SpeechBackbone:
+def resolve_window(window: Window, whisper_model: str) -> float:
+    """A window in seconds, 0 for real lengths; ``auto`` is what the model's config says. No weights are read.
+
+    Raises:
+        InputError: It is no window, or there is no such model.
+    """
+    seconds = parse_window(window)
+    if seconds is not None:
+        return seconds
+    config = load_config(whisper_model)
+    return own_window(config, config.model_type)
+
+
+def load_backbone(whisper_model: str, window: Window = "auto") -> SpeechBackbone:
     """The backbone of a model: v2, v3, nano, a hub id, or a folder; its config says of what kind it is.
 
     Args:
-        pad: How its features are padded.
-        language: Language of utterances that name none; CTC models write what they were trained on.
+        window: What it reads at least: ``auto``, ``real`` or seconds, see `parse_window`.
 
     Raises:
-        InputError: There is no such model, or it is of a kind that carries no experts.
+        InputError: There is no such model, or it is of a kind that carries no experts; or it is no window.
     """
     kind = model_type(whisper_model)
     if kind == "whisper":
-        return WhisperBackbone.load(whisper_model, pad, language)
+        return WhisperBackbone.load(whisper_model, window)
     if kind not in CTC_BACKBONES:
         kinds = ", ".join(["whisper", *CTC_BACKBONES])
         raise InputError(f"the speech model {whisper_model!r} is of the kind {kind}; give one of {kinds}")
-    return CTC_BACKBONES[kind].load(whisper_model, pad)
+    return CTC_BACKBONES[kind].load(whisper_model, window)

@@ -1,4 +1,4 @@
-"""Whisper's log-mel spectrogram in torch: batched, on any device, over real lengths."""
+"""Whisper's log-mel spectrogram in torch: batched, on any device, over any window."""
 
 from functools import lru_cache
 
@@ -19,26 +19,29 @@ WINDOW_SECONDS = 30
 """Length of Whisper's window; its position embeddings end there."""
 
 
-def log_mel(waveforms_BL: Tensor, num_samples_B: Tensor, num_mel_bins: int) -> Features:
+def log_mel(waveforms_BL: Tensor, num_samples_B: Tensor, num_mel_bins: int, num_window: int = 0) -> Features:
     """The log-mel of each utterance, as `WhisperFeatureExtractor` computes it.
 
-    The real frames equal those of the utterance padded with silence to 30 s (within 1e-4), but no
-    silence is computed beyond the longest utterance of the batch.
+    The real frames equal those of the utterance padded with silence to 30 s (within 1e-4). Silence is computed
+    up to the window's end, and no further than the longest utterance of the batch.
 
     Args:
         waveforms_BL: Float32 in [-1, 1], 16 kHz; zeros behind the end of each utterance.
         num_samples_B: Real samples of each utterance, int64.
+        num_window: Samples of the window; 0 for real lengths.
     """
-    num_frames_B = torch.div(num_samples_B + HOP - 1, HOP, rounding_mode="floor")
+    real_B = torch.div(num_samples_B + HOP - 1, HOP, rounding_mode="floor")
+    window = -(-num_window // HOP)
+    num_frames_B = real_B.clamp(min=window)
     num_frames = int(num_frames_B.max())
     with torch.autocast(waveforms_BL.device.type, enabled=False):
         power_BFT = _power_spectrogram(waveforms_BL.float(), num_frames)
         mel_BMT = _filters(num_mel_bins, waveforms_BL.device) @ power_BFT
         log_BMT = mel_BMT.clamp(min=1e-10).log10()
-        is_real_B1T = torch.arange(num_frames, device=log_BMT.device) < num_frames_B[:, None, None]
-        loudest_B11 = log_BMT.masked_fill(~is_real_B1T, -10.0).amax(dim=(1, 2), keepdim=True)
+        is_read_B1T = torch.arange(num_frames, device=log_BMT.device) < num_frames_B[:, None, None]
+        loudest_B11 = log_BMT.masked_fill(~is_read_B1T, -10.0).amax(dim=(1, 2), keepdim=True)
         values_BMT = (torch.maximum(log_BMT, loudest_B11 - 8.0) + 4.0) / 4.0
-    return Features(values_BMT * is_real_B1T, num_frames_B)
+    return Features(values_BMT * is_read_B1T, real_B, window)
 
 
 def _power_spectrogram(waveforms_BL: Tensor, num_frames: int) -> Tensor:

@@ -65,7 +65,7 @@ def pool(frames: Frames, pooling: str) -> Tensor:
 
     Args:
         pooling: ``mean`` over real frames (B, D); ``mean+std`` joins their standard deviation (B, 2 D);
-            ``flatten`` joins all frames of a fixed window (B, T * D), which takes ``pad`` 30s;
+            ``flatten`` joins all frames of a fixed window (B, T * D), which takes Whisper's window of 30 s;
             ``none`` stands for ``mean``: the gate and the clustering need one vector an utterance.
     """
     if pooling not in get_args(Pooling):

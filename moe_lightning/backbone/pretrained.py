@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import (
@@ -26,6 +27,7 @@ from transformers.utils import logging as hf_logging
 
 from moe_lightning.backbone.names import resolve_name
 from moe_lightning.errors import InputError
+from moe_lightning.json_files import read_json_object
 from moe_lightning.torch_pair import told_with_causes, torchaudio_complaint
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the error itself says enough
@@ -37,6 +39,16 @@ CTC_CLASSES: dict[str, tuple[Any, Any]] = {
     "wav2vec2-bert": (Wav2Vec2BertForCTC, Wav2Vec2BertModel),
 }
 """With and without the CTC head, by the config's ``model_type``."""
+
+
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+_WHISPER_FILES = (
+    ("config.json",),
+    ("generation_config.json",),
+    ("tokenizer.json", "vocab.json"),
+    ("model.safetensors", _WEIGHTS_INDEX),
+)
+"""Parts of a Whisper's folder; of each, one file must be there."""
 
 
 class CTCParts(NamedTuple):
@@ -56,8 +68,17 @@ def model_type(whisper_model: str) -> str:
     Raises:
         InputError: There is no such folder, or the hub has none of that name or is out of reach.
     """
+    return str(load_config(whisper_model).model_type)
+
+
+def load_config(whisper_model: str) -> Any:
+    """The config of a speech model, a `PretrainedConfig`.
+
+    Raises:
+        InputError: There is no such folder, or the hub has none of that name or is out of reach.
+    """
     with _naming(whisper_model):
-        return str(_config(resolve_name(whisper_model)).model_type)
+        return _config(resolve_name(whisper_model))
 
 
 def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
@@ -67,6 +88,7 @@ def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, W
         InputError: The folder is no Whisper model, or the hub has none of that name or is out of reach.
     """
     name = resolve_name(whisper_model)
+    check_whisper_folder(Path(name))
     with _naming(whisper_model):
         model = WhisperForConditionalGeneration.from_pretrained(
             name, dtype="float32", attn_implementation="sdpa", use_safetensors=True
@@ -74,6 +96,32 @@ def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, W
         tokenizer = WhisperTokenizer.from_pretrained(name)
         model.generation_config = GenerationConfig.from_pretrained(name)
     return model, tokenizer
+
+
+def check_whisper_folder(folder: Path) -> None:
+    """Raise an InputError for a folder that lacks a part of a Whisper model; what is no folder passes.
+
+    The loaders of transformers make up for some missing parts, by defaults that are wrong: without
+    ``generation_config.json`` no token is suppressed, and an English-only model is taken for a multilingual one.
+    """
+    if not folder.is_dir():
+        return
+    missing = [names[0] for names in _WHISPER_FILES if not any((folder / name).exists() for name in names)]
+    missing += [name for name in _shards(folder) if not (folder / name).exists()]
+    if missing:
+        raise InputError(
+            f"the speech model {folder} lacks {', '.join(missing)}; copy what is missing from the model that it was"
+            " fine-tuned from or downloaded of"
+        )
+
+
+def _shards(folder: Path) -> list[str]:
+    """Files of weights that the folder's index names; none where the weights lie in one file."""
+    index = folder / _WEIGHTS_INDEX
+    if not index.exists():
+        return []
+    weight_map = read_json_object(index, "save_pretrained", {"weight_map": dict})["weight_map"]
+    return sorted({str(name) for name in weight_map.values()})
 
 
 def load_ctc(whisper_model: str) -> CTCParts:

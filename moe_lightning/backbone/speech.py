@@ -1,7 +1,7 @@
 """SpeechBackbone: what a speech model must be able to do to carry experts.
 
 Audio becomes features, features become encoder frames, layer by layer, and frames become a loss or
-text. Everything works over real lengths: an utterance's result does not depend on its batch.
+text. An utterance's result does not depend on its batch.
 
 Several experts side by side: where ``weights_BK`` is given, frames hold B * K rows, the K experts of
 the first utterance, then those of the second. At each token (or frame of a CTC model) the probabilities
@@ -12,17 +12,16 @@ their parameters. Decoding can also take their weighted geometric mean, a produc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from moe_lightning.backbone.tokens import Targets
+from moe_lightning.backbone.tokens import MAX_TOKENS, Targets
+from moe_lightning.backbone.window import own_window
 from moe_lightning.errors import InputError
-
-Pad = Literal["batch", "30s"]
-"""``batch`` computes real frames, up to the longest utterance of a batch; ``30s`` Whisper's classical window."""
-
+from moe_lightning.languages import language_code
 
 Average = Literal["arithmetic", "geometric"]
 """Of the probabilities of experts side by side: ``sum_k w_k p_k``, or ``prod_k p_k ^ w_k`` brought to the sum 1."""
@@ -35,18 +34,38 @@ class Features(NamedTuple):
     """Float32. A spectrogram has M mel bins; a waveform has one, and 16,000 frames a second."""
     num_frames_B: Tensor
     """Real frames of each utterance, int64."""
+    num_window: int = 0
+    """Frames of the window: the model also reads the silence behind shorter utterances."""
+
+    @property
+    def num_read_B(self) -> Tensor:
+        """Frames of each utterance that the model reads: the real ones, and silence up to the window's end."""
+        return self.num_frames_B.clamp(min=self.num_window)
 
 
 class Frames(NamedTuple):
-    """Encoder frames; those behind an utterance's end hold no meaning."""
+    """Encoder frames; those behind an utterance's end and the window hold no meaning."""
 
     values_BTD: Tensor
     num_frames_B: Tensor
     """Real frames of each utterance, int64, about 50 a second."""
+    num_window: int = 0
+    """Frames of the window: the decoder also attends to the silence behind shorter utterances."""
+
+    @property
+    def num_read_B(self) -> Tensor:
+        """Frames of each utterance that may be attended to: the real ones, and silence up to the window's end."""
+        return self.num_frames_B.clamp(min=self.num_window)
 
     @property
     def is_real_BT(self) -> Tensor:
+        """True at the frames of the recording itself; pooling and gates read these alone."""
         return frame_mask(self.num_frames_B, self.values_BTD.shape[1])
+
+    def repeated(self, times: int) -> "Frames":
+        """Each utterance's frames so many times, one after another."""
+        values_NTD, num_frames_N = (part.repeat_interleave(times, dim=0) for part in self[:2])
+        return Frames(values_NTD, num_frames_N, self.num_window)
 
 
 class TokenLoss(NamedTuple):
@@ -62,12 +81,37 @@ class TokenLoss(NamedTuple):
         return self.sum_B.sum() / self.num_tokens_B.sum()
 
 
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How transcripts are searched for."""
+
+    max_tokens: int = MAX_TOKENS
+    """Behind the prompt, at most; the decoder has 448 positions in all."""
+    guard: bool = True
+    """End an utterance at 25 tokens a second: nobody speaks so fast, and a model that has lost the thread
+    repeats itself for ever. Without it, decoding is that of transformers, token for token."""
+
+
+DECODE = DecodeOptions()
+
+
 class Hypotheses(NamedTuple):
     """Transcripts of a batch, and how sure the model is of them."""
 
     texts: list[str]
     scores_B: Tensor
     """Mean log-probability of the chosen tokens (frames of a CTC model), float32, at most 0."""
+    tokens: list[list[int]]
+    """What the model wrote behind the prompt, without the end of text; labels of a CTC model."""
+
+
+class Detected(NamedTuple):
+    """The language that a model hears in an utterance."""
+
+    language: str
+    """Its code: en, fr ..."""
+    probability: float
+    """Among the languages that the model knows."""
 
 
 class SpeechBackbone(nn.Module, ABC):
@@ -75,16 +119,21 @@ class SpeechBackbone(nn.Module, ABC):
 
     Args:
         model: The transformers model; its linear layers may be replaced by gated ones.
-        pad: How features are padded.
+        window: Seconds that it reads at least; 0 stands for real lengths.
     """
 
     averages: tuple[Average, ...] = get_args(Average)
     """Of experts side by side, what the model can decode by."""
 
-    def __init__(self, model: nn.Module, pad: Pad = "batch"):
+    def __init__(self, model: nn.Module, window: float):
         super().__init__()
         self.model: Any = model
-        self.pad = pad
+        self.window = window
+
+    @property
+    def own_window(self) -> float:
+        """Seconds of the window that the model was trained with; the bare model is scored over it."""
+        return own_window(self.model.config, self.model.config.model_type)
 
     @property
     @abstractmethod
@@ -97,11 +146,11 @@ class SpeechBackbone(nn.Module, ABC):
         """Layers of the encoder."""
 
     @abstractmethod
-    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> Features:
+    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
         """What the encoder reads of waveforms (16 kHz, zeros behind each end).
 
         Args:
-            pad: In place of the model's own.
+            window: Seconds, in place of the backbone's setting.
 
         Raises:
             InputError: An utterance is longer than the model can take.
@@ -120,8 +169,46 @@ class SpeechBackbone(nn.Module, ABC):
             last: None runs to the end; only then is the final layer norm applied.
         """
 
+    @property
+    def detects_languages(self) -> bool:
+        """Whether the model must be told a language, and can also name the one that it hears."""
+        return False
+
+    @property
+    def only_language(self) -> str | None:
+        """The one language that the model writes, where that is known."""
+        return None
+
     def check_language(self, language: str) -> None:
-        """Raise an InputError for a language that the model cannot be told to write."""
+        """Raise an InputError for a language that the model cannot write."""
+
+    def asked_language(self, language: str) -> str | None:
+        """The code of a language as a user writes it.
+
+        Args:
+            language: A code, a name, or ``auto``.
+
+        Returns:
+            Under ``auto`` the only language of the model, None where it has several or does not say.
+
+        Raises:
+            InputError: It is no language, or one that the model cannot write.
+        """
+        if language == "auto":
+            return self.only_language
+        code = language_code(language)
+        if code is None:
+            raise InputError(f"--language {language} is no language; give a code such as en or fr, or auto")
+        self.check_language(code)
+        return code
+
+    def detect_languages(self, frames: Frames) -> list[Detected]:
+        """The likeliest language of each utterance, of a model that `detects_languages`.
+
+        Args:
+            frames: Of the bare encoder over its own window.
+        """
+        raise InputError("this speech model names no languages; leave --language auto out")
 
     def held(self) -> Callable[[], AbstractContextManager[None]]:
         """Makes a context in which the model is in the midst of the pass that it is in now.
@@ -166,6 +253,7 @@ class SpeechBackbone(nn.Module, ABC):
         languages: Sequence[str | None],
         weights_BK: Tensor | None = None,
         average: Average = "arithmetic",
+        options: DecodeOptions = DECODE,
     ) -> Hypotheses:
         """Transcripts of the frames.
 

@@ -10,10 +10,14 @@ from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from moe_lightning.errors import InputError
 
+_ENGLISH_VOCABULARY = 51_864
+"""Tokens of all English-only Whispers; the multilingual ones have 51,865, or 51,866 from large-v3 on."""
 IGNORED = -100
 """Label of a position that no loss is taken on: the forced prompt, and padding."""
 MAX_TOKENS = 448
 """Prompt, text and end of text together; Whisper has no further position."""
+_OLD_CODES = {"jv": "jw", "nb": "no", "fil": "tl", "yue": "zh"}
+"""Standard code -> Whisper's own; Cantonese is Chinese to the models before large-v3."""
 
 
 class Targets(NamedTuple):
@@ -26,39 +30,79 @@ class Targets(NamedTuple):
 
 
 class SpeechTokens:
-    """A Whisper tokenizer and the prompt of a transcription: start, language, task, no timestamps.
+    """A Whisper tokenizer and the prompt of a transcription.
+
+    A multilingual model is prompted by start, language, task, no timestamps; an English-only one by start and no
+    timestamps, though its tokenizer may hold the other tokens too: they mean nothing to it.
+
+    Args:
+        generation: Of the model's folder; ``is_multilingual`` tells the two apart.
+        vocab_size: Of the model; tells an English-only model whose generation config does not say so.
 
     Raises:
-        InputError: The model has language tokens, but none for the default language.
+        InputError: The tokenizer lacks the start of a transcript or the end of text.
     """
 
-    def __init__(self, tokenizer: WhisperTokenizer, generation: GenerationConfig, language: str = "en"):
+    def __init__(self, tokenizer: WhisperTokenizer, generation: GenerationConfig, vocab_size: int):
         self.tokenizer = tokenizer
         self._ids: dict[str, int] = tokenizer.get_vocab()
+        for token in ("<|startoftranscript|>", "<|endoftext|>"):
+            if token not in self._ids:
+                raise InputError(
+                    f"the speech model's tokenizer has no token {token}, so it is none of Whisper's; copy the"
+                    " tokenizer's files from the model that this one was fine-tuned from"
+                )
         self.start = self._ids["<|startoftranscript|>"]
         self.end = self._ids["<|endoftext|>"]
-        self.language = language
         self.suppressed = list(generation.suppress_tokens or [])
         self.suppressed_first = list(generation.begin_suppress_tokens or [])
-        self.check_language(language)
+        self._detectable: dict[str, int] = dict(getattr(generation, "lang_to_id", None) or {})
+        says: bool | None = getattr(generation, "is_multilingual", None)
+        has_tasks = "<|transcribe|>" in self._ids and vocab_size != _ENGLISH_VOCABULARY
+        self.is_multilingual = has_tasks if says is None else says
 
     def check_language(self, language: str) -> None:
-        """Raise an InputError for a language that the model has no token for; an English-only model takes any."""
-        if "<|transcribe|>" in self._ids and self._language_id(language) is None:
+        """Raise an InputError for a language that the model cannot write."""
+        if not self.is_multilingual:
+            if language != "en":
+                raise InputError(
+                    f"the speech model is English-only, and the language is {language!r}; take a multilingual one"
+                    " (without .en in its name), or leave the utterances of other languages out"
+                )
+        elif self._language_id(language) is None:
             raise InputError(f"the speech model knows no language {language!r}; give a code such as en or fr")
+
+    @property
+    def only_language(self) -> str | None:
+        """The one language of the model, None where it has several."""
+        if not self.is_multilingual:
+            return "en"
+        return next(iter(self._detectable)).strip("<|>") if len(self._detectable) == 1 else None
+
+    def detectable(self) -> tuple[list[str], list[int]]:
+        """Codes of the languages that the model can name, and their tokens.
+
+        Raises:
+            InputError: The model names none: it is English-only, or its generation config has no ``lang_to_id``.
+        """
+        if not (self.is_multilingual and self._detectable):
+            raise InputError("the speech model's generation config lists no languages (lang_to_id); give --language")
+        return [token.strip("<|>") for token in self._detectable], list(self._detectable.values())
 
     def prompt(self, language: str | None = None) -> list[int]:
         """Token ids that every transcript begins with, in training and in decoding.
 
-        A language that the model has no token for is spoken to as the default language; an
-        English-only model has neither language nor task tokens.
+        Raises:
+            InputError: The model is multilingual, and no language is given, or one that it has no token for.
         """
         no_timestamps = self._ids.get("<|notimestamps|>")
-        task = self._ids.get("<|transcribe|>")
-        spoken = self._language_id(language) or self._language_id(self.language)
-        if task is None or spoken is None:
-            return [token for token in (self.start, no_timestamps) if token is not None]
-        return [token for token in (self.start, spoken, task, no_timestamps) if token is not None]
+        own: list[int | None] = [self.start, no_timestamps]
+        if self.is_multilingual:
+            if not language:
+                raise InputError("an utterance names no language, and the speech model writes several; give --language")
+            self.check_language(language)
+            own = [self.start, self._language_id(language), self._ids["<|transcribe|>"], no_timestamps]
+        return [token for token in own if token is not None]
 
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
         """Decoder inputs and labels of transcripts; the end of text is a label like any other.
@@ -75,6 +119,10 @@ class SpeechTokens:
             labels_BS[row, : len(labels)] = torch.tensor(labels)
         return Targets(inputs_BS, labels_BS)
 
+    def written(self, tokens: Sequence[int]) -> list[int]:
+        """Decoded tokens up to the end of text, which is left out."""
+        return list(tokens[: tokens.index(self.end)] if self.end in tokens else tokens)
+
     def text(self, tokens: Sequence[int]) -> str:
         """The words of decoded tokens, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
@@ -90,7 +138,6 @@ class SpeechTokens:
         return [*prompt, *words], [*[IGNORED] * (len(prompt) - 1), *words, self.end]
 
     def _language_id(self, language: str | None) -> int | None:
-        if not language:
-            return None
-        code = language.lower()
-        return self._ids.get(f"<|{TO_LANGUAGE_CODE.get(code, code.split('-')[0])}|>")
+        code = (language or "").lower()
+        known = (code, TO_LANGUAGE_CODE.get(code, ""), _OLD_CODES.get(code, ""), code.split("-")[0])
+        return next((self._ids[f"<|{one}|>"] for one in known if f"<|{one}|>" in self._ids), None)

@@ -5,18 +5,18 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_lightning.backbone.ctc import CTCBackbone, check_pad
+from moe_lightning.backbone.ctc import CTCBackbone, check_window
 from moe_lightning.backbone.kaldi_fbank import fbank, shortest
-from moe_lightning.backbone.speech import Features, Frames, Pad, frame_mask
+from moe_lightning.backbone.speech import Features, Frames, frame_mask
 from moe_lightning.backbone.wav2vec2 import convolved
 
 
 class W2vBertBackbone(CTCBackbone):
     """A w2v-BERT 2.0 model; its attention's linear layers are called ``linear_q``, ``linear_k``, ``linear_v``."""
 
-    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> Features:
+    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
         """Filter banks, two frames stacked: a frame each 20 ms; what is shorter than one has silence behind it."""
-        check_pad(pad or self.pad)
+        check_window(window or self.window)
         least = shortest(self.extractor)
         waveforms_BL = F.pad(waveforms_BL.float(), (0, max(least - waveforms_BL.shape[1], 0)))
         return fbank(waveforms_BL, num_samples_B.clamp(min=least), self.extractor)
@@ -49,7 +49,7 @@ class W2vBertBackbone(CTCBackbone):
 
 def _shorten(adapter: Any, frames: Frames) -> Frames:
     """Frames behind an adapter; its layers as in transformers, but their convolutions read no padding."""
-    hidden_BTD, num_frames_B = frames
+    hidden_BTD, num_frames_B = frames.values_BTD, frames.num_frames_B
     if adapter.proj is not None:
         hidden_BTD = adapter.proj_layer_norm(adapter.proj(hidden_BTD))
     for layer in adapter.layers:

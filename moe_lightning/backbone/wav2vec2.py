@@ -12,21 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moe_lightning.backbone.ctc import CTCBackbone, check_pad
+from moe_lightning.backbone.ctc import CTCBackbone, check_window
 from moe_lightning.backbone.pretrained import CTCParts
-from moe_lightning.backbone.speech import Features, Frames, Pad, frame_mask
+from moe_lightning.backbone.speech import Features, Frames, frame_mask
 from moe_lightning.backbone.wavlm_attention import call_projections
+from moe_lightning.backbone.window import Window
 
 
 class Wav2Vec2Backbone(CTCBackbone):
     """A wav2vec 2.0 or HuBERT model."""
 
-    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> Features:
+    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
         """Waveforms, of zero mean and unit variance each where the model's feature extractor says so.
 
         An utterance shorter than the convolutions' window (25 ms) is as long as that, with silence.
         """
-        check_pad(pad or self.pad)
+        check_window(window or self.window)
         shortest = self._shortest()
         waveforms_BL = F.pad(waveforms_BL.float(), (0, max(shortest - waveforms_BL.shape[1], 0)))
         num_samples_B = num_samples_B.clamp(min=shortest)
@@ -81,8 +82,8 @@ class Wav2Vec2Backbone(CTCBackbone):
 class WavLMBackbone(Wav2Vec2Backbone):
     """A WavLM model: layer 0's embedding of distances is what all its layers add to their attention."""
 
-    def __init__(self, parts: CTCParts, pad: Pad = "batch", num_beams: int = 1):
-        super().__init__(parts, pad, num_beams)
+    def __init__(self, parts: CTCParts, window: Window = "auto", num_beams: int = 1):
+        super().__init__(parts, window, num_beams)
         for layer in self.encoder.encoder.layers:
             call_projections(layer.attention)
 
@@ -140,7 +141,7 @@ def _positions(embed: Any, hidden_BTD: Tensor, is_real_BT1: Tensor) -> Tensor:
 
 def _shorten(adapter: Any, frames: Frames) -> Frames:
     """Frames behind an adapter, whose convolutions read zeros behind an utterance's end."""
-    hidden_BTD, num_frames_B = frames
+    hidden_BTD, num_frames_B = frames.values_BTD, frames.num_frames_B
     if adapter.proj is not None:
         hidden_BTD = adapter.proj_layer_norm(adapter.proj(hidden_BTD))
     for layer in adapter.layers:

@@ -1,8 +1,8 @@
-"""Whisper over real lengths: no utterance is computed to 30 s unless one asks for it.
+"""Whisper over any window: the 30 s that it was trained with, a shorter one, or real lengths.
 
 transformers' encoder takes 3000 mel frames and nothing else, and its decoder attends to all of what
-the encoder gave. Here both take a mask, so that a batch costs its real frames, and an utterance's
-result does not depend on what else is in the batch. At 30 s every number is the one of transformers.
+the encoder gave. Here both take a mask, so that a shorter window costs less, and an utterance's
+result does not depend on what else is in the batch. Over 30 s every number is the one of transformers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +18,20 @@ from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS, log_mel
 from moe_lightning.backbone.pretrained import load_whisper
 from moe_lightning.backbone.speech import (
+    DECODE,
     Average,
+    DecodeOptions,
+    Detected,
     Features,
     Frames,
     Hypotheses,
-    Pad,
     SpeechBackbone,
     TokenLoss,
     frame_mask,
     mean_log_probs,
 )
 from moe_lightning.backbone.tokens import IGNORED, MAX_TOKENS, SpeechTokens, Targets
+from moe_lightning.backbone.window import Window, own_window, parse_window
 from moe_lightning.errors import InputError
 
 
@@ -36,28 +39,21 @@ class WhisperBackbone(SpeechBackbone):
     """A Whisper model with variable-length encoder, masked cross-attention, training loss and greedy decoding.
 
     Args:
-        pad: ``batch`` computes real frames, up to the longest utterance of a batch; ``30s`` is the
-            classical window, whose silent frames the decoder may attend to.
-        language: Language of utterances that name none.
+        window: ``auto``, ``real`` or seconds, see `parse_window`; the decoder attends to the silence in it.
     """
 
-    def __init__(
-        self,
-        model: WhisperForConditionalGeneration,
-        tokenizer: WhisperTokenizer,
-        pad: Pad = "batch",
-        language: str = "en",
-    ):
-        super().__init__(model, pad)
-        self.tokens = SpeechTokens(tokenizer, model.generation_config, language)
+    def __init__(self, model: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer, window: Window = "auto"):
+        seconds = parse_window(window)
+        super().__init__(model, own_window(model.config, "whisper") if seconds is None else seconds)
+        self.tokens = SpeechTokens(tokenizer, model.generation_config, model.config.vocab_size)
         self._cross_mask_B11T: Tensor | None = None
         for layer in model.model.decoder.layers:
             layer.encoder_attn.register_forward_pre_hook(self._mask_cross_attention, with_kwargs=True)
 
     @classmethod
-    def load(cls, whisper_model: str, pad: Pad = "batch", language: str = "en") -> "WhisperBackbone":
+    def load(cls, whisper_model: str, window: Window = "auto") -> "WhisperBackbone":
         """Load by name: v2, v3, nano, a hub id, or a folder."""
-        return cls(*load_whisper(whisper_model), pad=pad, language=language)
+        return cls(*load_whisper(whisper_model), window=window)
 
     @property
     def embedding_dim(self) -> int:
@@ -69,8 +65,8 @@ class WhisperBackbone(SpeechBackbone):
         """Layers of the encoder."""
         return len(self.model.model.encoder.layers)
 
-    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, pad: Pad | None = None) -> Features:
-        """Spectrograms of waveforms, see `log_mel`.
+    def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
+        """Spectrograms of waveforms and of the silence behind them up to the window's end, see `log_mel`.
 
         Raises:
             InputError: An utterance is longer than Whisper's 30 s.
@@ -81,25 +77,25 @@ class WhisperBackbone(SpeechBackbone):
                 f"an utterance has {int(num_samples_B.max()) / SAMPLE_RATE:.1f} s, more than Whisper's"
                 f" {WINDOW_SECONDS} s; split the recording"
             )
-        if (pad or self.pad) == "30s":
-            waveforms_BL = F.pad(waveforms_BL, (0, longest - waveforms_BL.shape[1]))
-            num_samples_B = torch.full_like(num_samples_B, longest)
-        return log_mel(waveforms_BL, num_samples_B, self.model.config.num_mel_bins)
+        num_window = round((self.window if window is None else window) * SAMPLE_RATE)
+        waveforms_BL = F.pad(waveforms_BL, (0, max(num_window - waveforms_BL.shape[1], 0)))
+        return log_mel(waveforms_BL, num_samples_B, self.model.config.num_mel_bins, num_window)
 
     def stem(self, features: Features) -> Frames:
         """Convolutions and positions; ``ceil(samples / 320)`` real frames, 50 a second."""
         encoder = self.model.model.encoder
-        is_real_B1T = frame_mask(features.num_frames_B, features.values_BMT.shape[2])[:, None]
-        hidden_BDT = F.gelu(encoder.conv1(features.values_BMT)) * is_real_B1T
+        is_read_B1T = frame_mask(features.num_read_B, features.values_BMT.shape[2])[:, None]
+        hidden_BDT = F.gelu(encoder.conv1(features.values_BMT)) * is_read_B1T
         hidden_BTD = F.gelu(encoder.conv2(hidden_BDT)).transpose(1, 2)
         hidden_BTD = hidden_BTD + encoder.embed_positions.weight[: hidden_BTD.shape[1]]
         num_frames_B = torch.div(features.num_frames_B + 1, 2, rounding_mode="floor")
-        return Frames(F.dropout(hidden_BTD, encoder.dropout, self.training), num_frames_B)
+        num_window = (features.num_window + 1) // 2
+        return Frames(F.dropout(hidden_BTD, encoder.dropout, self.training), num_frames_B, num_window)
 
     def run_layers(self, frames: Frames, first: int = 0, last: int | None = None) -> Frames:
         """Frames behind the encoder layers ``first`` to ``last``; with the last one, behind the layer norm."""
         encoder, hidden_BTD = self.model.model.encoder, frames.values_BTD
-        mask_B11T = _attention_mask(frames.num_frames_B, hidden_BTD.shape[1])
+        mask_B11T = _attention_mask(frames)
         for layer in encoder.layers[first:last]:
             hidden_BTD = layer(hidden_BTD, mask_B11T)
         return frames._replace(values_BTD=encoder.layer_norm(hidden_BTD) if last is None else hidden_BTD)
@@ -108,9 +104,35 @@ class WhisperBackbone(SpeechBackbone):
         """Makes a context with the cross-attention's mask of now."""
         return partial(self._holding, self._cross_mask_B11T)
 
+    @property
+    def detects_languages(self) -> bool:
+        """A multilingual Whisper is told the language by a token, and can name the one that it hears."""
+        return self.tokens.is_multilingual
+
+    @property
+    def only_language(self) -> str | None:
+        """English, of an English-only model; of a multilingual one that can name one language, that one."""
+        return self.tokens.only_language
+
     def check_language(self, language: str) -> None:
-        """Raise an InputError for a language that the model has no token for."""
+        """Raise an InputError for a language that the model cannot write."""
         self.tokens.check_language(language)
+
+    @torch.no_grad()
+    def detect_languages(self, frames: Frames) -> list[Detected]:
+        """The likeliest language of each utterance, as transformers' `detect_language` finds it.
+
+        Args:
+            frames: Of the bare encoder over its own window.
+
+        Raises:
+            InputError: The model is English-only.
+        """
+        codes, ids = self.tokens.detectable()
+        start_B1 = torch.full((len(frames.num_frames_B), 1), self.tokens.start, device=self.model.device)
+        probs_BC = self._logits(frames, start_B1)[:, -1, ids].float().softmax(dim=-1)
+        best_B, code_B = probs_BC.max(dim=1)
+        return [Detected(codes[code], prob) for code, prob in zip(code_B.tolist(), best_B.tolist(), strict=True)]
 
     def check_text(self, text: str, language: str | None) -> None:
         """Raise an InputError for a transcript of more tokens than the decoder has positions."""
@@ -139,17 +161,18 @@ class WhisperBackbone(SpeechBackbone):
         languages: Sequence[str | None],
         weights_BK: Tensor | None = None,
         average: Average = "arithmetic",
-        max_tokens: int = MAX_TOKENS,
+        options: DecodeOptions = DECODE,
     ) -> Hypotheses:
         """Transcripts by the likeliest next token again and again, all utterances side by side.
 
-        An utterance ends at the end of text, at ``max_tokens``, or at 25 tokens a second (nobody speaks
-        so fast; a model that has lost the thread repeats itself for ever).
+        An utterance ends at the end of text, or where the options say.
+
+        Raises:
+            InputError: An utterance of a multilingual model has no language, or one that the model does not know.
         """
         num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
         prompt_BS = torch.tensor([self.tokens.prompt(language) for language in languages], device=self.model.device)
-        most_B = 10 + frames.num_frames_B[::num_side_by_side] // 2
-        most_B = most_B.clamp(max=min(max_tokens, MAX_TOKENS - prompt_BS.shape[1]))
+        most_B = self._most_tokens(frames.num_frames_B[::num_side_by_side], prompt_BS.shape[1], options)
         decoder, cache = self.model.model.decoder, None
         inputs_BS, found = prompt_BS, []
         is_open_B = torch.ones(len(languages), dtype=torch.bool, device=self.model.device)
@@ -173,8 +196,14 @@ class WhisperBackbone(SpeechBackbone):
                 if not is_open_B.any():
                     break
                 inputs_BS = token_B[:, None]
-        texts = [self.tokens.text(row) for row in torch.stack(found, dim=1).tolist()]
-        return Hypotheses(texts, sum_B / num_tokens_B)
+        tokens = [self.tokens.written(row) for row in torch.stack(found, dim=1).tolist()]
+        return Hypotheses([self.tokens.text(row) for row in tokens], sum_B / num_tokens_B, tokens)
+
+    @staticmethod
+    def _most_tokens(num_frames_B: Tensor, num_prompt: int, options: DecodeOptions) -> Tensor:
+        """Tokens that an utterance of so many real frames may get behind the prompt."""
+        most_B = 10 + num_frames_B // 2 if options.guard else torch.full_like(num_frames_B, MAX_TOKENS)
+        return most_B.clamp(max=min(options.max_tokens, MAX_TOKENS - num_prompt))
 
     def _allowed(self, logits_N1V: Tensor, step: int) -> Tensor:
         """Logits without the tokens that the model's generation settings forbid."""
@@ -192,8 +221,8 @@ class WhisperBackbone(SpeechBackbone):
 
     @contextmanager
     def _attending(self, frames: Frames) -> Iterator[None]:
-        """Within it, the decoder's cross-attention sees real frames only."""
-        with self._holding(_attention_mask(frames.num_frames_B, frames.values_BTD.shape[1])):
+        """Within it, the decoder's cross-attention sees real frames and those of the window only."""
+        with self._holding(_attention_mask(frames)):
             yield
 
     @contextmanager
@@ -211,8 +240,9 @@ class WhisperBackbone(SpeechBackbone):
         return args, {**kwargs, "attention_mask": self._cross_mask_B11T}
 
 
-def _attention_mask(num_frames_B: Tensor, num_frames: int) -> Tensor | None:
+def _attention_mask(frames: Frames) -> Tensor | None:
     """True where a key may be attended to; None where all may, which keeps the fast kernels."""
-    if int(num_frames_B.min()) == num_frames:
+    num_read_B, width = frames.num_read_B, frames.values_BTD.shape[1]
+    if int(num_read_B.min()) == width:
         return None
-    return frame_mask(num_frames_B, num_frames)[:, None, None]
+    return frame_mask(num_read_B, width)[:, None, None]

@@ -37,7 +37,7 @@ def _pool_frames(store: EmbeddingStore, pooling: Pooling) -> np.ndarray:
     """One utterance after another, so that no more than one is in memory."""
     lengths = {entry.num_frames for entry in store.entries}
     if pooling == "flatten" and len(lengths) > 1:
-        raise InputError("--pooling flatten needs as many frames of every utterance; embed with --pad 30s")
+        raise InputError("--pooling flatten needs as many frames of every utterance; embed with --pooling flatten")
     return np.stack([_pooled(store.frames_of(id_), pooling) for id_ in store.ids])
 
 

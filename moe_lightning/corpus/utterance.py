@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from moe_lightning.errors import InputError
+from moe_lightning.languages import LANGUAGE_FIELDS, language_code
 
 FieldValue: TypeAlias = str | int | float | None
 
@@ -70,6 +71,6 @@ class Utterance:
 
     @property
     def language(self) -> str | None:
-        """The ``language`` field, such as ``en``; None where the corpus does not say."""
-        language = self.fields.get("language")
-        return language if isinstance(language, str) and language else None
+        """Code of its language, such as ``en``, by whichever field names it; None where the corpus does not say."""
+        named = (self.fields.get(name) for name in LANGUAGE_FIELDS)
+        return next((language_code(name) for name in named if isinstance(name, str) and name), None)

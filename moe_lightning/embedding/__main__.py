@@ -19,7 +19,17 @@ def parser() -> CommandParser:
     parser.add_argument("--run-dir", default="lightning_logs/full", help="folder of the run")
     parser.add_argument("--whisper-model", default="v2", help="v2, v3, nano, a hub id or a folder")
     parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="how frames become one vector")
-    parser.add_argument("--pad", choices=("batch", "30s"), default="batch", help="real frames, or the 30 s window")
+    parser.add_argument(
+        "--window",
+        default="auto",
+        help="what the encoder reads at least: auto (what the model was trained with: 30 s for Whisper), real (real"
+        " lengths), or seconds; only real frames are pooled",
+    )
+    parser.add_argument(
+        "--language",
+        default="auto",
+        help="language of utterances whose manifest names none, such as en; auto: a multilingual Whisper detects it",
+    )
     parser.add_argument("--embedding-layer", default="last", metavar="L[,L...]", help="encoder layers, joined")
     parser.add_argument(
         "--store", choices=("pooled", "frames"), default="pooled", help="frames: keep the frames as well"

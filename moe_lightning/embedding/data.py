@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from lightning.pytorch import LightningDataModule
 
+from moe_lightning.backbone.window import REAL
 from moe_lightning.batch import AudioBatch
-from moe_lightning.corpus import SPLITS, Utterance, read_manifest
+from moe_lightning.corpus import SPLITS, Utterance
 from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
 from moe_lightning.corpus.loader import FixedLoader
-from moe_lightning.corpus.utterance import MAX_SECONDS
 from moe_lightning.run_dir import RunDir
+from moe_lightning.split import read_split
 from moe_lightning.store.shards import finished_shards
 
 CPU_SECONDS, GPU_SECONDS = 30.0, 480.0
@@ -42,7 +43,7 @@ class EmbeddingDataModule(LightningDataModule):
         store_dir: Folder of the store, with the shards of earlier runs.
         batch_size: Utterances of a batch on one device, at most.
         max_seconds: Seconds of audio in a batch, at most, as `BatchPlan` counts them; None goes by the device.
-        pad: ``30s`` makes every utterance cost a whole window.
+        window: Seconds that an utterance costs at least.
         num_workers: Processes that read audio.
         of_splits: The splits that are wanted.
     """
@@ -54,7 +55,7 @@ class EmbeddingDataModule(LightningDataModule):
         batch_size: int = 256,
         max_seconds: float | None = None,
         num_workers: int = 2,
-        pad: str = "batch",
+        window: float = REAL,
         of_splits: Sequence[str] = SPLITS,
     ):
         super().__init__()
@@ -67,9 +68,7 @@ class EmbeddingDataModule(LightningDataModule):
         """Read the manifests, and what earlier runs have finished, as the first rank sees it."""
         run = RunDir(Path(self.hparams["run_dir"]))
         self.splits = [
-            (split, utterance)
-            for split in self.hparams["of_splits"]
-            for utterance in read_manifest(run.manifest_file(split))
+            (split, utterance) for split in self.hparams["of_splits"] for utterance in read_split(run, split)
         ]
         assert self.trainer is not None
         progress = Progress.read(Path(self.hparams["store_dir"])) if self.trainer.is_global_zero else self.progress
@@ -87,7 +86,7 @@ class EmbeddingDataModule(LightningDataModule):
             self.hparams["batch_size"],
             default_seconds(self.trainer.strategy.root_device.type) if max_seconds is None else max_seconds,
             self.hparams["num_workers"],
-            pad=self.hparams["pad"],
+            window=self.hparams["window"],
             rank=self.trainer.global_rank,
             num_ranks=self.trainer.world_size,
             done=done,
@@ -105,7 +104,7 @@ def embedding_loader(
     max_seconds: float,
     num_workers: int = 0,
     *,
-    pad: str = "batch",
+    window: float = REAL,
     rank: int = 0,
     num_ranks: int = 1,
     done: Collection[str] = (),
@@ -116,7 +115,7 @@ def embedding_loader(
         done: Utterances that need no embedding. All are planned for, and these then left out: what a stopped
             command left to do comes in the batches that it would have come in, and is the same to the last bit.
     """
-    durations_N = [utterance.duration if pad == "batch" else MAX_SECONDS for utterance in utterances]
+    durations_N = [max(utterance.duration, window) for utterance in utterances]
     planned = BatchPlan(durations_N, batch_size, 0, max_seconds).sorted() if utterances else []
     open_batches = [[row for row in batch if utterances[row].id not in done] for batch in planned]
     batches = [batch for batch in open_batches if batch][rank::num_ranks]

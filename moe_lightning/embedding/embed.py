@@ -10,9 +10,11 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from moe_lightning.backbone.names import model_revision
-from moe_lightning.corpus import SPLITS, read_manifest
+from moe_lightning.backbone.window import LONGEST, window_words
+from moe_lightning.corpus import SPLITS
 from moe_lightning.embedding.data import EmbeddingDataModule
 from moe_lightning.embedding.gradients import GradientModule
+from moe_lightning.embedding.languages import settle_languages
 from moe_lightning.embedding.module import EmbeddingModule
 from moe_lightning.embedding.restart import finish_store, prepare_folder
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
@@ -22,6 +24,7 @@ from moe_lightning.faults.signals import STOP, name_as_parent
 from moe_lightning.hush import hush
 from moe_lightning.out_of_memory import explained
 from moe_lightning.run_dir import RunDir
+from moe_lightning.split import read_split
 from moe_lightning.store.embedding_store import GRADIENTS_DIR, StoreInfo
 from moe_lightning.training.stopping import quiet_rank, telling_of_lost_ranks
 from moe_lightning.transcripts import check_texts
@@ -47,11 +50,14 @@ def embed(options: argparse.Namespace) -> None:
     """
     _check(options)
     hush()
-    module = EmbeddingModule(options.whisper_model, options.pooling, options.pad, options.embedding_layer)
-    folder = RunDir(Path(options.run_dir)).embedding_dir(options.whisper_model)
+    module = EmbeddingModule(options.whisper_model, options.pooling, options.window, options.embedding_layer)
+    _check_flatten(options.pooling, module.backbone.window)
+    run = RunDir(Path(options.run_dir))
+    settle_languages(run, module.backbone, options)
+    folder = run.embedding_dir(options.whisper_model)
     info = _info(options, module)
     if options.gradients:
-        check_texts(module.backbone, read_manifest(RunDir(Path(options.run_dir)).manifest_file("train")))
+        check_texts(module.backbone, read_split(run, "train"))
     trainer = _trainer(options)  # one for both passes: it alone knows of the ranks that it started
     name_as_parent(os.environ)
     _fill(trainer, folder, info, module, options, SPLITS)
@@ -70,7 +76,7 @@ def _fill(
 ) -> None:
     """Make the store of a folder whole, with vectors of all utterances of some splits."""
     data = EmbeddingDataModule(
-        options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers, options.pad, splits
+        options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers, info.window, splits
     )
     writer = StoreWriter(folder, ShardSettings(info.precision, info.frames_dtype, options.shard_size))
     others = [callback for callback in trainer.callbacks if not isinstance(callback, StoreWriter)]  # type: ignore[attr-defined]
@@ -92,9 +98,15 @@ def _predict(trainer: Trainer, module: EmbeddingModule | GradientModule, data: E
         trainer.strategy.barrier("shards")
 
 
+def _check_flatten(pooling: str, window: float) -> None:
+    if pooling == "flatten" and window != LONGEST:
+        raise InputError(
+            f"--pooling flatten joins all frames of a fixed window, and the window is {window_words(window)}; add"
+            f" --window {LONGEST:g}, or use --pooling mean"
+        )
+
+
 def _check(options: argparse.Namespace) -> None:
-    if options.pooling == "flatten" and options.pad != "30s":
-        raise InputError("--pooling flatten joins all frames of a fixed window; add --pad 30s, or use --pooling mean")
     if options.precision.endswith("-true") and not options.precision.startswith("32"):
         raise InputError(
             f"--precision {options.precision} would also round the audio; use bf16-mixed, 16-mixed or 32-true"
@@ -110,7 +122,7 @@ def _info(options: argparse.Namespace, module: EmbeddingModule) -> StoreInfo:
     return StoreInfo(
         whisper_model=options.whisper_model,
         pooling=options.pooling,
-        pad=options.pad,
+        window=module.backbone.window,
         embedding_layer=module.embedding_layer,
         revision=model_revision(options.whisper_model),
         precision=options.precision,

@@ -32,7 +32,8 @@ class GradientModule(LightningModule):
         frames = self.backbone.encode(self.backbone.features(*batch.waveforms))
         frames = frames._replace(values_BTD=frames.values_BTD.float())
         with torch.autocast(self.device.type, enabled=False):  # float16 would lose small gradients
-            return EmbeddedBatch(frame_gradients(self.backbone, frames, batch.texts, batch.languages), *frames)
+            gradients_BG = frame_gradients(self.backbone, frames, batch.texts, batch.languages)
+        return EmbeddedBatch(gradients_BG, frames.values_BTD, frames.num_frames_B)
 
 
 def frame_gradients(backbone: SpeechBackbone, frames: Frames, texts: list[str], languages: list[str | None]) -> Tensor:
@@ -44,7 +45,9 @@ def frame_gradients(backbone: SpeechBackbone, frames: Frames, texts: list[str], 
     with torch.inference_mode(False), torch.enable_grad():
         scale_B1D = frames.values_BTD.new_ones(num_utterances, 1, dim).requires_grad_()
         shift_B1D = frames.values_BTD.new_zeros(num_utterances, 1, dim).requires_grad_()
-        moved = frames._replace(values_BTD=frames.values_BTD * scale_B1D + shift_B1D)
+        moved_BTD = frames.values_BTD * scale_B1D + shift_B1D
+        moved_BTD = torch.where(frames.is_real_BT[..., None], moved_BTD, frames.values_BTD)  # not the window's silence
+        moved = frames._replace(values_BTD=moved_BTD)
         loss = backbone.token_loss(moved, backbone.targets(texts, languages))
         gradients = torch.autograd.grad((loss.sum_B / loss.num_tokens_B).sum(), (scale_B1D, shift_B1D))
     return torch.cat(gradients, dim=2).squeeze(1)

@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.pooling import LAST, layer_frames, layers_text, parse_layers, pool
-from moe_lightning.backbone.speech import Pad
+from moe_lightning.backbone.window import Window
 from moe_lightning.batch import AudioBatch, EmbeddedBatch
 
 
@@ -14,16 +14,16 @@ class EmbeddingModule(LightningModule):
     Args:
         whisper_model: v2, v3, nano, a hub id or a folder.
         pooling: ``mean``, ``mean+std``, ``flatten`` or ``none``, see `pool`.
-        pad: ``batch`` computes real frames only, ``30s`` the classical window.
+        window: Seconds that the encoder reads at least: ``auto``, ``real`` or a number; real frames are pooled.
         embedding_layer: Encoder layers to join, see `parse_layers`.
 
     Raises:
         InputError: There is no such model, or no such layer.
     """
 
-    def __init__(self, whisper_model: str, pooling: str = "mean", pad: Pad = "batch", embedding_layer: str = LAST):
+    def __init__(self, whisper_model: str, pooling: str = "mean", window: Window = "auto", embedding_layer: str = LAST):
         super().__init__()
-        self.backbone = load_backbone(whisper_model, pad).eval()
+        self.backbone = load_backbone(whisper_model, window).eval()
         self.layers = parse_layers(embedding_layer, self.backbone.num_layers)
         self.pooling = pooling
         self.batch: AudioBatch | None = None
@@ -38,4 +38,4 @@ class EmbeddingModule(LightningModule):
         """Embeddings of a batch, float32, and the frames that they were pooled of."""
         self.batch = batch
         frames = layer_frames(self.backbone, self.backbone.features(*batch.waveforms), self.layers)
-        return EmbeddedBatch(pool(frames, self.pooling), *frames)
+        return EmbeddedBatch(pool(frames, self.pooling), frames.values_BTD, frames.num_frames_B)

@@ -49,6 +49,14 @@ def parser() -> CommandParser:
         "--num-beams", type=int, default=1, help="hypotheses that a CTC model keeps; default 1, the likeliest path"
     )
     parser.add_argument(
+        "--window",
+        help="decode the mixture over another window than it was trained with: auto, real or seconds; the bare backbone"
+        " always reads its own",
+    )
+    parser.add_argument(
+        "--precision", default="32-true", help="32-true, bf16-mixed (also on a CPU), or 16-mixed; default 32-true"
+    )
+    parser.add_argument(
         "--deterministic", action="store_true", help="decode to the same bits each time on a GPU too; slower"
     )
     scores = parser.add_argument_group("scores")
@@ -86,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_systems(systems)
     of_work = (options.batch_size, options.num_workers, options.accelerator)
     how = (options.routing, options.num_beams, options.gate_by, options.deterministic)
-    decoding = DecodeSettings(*of_work, systems, *how)
+    decoding = DecodeSettings(*of_work, systems, *how, options.window, options.precision)
     if options.rescore:
         rescore(run, options.split, scoring)
     elif options.split == "dev":  # for tuning: as often as one likes

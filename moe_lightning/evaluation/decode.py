@@ -121,7 +121,8 @@ class _Stopwatch:
 def _cost(
     mixture: MixtureASR, watches: Mapping[str, _Stopwatch], audio_seconds: float, device: torch.device
 ) -> Decoding:
-    num_backbone = sum(parameter.numel() for parameter in mixture.experts.backbone.parameters())
+    backbone = mixture.experts.backbone
+    num_backbone = sum(parameter.numel() for parameter in backbone.parameters())
     num_experts = sum(parameter.numel() for parameter in mixture.experts.expert_parameters())
     num_gate = sum(parameter.numel() for parameter in mixture.gate.parameters())
     num_backbone -= num_experts  # they live in its layers
@@ -133,6 +134,7 @@ def _cost(
             real_time_factor=round(watch.seconds / audio_seconds, 6),
             parameters=num_backbone + trained.get(name, num_experts),
             trained_parameters=trained.get(name, num_experts),
+            window=backbone.own_window if name == "backbone" else backbone.window,
         )
         for name, watch in watches.items()
     }
@@ -147,7 +149,8 @@ def _cost(
         memory_bytes=memory,
         systems=systems,
         routing=mixture.config.routing,
-        num_beams=getattr(mixture.experts.backbone, "num_beams", 1),
+        own_window=backbone.own_window,
+        num_beams=getattr(backbone, "num_beams", 1),
     )
 
 

@@ -35,7 +35,7 @@ def decode_as(
     num_experts = mixture.config.experts.num_experts
 
     def by_gates(gate_BE: Tensor | None) -> list[str]:
-        return mixture.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE)
+        return mixture.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE).texts
 
     if system == "backbone":
         return by_gates(None)

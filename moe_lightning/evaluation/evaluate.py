@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.backbone.window import Window
+from moe_lightning.corpus import Utterance
 from moe_lightning.evaluation.checks import check_split
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
@@ -20,6 +21,7 @@ from moe_lightning.evaluation.verdict import judge
 from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
+from moe_lightning.split import read_split
 from moe_lightning.stage_record import check_inputs, renew_record
 
 HEADLINE = ("mixture", "backbone")
@@ -42,12 +44,16 @@ class DecodeSettings:
     """What the gate hears before it chooses."""
     deterministic: bool = False
     """On a GPU too."""
+    window: Window | None = None
+    """Of the mixture, in place of the one that it was trained with; the bare backbone always reads its own."""
+    precision: str = "32-true"
+    """Of all systems."""
 
 
 def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
     """Decode a split by backbone and mixture, score both, write and print everything."""
     num_shared = check_split(run, split)
-    utterances = read_manifest(run.manifest_file(split))
+    utterances = read_split(run, split)
     group_columns(utterances, scoring.by)  # an unknown field: now, not after the decoding
     decode_split(run, split, utterances, decoding, Normaliser(scoring.normaliser))
     return score_split(run, split, scoring, num_shared)
@@ -66,19 +72,19 @@ def decode_split(
     run: RunDir, split: str, utterances: Sequence[Utterance], settings: DecodeSettings, normaliser: Normaliser
 ) -> None:
     """Write the hypotheses of a split, aligned with the references by this normaliser."""
-    from moe_lightning.backbone.device import choose_device, deterministic
+    from moe_lightning.backbone.device import autocast, choose_device, deterministic
     from moe_lightning.evaluation.decode import decode  # torch: scoring needs none
     from moe_lightning.moe.model import MixtureASR
     from moe_lightning.speech_loaders import SpeechLoaders
 
     device = choose_device(settings.accelerator)
     experts = true_experts(run, utterances) if "label" in settings.systems else None
-    mixture = MixtureASR.load(run, device, settings.routing)  # type: ignore[arg-type]
+    mixture = MixtureASR.load(run, device, settings.routing, settings.window)  # type: ignore[arg-type]
     mixture.experts.backbone.search(settings.num_beams)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
     loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
     speakers = gate_speakers(run, utterances, settings.gate_by)
-    with deterministic(settings.deterministic):
+    with deterministic(settings.deterministic), autocast(device, settings.precision):
         decoded = decode(mixture, loader, device, settings.systems, experts, speakers)
     decoded.save(run.report(split), utterances, normaliser)
 
@@ -101,7 +107,7 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
     """Score the hypotheses of a split that was decoded before, and write everything made from them."""
     report = run.report(split)
     decoded = Decoded.load(report)
-    utterances = sorted(read_manifest(run.manifest_file(split)), key=lambda utterance: utterance.id)
+    utterances = sorted(read_split(run, split), key=lambda utterance: utterance.id)
     check_same_utterances([utterance.id for utterance in utterances], decoded.systems)
     columns = _run_columns(run, decoded)
     results = score_systems(utterances, decoded.systems, [HEADLINE], columns, settings)

@@ -27,6 +27,8 @@ class SystemCost(NamedTuple):
     parameters: int
     """Of everything that runs."""
     trained_parameters: int
+    window: float = 0.0
+    """Seconds that it read at least; 0 for real lengths."""
 
 
 class Decoding(NamedTuple):
@@ -44,6 +46,8 @@ class Decoding(NamedTuple):
     """Of a CTC model."""
     gate_by: str = "utterance"
     """What the gate heard before it chose: an utterance, or all of its ``speaker``."""
+    own_window: float = 0.0
+    """Seconds of the window that the backbone was trained with."""
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,15 @@ from moe_lightning.training.weights import read_metadata, read_tensors
 MADE_BY = "python -m moe_lightning.experts fit"
 _SETTINGS = (
     *("num_experts", "rank", "shared_rank", "alpha", "target_modules"),
-    *("adapt_from_layer", "rslora", "noop_expert"),
+    *("adapt_from_layer", "rslora", "noop_expert", "window"),
 )
 """What experts can be used with only as they were trained; dropout may change."""
 
 
 def save_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
     """Write the stacked deltas, the config that they were trained with, and which weights they belong to."""
-    settings = {**asdict(experts.config), "revision": model_revision(whisper_model) or ""}
+    window = experts.backbone.window
+    settings = {**asdict(experts.config), "revision": model_revision(whisper_model) or "", "window": window}
     # One name: safetensors writes several in an order of chance, and the same training would be other bytes.
     save_file(experts.expert_state(), file, metadata={"experts": json.dumps(settings)})
 
@@ -44,7 +45,7 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
             f" {model_revision(whisper_model)}: on other weights they mean nothing; ask for the model that they were"
             " trained on"
         )
-    now = json.loads(json.dumps(asdict(experts.config)))
+    now = json.loads(json.dumps({**asdict(experts.config), "window": experts.backbone.window}))
     for name in _SETTINGS:
         if name in then and then[name] != now[name]:
             raise InputError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
@@ -54,6 +55,14 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
 def read_expert_config(file: Path) -> ExpertConfig:
     """The config of `save_experts`."""
     return ExpertConfig.of(_saved_settings(file), file)
+
+
+def read_window(file: Path) -> float:
+    """Seconds of the window that the experts of `save_experts` were trained with; 0 for real lengths."""
+    window = _saved_settings(file).get("window")
+    if not isinstance(window, int | float):
+        raise InputError(f"{file} does not say the window of its experts; run `{MADE_BY}` again in another --run-dir")
+    return float(window)
 
 
 def _saved_settings(file: Path) -> dict[str, Any]:

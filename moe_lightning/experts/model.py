@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from moe_lightning.backbone.speech import Average, Frames, Hypotheses, SpeechBackbone, TokenLoss
+from moe_lightning.backbone.speech import DECODE, Average, DecodeOptions, Frames, Hypotheses, SpeechBackbone, TokenLoss
 from moe_lightning.backbone.tokens import Targets
 from moe_lightning.corpus.spec_augment import SpecAugment
 from moe_lightning.errors import InputError
@@ -84,7 +84,7 @@ class SpeechExperts(nn.Module):
         num_side_by_side, left = divmod(len(gate_NE), len(frames.num_frames_B))
         assert not left, f"{len(gate_NE)} gates for {len(frames.num_frames_B)} utterances"
         if num_side_by_side > 1:
-            frames = Frames(*(tensor.repeat_interleave(num_side_by_side, dim=0) for tensor in frames))
+            frames = frames.repeated(num_side_by_side)
         with self.shares.set(gate_NE):
             return self.backbone.run_layers(frames, self.config.adapt_from_layer)
 
@@ -108,10 +108,11 @@ class SpeechExperts(nn.Module):
         gate_NE: Tensor,
         weights_BK: Tensor | None = None,
         average: Average = "arithmetic",
+        options: DecodeOptions = DECODE,
     ) -> Hypotheses:
         """Transcripts under each row's own mixture; ``weights_BK`` as in `token_loss`."""
         with self.shares.set(gate_NE):
-            return self.backbone.decode(frames, languages, weights_BK, average)
+            return self.backbone.decode(frames, languages, weights_BK, average, options)
 
     def loss(
         self,
@@ -141,13 +142,23 @@ class SpeechExperts(nn.Module):
 
     @torch.no_grad()
     def transcribe(
-        self, waveforms_BL: Tensor, num_samples_B: Tensor, languages: Sequence[str | None], gate_BE: Tensor | None
-    ) -> list[str]:
-        """Greedy transcripts; without gates those of the bare backbone."""
+        self,
+        waveforms_BL: Tensor,
+        num_samples_B: Tensor,
+        languages: Sequence[str | None],
+        gate_BE: Tensor | None,
+        options: DecodeOptions = DECODE,
+    ) -> Hypotheses:
+        """Greedy transcripts; without gates those of the bare backbone, over the window that it was trained with."""
         if gate_BE is None:
-            frames = self.backbone.encode(self.backbone.features(waveforms_BL, num_samples_B))
-            return self.backbone.decode(frames, languages).texts
-        return self.decode(self.encode(waveforms_BL, num_samples_B, gate_BE), languages, gate_BE).texts
+            return self.backbone.decode(self.bare_frames(waveforms_BL, num_samples_B), languages, options=options)
+        frames = self.encode(waveforms_BL, num_samples_B, gate_BE)
+        return self.decode(frames, languages, gate_BE, options=options)
+
+    def bare_frames(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Frames:
+        """Encoder frames of the bare backbone, over the window that it was trained with."""
+        features = self.backbone.features(waveforms_BL, num_samples_B, self.backbone.own_window)
+        return self.backbone.encode(features)
 
     def expert_state(self) -> dict[str, Tensor]:
         """The stacked deltas of all layers: ``<linear layer>.down_RD`` and ``.up_RD``."""

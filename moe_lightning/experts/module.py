@@ -13,7 +13,7 @@ from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.normaliser import normalised
-from moe_lightning.backbone.speech import Pad
+from moe_lightning.backbone.window import Window
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.errors import InputError
 from moe_lightning.experts.adapters import save_adapter, save_adapters
@@ -57,8 +57,8 @@ class ExpertModule(LightningModule):
         objective: ``merged`` trains the mixture of an utterance's experts, ``separate`` each of them by itself.
         expert: The one expert that this job trains; comes from the data.
         expert_patience: Validations without a better loss after which an expert is trained no further.
-        pad: ``batch`` computes real frames only, ``30s`` the classical window.
-        language: Language of utterances whose manifest names none.
+        window: Seconds that the model reads at least: ``auto`` (what it was trained with: 30 s for Whisper),
+            ``real`` (real lengths), or a number. The joint stage takes the same.
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
         max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation; all
@@ -89,8 +89,7 @@ class ExpertModule(LightningModule):
         objective: Objective = "merged",
         expert: int | None = None,
         expert_patience: int | None = None,
-        pad: Pad = "batch",
-        language: str = "en",
+        window: Window = "auto",
         schedule: Schedule = "constant",
         num_warmup_steps: int = 0,
         max_decoded_batches: int | None = None,
@@ -108,7 +107,7 @@ class ExpertModule(LightningModule):
         self.seed = torch.initial_seed()  # as seed_everything set it
         config = ExpertConfig.of(self.hparams)
         check_objective(objective, assignment, expert, config)
-        self.experts = SpeechExperts(load_backbone(whisper_model, pad, language), config)
+        self.experts = SpeechExperts(load_backbone(whisper_model, window), config)
         self.experts.hide(num_freq_masks, num_time_masks)
         self.experts.speed_up(compile, gradient_checkpointing)
         self.best = _best(self.experts, are_independent(objective, assignment, shared_rank), expert_patience)
@@ -165,7 +164,8 @@ class ExpertModule(LightningModule):
             gate_BE = learned.gate_NE
         hypotheses: list[str] = []
         if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
-            hypotheses = self.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE)
+            speech = (batch.waveforms_BL, batch.num_samples_B, batch.languages)
+            hypotheses = self.experts.transcribe(*speech, gate_BE).texts
             self.wer.update(*normalised(hypotheses, batch.texts, batch.languages))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
         return {"gate_BE": gate_BE, "hypotheses": hypotheses}

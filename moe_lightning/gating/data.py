@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
+from moe_lightning.backbone.window import REAL
 from moe_lightning.batch import GateBatch, SpeechBatch
 from moe_lightning.corpus.batch_plan import BatchPlan
 from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
@@ -82,9 +83,9 @@ class GatingDataModule(LightningDataModule):
         return self.inputs.store.info.pooling if self.inputs.store.info else "mean"
 
     @property
-    def embedding_pad(self) -> str:
-        """How they were padded."""
-        return self.inputs.store.info.pad if self.inputs.store.info else "batch"
+    def embedding_window(self) -> float:
+        """Seconds of the window that they were made over."""
+        return self.inputs.store.info.window if self.inputs.store.info else REAL
 
     @property
     def embedding_layer(self) -> str:
@@ -139,7 +140,8 @@ class GatingDataModule(LightningDataModule):
     def _live(self) -> SpeechLoaders:
         names = ("batch_size", "num_workers", "seed")
         run = RunDir(Path(self.hparams["run_dir"]))
-        return SpeechLoaders(run, self.inputs, **{name: self.hparams[name] for name in names})
+        own = {name: self.hparams[name] for name in names}
+        return SpeechLoaders(run, self.inputs, window=self.embedding_window, **own)
 
     def _fixed(self, split: str, rank: int, num_ranks: int) -> FixedLoader:
         """A split in the same batches every time, each utterance once over all ranks."""
@@ -194,7 +196,7 @@ class _FramesCollate:
         """Frames, embeddings and soft labels of utterances."""
         embeddings_BD, labels_BE = self.inputs.store.of(ids), self.inputs.soft_labels.of(ids)
         frames = stored_frames(self.inputs.store, ids)
-        return GateBatch(torch.from_numpy(embeddings_BD), torch.from_numpy(labels_BE), *frames)
+        return GateBatch(torch.from_numpy(embeddings_BD), torch.from_numpy(labels_BE), *frames[:2])
 
 
 def _collate(items: list[tuple[Tensor, Tensor]]) -> GateBatch:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Pad
+from moe_lightning.backbone.window import REAL, window_words
 from moe_lightning.batch import GateBatch, SpeechBatch
 from moe_lightning.gating.attentive import AttentiveGate
 from moe_lightning.gating.model import load_gate, normalised_entropy, soft_label_divergence
@@ -33,7 +33,7 @@ class GatingModule(LightningModule):
         num_experts: Columns of the soft labels; comes from the clustering.
         embedding_dim: Size of the embeddings; comes from their store.
         pooling: How the embeddings were pooled; comes from their store.
-        embedding_pad: How they were padded; comes from their store.
+        embedding_window: Seconds of their window; comes from their store.
         embedding_layer: Encoder layers that they are of; comes from their store.
         whisper_model: The model that made the embeddings, checked against the store.
         run_dir: Folder of the run; `validate` takes the trained gate from it.
@@ -52,7 +52,7 @@ class GatingModule(LightningModule):
         num_experts: int,
         embedding_dim: int,
         pooling: Pooling = "mean",
-        embedding_pad: Pad = "batch",
+        embedding_window: float = REAL,
         embedding_layer: str = "last",
         whisper_model: str = "v2",
         run_dir: str = "lightning_logs/full",
@@ -70,7 +70,7 @@ class GatingModule(LightningModule):
             num_experts=num_experts,
             embedding_dim=embedding_dim,
             pooling=pooling,
-            pad=embedding_pad,
+            window=embedding_window,
             embedding_layer=embedding_layer,
             kind=gate,
             source=gate_input,
@@ -81,7 +81,7 @@ class GatingModule(LightningModule):
         self.skipped = SkippedBatches(max_skipped_batches)
         self.encoder: FrozenEncoder | None = None
         if gate_input == "live":
-            self.encoder = FrozenEncoder(load_backbone(whisper_model, embedding_pad), self.config)
+            self.encoder = FrozenEncoder(load_backbone(whisper_model, window_words(embedding_window)), self.config)
 
     def forward(self, readable: Readable) -> Tensor:
         """``probs_BE`` of embeddings, or of frames for a gate that attends to them."""

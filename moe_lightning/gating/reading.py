@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from moe_lightning.backbone.pooling import layer_frames, parse_layers, pool
-from moe_lightning.backbone.speech import Frames, Pad, SpeechBackbone
+from moe_lightning.backbone.speech import Frames, SpeechBackbone
+from moe_lightning.backbone.window import REAL
 from moe_lightning.batch import GateBatch, SpeechBatch
 from moe_lightning.errors import InputError
 from moe_lightning.gating.attentive import AttentiveGate
@@ -35,8 +36,8 @@ class GateConfig:
     """D of the store's pooled embeddings."""
     pooling: Pooling = "mean"
     """How they were pooled."""
-    pad: Pad = "batch"
-    """How their audio was padded."""
+    window: float = REAL
+    """Seconds of their window; 0 for real lengths."""
     embedding_layer: str = "last"
     """Encoder layers that they are of, joined."""
     kind: GateKind = "mlp"
@@ -123,5 +124,5 @@ class FrozenEncoder:
     def read(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Readable:
         """What the gate reads of waveforms, on their device."""
         self.backbone.to(waveforms_BL.device)
-        features = self.backbone.features(waveforms_BL, num_samples_B, self.config.pad)
+        features = self.backbone.features(waveforms_BL, num_samples_B, self.config.window)
         return self.config.of_frames(layer_frames(self.backbone, features, self.layers))

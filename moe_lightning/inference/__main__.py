@@ -14,7 +14,15 @@ def parser() -> CommandParser:
     parser = CommandParser(prog="moe-lightning transcribe", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="wav, flac, ogg or mp3")
     parser.add_argument("--run-dir", type=Path, help=f"folder of the run; default: the newest in {LOGS_DIR}")
-    parser.add_argument("--language", help="language of the files, such as en; default: the run's")
+    parser.add_argument(
+        "--language",
+        default="auto",
+        help="language of the files, such as en; default auto: a multilingual Whisper detects it, file by file",
+    )
+    parser.add_argument(
+        "--window",
+        help="seconds that the model reads at least, auto or real; default: as the mixture was trained",
+    )
     parser.add_argument(
         "--same-speaker",
         action="store_true",
@@ -30,29 +38,35 @@ def parser() -> CommandParser:
         " mixture was trained",
     )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu; default auto")
+    parser.add_argument(
+        "--precision", default="32-true", help="32-true, bf16-mixed (also on a CPU), or 16-mixed; default 32-true"
+    )
     return parser
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print one line a file: its name and its text."""
+    """Print one line a file: its name, its language and its text."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
     missing = [file for file in options.files if not file.is_file()]
     if missing:
         raise InputError(f"{missing[0]} is no file; give audio files (wav, flac, ogg, mp3)")
     run = RunDir(options.run_dir) if options.run_dir else newest_run()
-    from moe_lightning.backbone.device import choose_device
+    from moe_lightning.backbone.device import autocast, choose_device
     from moe_lightning.inference.transcribe import transcribe_files  # torch: not for --help
     from moe_lightning.moe.model import MixtureASR
     from moe_lightning.run_inputs import check_run_model
 
-    mixture = MixtureASR.load(run, choose_device(options.accelerator), options.routing)
+    device = choose_device(options.accelerator)
+    in_precision = autocast(device, options.precision)
+    mixture = MixtureASR.load(run, device, options.routing, options.window)
     check_run_model(run, mixture.config.whisper_model)
-    if options.language:
-        mixture.experts.backbone.check_language(options.language)
+    language = mixture.experts.backbone.asked_language(options.language)
     mixture.experts.backbone.search(options.num_beams)
-    for transcript in transcribe_files(mixture, options.files, options.language, options.same_speaker):
-        print(f"{printable(transcript.audio_file)}\t{printable(transcript.text)}", flush=True)
+    with in_precision:
+        for transcript in transcribe_files(mixture, options.files, language, options.same_speaker):
+            line = (transcript.audio_file, transcript.language or "-", transcript.text)
+            print("\t".join(printable(part) for part in line), flush=True)
 
 
 def newest_run() -> RunDir:

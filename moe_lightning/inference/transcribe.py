@@ -24,6 +24,8 @@ class Transcript(NamedTuple):
 
     audio_file: Path
     text: str
+    language: str | None
+    """Its code, as given or as detected; None where the model does not say."""
     expert: int
     """The likeliest expert of its first part."""
 
@@ -34,6 +36,8 @@ def transcribe_files(
     """Transcribe files of any format, rate and length, one after another.
 
     Args:
+        language: Code of the language of all files; None lets a multilingual model detect it, in the first part of
+            each file.
         same_speaker: One person speaks in all of them: the gate hears them all before it chooses.
 
     Raises:
@@ -43,13 +47,15 @@ def transcribe_files(
     for audio_file in audio_files:
         texts: list[str] = []
         experts: list[int] = []
+        spoken = language
         for waveforms_BL, num_samples_B in _parts(audio_file, mixture.device):
             own_BE, base = mixture.listen(waveforms_BL, num_samples_B)
             logits_BE = own_BE if heard_1E is None else heard_1E.expand_as(own_BE)
-            languages = [language] * len(waveforms_BL)
+            spoken = spoken or mixture.detect_language(waveforms_BL[:1], num_samples_B[:1])
+            languages = [spoken] * len(waveforms_BL)
             texts += mixture.transcribe(waveforms_BL, num_samples_B, languages, logits_BE, base)
             experts += mixture.choose(logits_BE).experts_BK[:, 0].tolist()
-        yield Transcript(audio_file, " ".join(text for text in texts if text), experts[0])
+        yield Transcript(audio_file, " ".join(text for text in texts if text), spoken, experts[0])
 
 
 def _hear_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:

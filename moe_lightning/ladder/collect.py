@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.corpus import Utterance
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.hypotheses import Decoded
 from moe_lightning.evaluation.report.write import write_report
@@ -17,6 +17,7 @@ from moe_lightning.ladder.size import run_size
 from moe_lightning.ladder.table import print_ladder
 from moe_lightning.ladder.verdict import judge_ladder
 from moe_lightning.run_dir import RunDir
+from moe_lightning.split import read_split
 
 BASELINES = (
     *("lora_equal", "random", "backbone", "lora", "uniform", "hard", "utterance_gate"),
@@ -37,7 +38,7 @@ def collect(
     decoded = {key: Decoded.load(run.report("test")) for key, run in runs.items()}
     lines = rungs(rows)
     texts = {line.name: _all_seeds(line, decoded, seeds) for line in lines}
-    test = read_manifest(runs["mixture", seeds[0]].manifest_file("test"))
+    test = read_split(runs["mixture", seeds[0]], "test")
     utterances = [replace(one, id=_seeded(one.id, seed)) for seed in seeds for one in test]
     pairs = [("mixture", name) for name in BASELINES if name in texts]
     pairs.append(("utterance_gate", "lora_equal"))

@@ -30,18 +30,18 @@ def hear(experts: SpeechExperts, config: GateConfig, waveforms_BL: Tensor, num_s
     layers = config.layer_numbers(backbone.num_layers)
     with torch.no_grad():
         if not is_on_the_way(experts, config):
-            features = backbone.features(waveforms_BL, num_samples_B, config.pad)
+            features = backbone.features(waveforms_BL, num_samples_B, config.window)
             return Heard(config.of_frames(layer_frames(backbone, features, layers)), None)
         frames, base = experts.base_layers(waveforms_BL, num_samples_B, layers)
         return Heard(config.of_frames(frames), base)
 
 
 def is_on_the_way(experts: SpeechExperts, config: GateConfig) -> bool:
-    """Whether the gate's layers lie below the experts, in frames of the same padding.
+    """Whether the gate's layers lie below the experts, in frames over the same window.
 
     The last layer never does: what the gate reads of it is behind the final norm.
     """
     backbone = experts.backbone
     highest = config.layer_numbers(backbone.num_layers)[-1]
     is_below = highest <= experts.config.adapt_from_layer and highest < backbone.num_layers
-    return is_below and config.pad == backbone.pad
+    return is_below and config.window == backbone.window

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moe_lightning.backbone.speech import Average, Frames, Hypotheses, SpeechBackbone, TokenLoss
+from moe_lightning.backbone.speech import DECODE, Average, DecodeOptions, Frames, Hypotheses, SpeechBackbone, TokenLoss
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.errors import InputError
 from moe_lightning.experts.model import SpeechExperts
@@ -78,22 +78,25 @@ def mixture_hypotheses(
     routing: Routing,
     mode: RoutingMode,
     base: Frames | None = None,
+    options: DecodeOptions = DECODE,
 ) -> Hypotheses:
     """Text of each utterance under its mixture; ``base`` as in `mixture_loss`."""
     gate_NE = gate_rows(routing, mode, experts.config.num_experts)
     frames = experts.encode(waveforms_BL, num_samples_B, gate_NE, base)
     if mode in _AVERAGE:
-        return experts.decode(frames, languages, gate_NE, routing.weights_BK, _AVERAGE[mode])
+        return experts.decode(frames, languages, gate_NE, routing.weights_BK, _AVERAGE[mode], options)
     num_rows = len(gate_NE) // len(languages)  # 1 where one pass has merged them
-    return most_confident(experts.decode(frames, _repeated(languages, num_rows), gate_NE), num_rows)
+    found = experts.decode(frames, _repeated(languages, num_rows), gate_NE, options=options)
+    return most_confident(found, num_rows)
 
 
 def most_confident(hypotheses: Hypotheses, num_side_by_side: int) -> Hypotheses:
     """Of each utterance's K hypotheses, one after another, the one with the highest score; the first of equals."""
     scores_BK = hypotheses.scores_B.unflatten(0, (-1, num_side_by_side))
     best_B = scores_BK.argmax(dim=1)
-    texts = [hypotheses.texts[row * num_side_by_side + best] for row, best in enumerate(best_B.tolist())]
-    return Hypotheses(texts, scores_BK.gather(1, best_B[:, None])[:, 0])
+    rows = [row * num_side_by_side + best for row, best in enumerate(best_B.tolist())]
+    texts, tokens = [hypotheses.texts[row] for row in rows], [hypotheses.tokens[row] for row in rows]
+    return Hypotheses(texts, scores_BK.gather(1, best_B[:, None])[:, 0], tokens)
 
 
 @torch.no_grad()

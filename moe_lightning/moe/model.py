@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Frames, Hypotheses, Pad, TokenLoss
+from moe_lightning.backbone.loading import load_backbone, resolve_window
+from moe_lightning.backbone.speech import DECODE, DecodeOptions, Frames, Hypotheses, TokenLoss
+from moe_lightning.backbone.window import REAL, Window, window_words
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.experts.gated_lora import ExpertConfig
@@ -50,12 +51,12 @@ class MixtureConfig:
     min_expert_prob: float = 0.0
     """Each expert's least probability."""
     pooling: Pooling = "mean"
-    embedding_pad: Pad = "batch"
-    """How the gate's embeddings were padded; ``pad`` is that of the recogniser itself."""
+    embedding_window: float = REAL
+    """Seconds of the window of the gate's embeddings; ``window`` is that of the recogniser itself."""
     embedding_layer: str = "last"
     """Encoder layers that they are of, joined: ``last``, ``6``, ``6,12,last``."""
-    pad: Pad = "batch"
-    language: str = "en"
+    window: float = REAL
+    """Seconds that the recogniser reads at least; 0 for real lengths."""
 
     def __post_init__(self) -> None:
         num_experts = self.experts.num_experts
@@ -79,7 +80,7 @@ class MixtureConfig:
             num_experts=self.experts.num_experts,
             embedding_dim=self.embedding_dim,
             pooling=self.pooling,
-            pad=self.embedding_pad,
+            window=self.embedding_window,
             embedding_layer=self.embedding_layer,
             kind=self.gate,
             source=self.gate_input,
@@ -99,7 +100,7 @@ class MixtureASR(nn.Module):
     def __init__(self, config: MixtureConfig):
         super().__init__()
         self.config = config
-        backbone = load_backbone(config.whisper_model, config.pad, config.language)
+        backbone = load_backbone(config.whisper_model, window_words(config.window))
         check_ability(backbone, config.routing)
         self.experts = SpeechExperts(backbone, config.experts)
         self.gate: Any = config.gate_config.build()  # it takes what `read` gives it: embeddings, or frames
@@ -127,6 +128,14 @@ class MixtureASR(nn.Module):
         """
         readable, base = self.hear(waveforms_BL, num_samples_B)
         return self.gate.head(self.gate.pool(readable)), base
+
+    @torch.no_grad()
+    def detect_language(self, waveforms_1L: Tensor, num_samples_1: Tensor) -> str | None:
+        """Code of the language that the bare backbone hears; of a model with one language that one, or None."""
+        backbone = self.experts.backbone
+        if backbone.only_language or not backbone.detects_languages:
+            return backbone.only_language
+        return backbone.detect_languages(self.experts.bare_frames(waveforms_1L, num_samples_1))[0].language
 
     def choose(self, logits_BE: Tensor) -> Routing:
         """Experts of utterances, by the gate's logits."""
@@ -175,9 +184,10 @@ class MixtureASR(nn.Module):
         languages: Sequence[str | None],
         logits_BE: Tensor | None = None,
         base: Frames | None = None,
+        options: DecodeOptions = DECODE,
     ) -> list[str]:
         """Transcripts of 16 kHz waveforms, by the gate's logits; without these it listens first."""
-        return self.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base).texts
+        return self.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, options).texts
 
     @torch.no_grad()
     def hypotheses(
@@ -187,12 +197,14 @@ class MixtureASR(nn.Module):
         languages: Sequence[str | None],
         logits_BE: Tensor | None = None,
         base: Frames | None = None,
+        options: DecodeOptions = DECODE,
     ) -> Hypotheses:
         """Transcripts as `transcribe` gives them, and how sure the mixture is of each."""
         if logits_BE is None:
             logits_BE, base = self.listen(waveforms_BL, num_samples_B)
         routing, mode = self.choose(logits_BE), self.config.routing
-        return mixture_hypotheses(self.experts, waveforms_BL, num_samples_B, languages, routing, mode, base)
+        speech = (waveforms_BL, num_samples_B, languages)
+        return mixture_hypotheses(self.experts, *speech, routing, mode, base, options)
 
     def save(self, run: RunDir) -> None:
         """Write weights and config to the run."""
@@ -202,17 +214,27 @@ class MixtureASR(nn.Module):
         write_json(run.mixture_config_file, asdict(self.config))
 
     @classmethod
-    def load(cls, run: RunDir, device: str | torch.device = "cpu", routing: RoutingMode | None = None) -> "MixtureASR":
+    def load(
+        cls,
+        run: RunDir,
+        device: str | torch.device = "cpu",
+        routing: RoutingMode | None = None,
+        window: Window | None = None,
+    ) -> "MixtureASR":
         """The mixture of a finished run, ready to transcribe.
 
         Args:
             routing: In place of the one that it was trained with; ``top_k`` and all else stay.
+            window: In place of the one that it was trained with.
 
         Raises:
             MissingInputError: The run has no finished joint stage.
-            InputError: There is no such routing.
+            InputError: There is no such routing or window.
         """
-        mixture = cls(read_config(run))
+        config = read_config(run)
+        if window is not None:
+            config = replace(config, window=resolve_window(window, config.whisper_model))
+        mixture = cls(config)
         mixture.load_weights(run)
         if routing is not None:
             mixture.set_phase(routing, mixture.config.gate_temperature)

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from torchmetrics.text import WordErrorRate
 
 from moe_lightning.backbone.normaliser import normalised
-from moe_lightning.backbone.speech import Frames, Pad, TokenLoss
+from moe_lightning.backbone.speech import Frames, TokenLoss
+from moe_lightning.backbone.window import REAL
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.experts.optimizer import ExpertAdamW
 from moe_lightning.gating.model import normalised_entropy
@@ -41,7 +42,8 @@ class MoEASRModule(LightningModule):
         num_experts: Columns of the soft labels; comes from the clustering.
         embedding_dim: Size of the embeddings; comes from their store.
         pooling: How the embeddings were pooled; comes from their store.
-        embedding_pad: How they were padded; comes from their store.
+        embedding_window: Seconds of their window; comes from their store.
+        window: Seconds that the recogniser reads at least; comes from the pre-trained experts.
         embedding_layer: Encoder layers that they are of; comes from their store.
         run_dir: Where gate and experts of the stages before lie.
         whisper_model: v2, v3, nano, a hub id or a folder.
@@ -70,8 +72,6 @@ class MoEASRModule(LightningModule):
         pull_until: Share of the training over which that weight falls linearly to zero.
         gate_lr_factor: Learning rate of the gate over that of the experts; LoRA bears rates at which a
             trained gate would forget the clusters.
-        pad: ``batch`` computes real frames only, ``30s`` the classical window.
-        language: Language of utterances whose manifest names none.
         schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
         max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation; all
@@ -95,7 +95,8 @@ class MoEASRModule(LightningModule):
         num_experts: int,
         embedding_dim: int,
         pooling: Pooling = "mean",
-        embedding_pad: Pad = "batch",
+        embedding_window: float = REAL,
+        window: float = REAL,
         embedding_layer: str = "last",
         run_dir: str = "lightning_logs/full",
         whisper_model: str = "v2",
@@ -124,8 +125,6 @@ class MoEASRModule(LightningModule):
         pull_weight: float = 0.0,
         pull_until: float = 1.0,
         gate_lr_factor: float = 1.0,
-        pad: Pad = "batch",
-        language: str = "en",
         schedule: Schedule = "constant",
         num_warmup_steps: int = 0,
         max_decoded_batches: int | None = None,

@@ -17,7 +17,7 @@ Kind = Literal["pooled", "frames", "gradients"]
 
 INFO_FILE = "store.json"
 _MADE_BY = "moe-lightning embed"
-_DECISIVE = ("embedding_layer", "pooling", "pad")
+_DECISIVE = ("embedding_layer", "pooling", "window")
 """What changes the meaning of an embedding, besides the model; a precision changes its last digits."""
 
 
@@ -37,8 +37,8 @@ class StoreInfo:
     """As given to the command: v2, v3, nano, a hub id, a folder."""
     pooling: Pooling
     """How one vector was made of an utterance's frames."""
-    pad: str
-    """``batch`` or ``30s``."""
+    window: float
+    """Seconds that the encoder read at least; 0 for real lengths. Only real frames were pooled."""
     embedding_layer: str = "last"
     """Encoder layers whose frames were joined, in their order: ``last``, ``6``, ``6,12,last``."""
     revision: str | None = None
@@ -74,9 +74,9 @@ class StoreInfo:
         """From the contents of a JSON file; what an older store does not say has its default.
 
         Raises:
-            InputError: It says nothing of the model, the pooling or the padding, or a value has another type.
+            InputError: It says nothing of the model, the pooling or the window, or a value has another type.
         """
-        names = ("whisper_model", "pooling", "pad") if isinstance(values, Mapping) else ()
+        names = ("whisper_model", "pooling", "window") if isinstance(values, Mapping) else ()
         missing = [name for name in names if name not in values]
         if missing:
             raise InputError(f"a store's {INFO_FILE} must name {', '.join(missing)}; run `{_MADE_BY}` again")

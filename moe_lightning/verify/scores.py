@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.corpus import read_manifest
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.hypotheses import Decoded, read_hypotheses
 from moe_lightning.evaluation.scores import References, SystemCounts, rates
 from moe_lightning.evaluation.systems import check_same_utterances
 from moe_lightning.json_files import read_json
 from moe_lightning.run_dir import ReportDir, RunDir
+from moe_lightning.split import read_split
 from moe_lightning.verify.finding import Finding
 
 
@@ -40,7 +40,7 @@ def check_scores(run: RunDir, split: str) -> Iterator[Finding]:
 
 
 def _check_transcripts(run: RunDir, report: ReportDir, split: str) -> None:
-    utterances = {one.id: one for one in read_manifest(run.manifest_file(split))}
+    utterances = {one.id: one for one in read_split(run, split)}
     check_same_utterances(list(utterances), Decoded.load(report).systems)
     for row in read_hypotheses(report):
         if row["reference"] != utterances[row["id"]].text:
@@ -49,7 +49,7 @@ def _check_transcripts(run: RunDir, report: ReportDir, split: str) -> None:
 
 def _disagreements(run: RunDir, report: ReportDir, split: str, results: Any) -> Iterator[str]:
     """Where results differ from what the transcripts come to."""
-    utterances = sorted(read_manifest(run.manifest_file(split)), key=lambda utterance: utterance.id)
+    utterances = sorted(read_split(run, split), key=lambda utterance: utterance.id)
     references = References.of(utterances, Normaliser(results["normaliser"]["choice"]))
     rows = np.arange(len(references.ids))
     for name, hypotheses in Decoded.load(report).systems.items():

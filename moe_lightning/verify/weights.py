@@ -54,7 +54,7 @@ def _gate(run: RunDir) -> dict[Path, Any]:
             num_experts=trained["num_experts"],
             embedding_dim=trained["embedding_dim"],
             pooling=trained.get("pooling", "mean"),
-            pad=trained.get("embedding_pad", "batch"),
+            window=trained.get("embedding_window", 0.0),
             embedding_layer=trained.get("embedding_layer", "last"),
             kind=trained.get("gate", "mlp"),
             source=trained.get("gate_input", "cached"),

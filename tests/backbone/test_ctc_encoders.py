@@ -116,10 +116,10 @@ def test_an_utterance_of_a_few_samples_and_one_of_silence_have_finite_frames(bac
 
 
 def test_the_classical_window_is_refused(backbone: CTCBackbone) -> None:
-    with pytest.raises(InputError, match=r"30s .*Whisper.*batch"):
-        backbone.features(*waveforms((8_000,)), "30s")
-    with pytest.raises(InputError, match=r"30s .*Whisper.*batch"):
-        load_backbone(backbone.model.config.name_or_path, pad="30s")
+    with pytest.raises(InputError, match=r"30 .*Whisper.*real"):
+        backbone.features(*waveforms((8_000,)), 30.0)
+    with pytest.raises(InputError, match=r"30 .*Whisper.*real"):
+        load_backbone(backbone.model.config.name_or_path, window="30")
 
 
 def test_waveforms_are_normalised_as_the_feature_extractor_does_it() -> None:

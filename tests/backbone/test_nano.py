@@ -10,6 +10,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from moe_lightning.backbone.names import NANO_DIR
 from moe_lightning.backbone.nano import blueprint, speech
 from moe_lightning.backbone.nano.train import Plan, main, new_backbone, train, word_error_rate
+from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo.grammar import random_sentence, vocabulary
 from moe_lightning.corpus.demo.populations import POPULATIONS, SPLIT_VARIANTS
@@ -73,10 +74,11 @@ def test_transformers_own_generate_hears_the_same_words(processor: WhisperProces
     tokens = model.generate(features, language="en", task="transcribe", max_new_tokens=20)
     heard = [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
 
-    backbone = WhisperBackbone.load("nano", pad="30s").eval()
+    backbone = WhisperBackbone.load("nano", window="30").eval()
     num_samples_B = torch.tensor([len(w) for w in waveforms])
     spectrograms = backbone.features(torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), num_samples_B)
-    assert backbone.decode(backbone.encode(spectrograms), [None] * 3, max_tokens=20).texts == heard
+    options = DecodeOptions(max_tokens=20)
+    assert backbone.decode(backbone.encode(spectrograms), ["en"] * 3, options=options).texts == heard
 
 
 def test_a_few_steps_of_training_lower_the_loss():
@@ -96,7 +98,7 @@ def test_the_documented_command_saves_a_model_that_loads(tmp_path: Path, monkeyp
     subprocess.run([*command, *few], check=True)
     backbone = WhisperBackbone.load(str(tmp_path / "nano"))
     text = random_sentence(random.Random(0))
-    assert backbone.tokens.text(backbone.targets([text], [None]).inputs_BS[0].tolist()) == text
+    assert backbone.tokens.text(backbone.targets([text], ["en"]).inputs_BS[0].tolist()) == text
 
 
 def test_training_for_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

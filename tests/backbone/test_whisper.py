@@ -8,7 +8,7 @@ import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from moe_lightning.backbone.log_mel import log_mel
-from moe_lightning.backbone.speech import Frames
+from moe_lightning.backbone.speech import DecodeOptions, Frames
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.errors import InputError
 
@@ -42,7 +42,7 @@ def test_the_log_mel_equals_the_feature_extractors_on_real_frames(num_mel_bins: 
 
 
 def test_the_encoder_at_30_s_is_bit_identical_to_transformers(tiny_whisper: Path) -> None:
-    backbone = WhisperBackbone.load(str(tiny_whisper), pad="30s").eval()
+    backbone = WhisperBackbone.load(str(tiny_whisper), window="30").eval()
     waveforms_BL, num_samples_B = waveforms()
     spectrograms = backbone.features(waveforms_BL, num_samples_B)
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_frames_do_not_depend_on_what_else_is_in_the_batch(backbone: WhisperBack
 
 def test_loss_and_transcript_do_not_depend_on_what_else_is_in_the_batch(backbone: WhisperBackbone) -> None:
     waveforms_BL, num_samples_B = waveforms()
-    texts, languages = ["one", "deux mots", "three short words"], ["en", "fr", None]
+    texts, languages = ["one", "deux mots", "three short words"], ["en", "fr", "de"]
     with torch.no_grad():
         frames = backbone.encode(backbone.features(waveforms_BL, num_samples_B))
         loss = backbone.token_loss(frames, backbone.targets(texts, languages))
@@ -80,7 +80,7 @@ def test_loss_and_transcript_do_not_depend_on_what_else_is_in_the_batch(backbone
 
 
 def test_greedy_decoding_equals_generate_of_transformers(tiny_whisper: Path) -> None:
-    backbone = WhisperBackbone.load(str(tiny_whisper), pad="30s").eval()
+    backbone = WhisperBackbone.load(str(tiny_whisper), window="30").eval()
     waveforms_BL, num_samples_B = waveforms()
     spectrograms = backbone.features(waveforms_BL, num_samples_B)
     prompt = backbone.tokens.prompt("fr")
@@ -93,7 +93,8 @@ def test_greedy_decoding_equals_generate_of_transformers(tiny_whisper: Path) -> 
         return_timestamps=False,
     )
     expected = [backbone.tokens.text(row) for row in expected_BS.tolist()]
-    assert backbone.decode(backbone.encode(spectrograms), ["fr"] * 3, max_tokens=20).texts == expected
+    options = DecodeOptions(max_tokens=20)
+    assert backbone.decode(backbone.encode(spectrograms), ["fr"] * 3, options=options).texts == expected
 
 
 def test_experts_side_by_side_are_averaged_by_their_probabilities(backbone: WhisperBackbone) -> None:
@@ -117,8 +118,8 @@ def test_a_model_beside_itself_decodes_as_it_does_alone(backbone: WhisperBackbon
     with torch.no_grad():
         frames = backbone.encode(backbone.features(*waveforms()))
         twice = Frames(frames.values_BTD.repeat_interleave(2, dim=0), frames.num_frames_B.repeat_interleave(2))
-        alone = backbone.decode(frames, ["en"] * 3, max_tokens=20)
-        found = backbone.decode(twice, ["en"] * 3, torch.full((3, 2), 0.5), max_tokens=20)
+        alone = backbone.decode(frames, ["en"] * 3, options=DecodeOptions(max_tokens=20))
+        found = backbone.decode(twice, ["en"] * 3, torch.full((3, 2), 0.5), options=DecodeOptions(max_tokens=20))
     assert found.texts == alone.texts
     torch.testing.assert_close(found.scores_B, alone.scores_B)
     assert (alone.scores_B < 0).all()

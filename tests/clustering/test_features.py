@@ -65,7 +65,7 @@ def test_frames_are_pooled_as_asked():
     assert pool(frames_NTD[0], "flatten").shape == (3, 4)
 
 
-LAYERS = StoreInfo("nano", "mean+std", "batch", embedding_layer="2,4,last")
+LAYERS = StoreInfo("nano", "mean+std", 0.0, embedding_layer="2,4,last")
 ROWS_ND = np.arange(12.0).reshape(2, 6)  # means of 2, 4 and last, then their deviations
 
 
@@ -88,9 +88,9 @@ def test_statistics_and_layers_are_taken_out_of_what_a_store_joins(stats, layers
     [
         (LAYERS, None, ("3",), "--layers 3: the store holds layers 2,4,last; embed with --embedding-layer 3"),
         (None, None, ("6", "last"), "--layers 6,last: the store holds layers last"),
-        (StoreInfo("nano", "mean", "batch"), "mean+std", (), "the store holds mean; embed with --pooling mean+std"),
-        (StoreInfo("nano", "flatten", "30s"), None, ("last",), "holds layers last flattened"),
-        (StoreInfo("nano", "flatten", "30s"), "mean", (), "holds flatten; embed with --pooling mean"),
+        (StoreInfo("nano", "mean", 0.0), "mean+std", (), "the store holds mean; embed with --pooling mean+std"),
+        (StoreInfo("nano", "flatten", 30.0), None, ("last",), "holds layers last flattened"),
+        (StoreInfo("nano", "flatten", 30.0), "mean", (), "holds flatten; embed with --pooling mean"),
     ],
 )
 def test_what_a_store_does_not_hold_is_named_with_the_way_to_get_it(info, stats, layers, words):

@@ -162,7 +162,7 @@ def test_embeddings_of_another_model_are_refused(run_dir, capsys):
     cluster(run_dir, "--algorithm", "kmeans", "--num-experts", "2")
     config_file = run_dir / "clustered" / "clusterer.json"
     store = run_dir / "embeddings" / "whisper_nano_embeddings"
-    info = {"whisper_model": "v3", "pooling": "mean", "pad": "batch"}
+    info = {"whisper_model": "v3", "pooling": "mean", "window": 0.0}
     config_file.write_text(json.dumps(json.loads(config_file.read_text()) | {"store": {**info, "whisper_model": "v2"}}))
     (store / "store.json").write_text(json.dumps(info))
     with pytest.raises(SystemExit):

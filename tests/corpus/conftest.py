@@ -10,16 +10,15 @@ import pytest
 import soundfile
 
 from moe_lightning.corpus import Utterance
-
-REAL_CORPUS = Path(__file__).parents[3] / "shared" / "corpus"
+from tests.recordings import CORPUS
 
 
 @pytest.fixture(scope="session")
 def real_corpus() -> Path:
     """Folder of recorded speech beside the checkout."""
-    if not (REAL_CORPUS / "train.jsonl").is_file():
-        pytest.skip(f"no recorded speech at {REAL_CORPUS.name} beside the checkout")
-    return REAL_CORPUS
+    if not (CORPUS / "train.jsonl").is_file():
+        pytest.skip(f"no recorded speech at {CORPUS.name} beside the checkout")
+    return CORPUS
 
 
 def tone(seconds: float, sample_rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:

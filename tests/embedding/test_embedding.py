@@ -68,12 +68,12 @@ def test_flattening_needs_the_fixed_window(
 ) -> None:
     with pytest.raises(SystemExit):
         embedded(corpus_run, tiny_whisper, "--pooling", "flatten")
-    assert "add --pad 30s" in capsys.readouterr().err
+    assert "add --window 30" in capsys.readouterr().err
     assert not corpus_run.embedding_dir(str(tiny_whisper)).exists()
-    store = embedded(corpus_run, tiny_whisper, "--pooling", "flatten", "--pad", "30s")
+    store = embedded(corpus_run, tiny_whisper, "--pooling", "flatten", "--window", "30")
     assert store.embeddings_ND.shape == (36, 1500 * 32)
     assert store.info is not None
-    assert (store.info.pooling, store.info.pad) == ("flatten", "30s")
+    assert (store.info.pooling, store.info.window) == ("flatten", 30.0)
 
 
 def test_what_lies_behind_an_utterances_end_is_not_pooled() -> None:

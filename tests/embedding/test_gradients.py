@@ -182,7 +182,7 @@ def test_a_transcript_that_the_model_cannot_write_is_refused_before_the_work(
 ) -> None:
     one = read_manifest(corpus_run.manifest_file("train"))[3]
     long = replace(one, text="one " * 500)
-    monkeypatch.setattr("moe_lightning.embedding.embed.read_manifest", lambda file: [long])
+    monkeypatch.setattr("moe_lightning.embedding.embed.read_split", lambda run, split: [long])
     with pytest.raises(SystemExit) as ended:
         gradients_of(corpus_run, tiny_whisper)
     assert repr(one.id) in only_line(ended.value.code, capsys.readouterr().err)

@@ -63,7 +63,11 @@ def test_experts_that_are_not_named_decode_identically(
                 one.encode(*speech(), gate).values_BTD for one, gate in zip((experts, changed), gates, strict=True)
             ]
         torch.testing.assert_close(*frames, atol=1e-6, rtol=1e-6)
-        assert experts.transcribe(*speech(), LANGUAGES, gates[0]) == changed.transcribe(*speech(), LANGUAGES, gates[1])
+        texts = [
+            one.transcribe(*speech(), LANGUAGES, gate).texts
+            for one, gate in zip((experts, changed), gates, strict=True)
+        ]
+        assert texts[0] == texts[1]
         assert torch.equal(before.gate_weight_EH[old], after.gate_weight_EH[new])
         assert torch.equal(before.gate_bias_E[old], after.gate_bias_E[new])
     torch.testing.assert_close(after.soft_labels[0].sum(dim=1), torch.ones(9))

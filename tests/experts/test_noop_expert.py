@@ -56,9 +56,8 @@ def test_the_no_op_expert_is_routed_to_and_holds_nothing(run: RunDir) -> None:
     for layer in mixture.experts.layers.values():
         layer.up_RD.data[mixture.config.experts.shared_rows] = 0
     gates = torch.eye(3)[[2, 2, 2]]
-    assert mixture.experts.transcribe(*speech(), LANGUAGES, gates) == mixture.experts.transcribe(
-        *speech(), LANGUAGES, None
-    )
+    texts = [mixture.experts.transcribe(*speech(), LANGUAGES, one).texts for one in (gates, None)]
+    assert texts[0] == texts[1]
 
 
 def test_a_no_op_expert_in_the_place_of_a_cluster_is_refused(

@@ -20,7 +20,7 @@ def store(name: str) -> Callable[[Path], Read]:
         entries = tuple(
             StoreEntry(id_, "", "", "", "embeddings_00000.npy", row, "train") for row, id_ in enumerate("ab")
         )
-        EmbeddingStore(entries, np.ones((2, 3), np.float32), StoreInfo("nano", "mean", "batch")).save(folder)
+        EmbeddingStore(entries, np.ones((2, 3), np.float32), StoreInfo("nano", "mean", 0.0)).save(folder)
 
         def read(contents: bytes) -> object:
             (folder / name).write_bytes(contents)

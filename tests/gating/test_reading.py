@@ -113,7 +113,7 @@ def test_the_batches_a_gate_is_standardised_by_are_some_of_the_train_split(
 
 def test_the_live_encoder_makes_what_the_store_holds(frames_run: Path, tiny_whisper: Path) -> None:
     data = GatingDataModule(str(frames_run), str(tiny_whisper), batch_size=4, gate="attentive", gate_input="live")
-    config = GateConfig(2, data.embedding_dim, "mean", "batch", data.embedding_layer, "attentive", "live")
+    config = GateConfig(2, data.embedding_dim, "mean", 0.0, data.embedding_layer, "attentive", "live")
     encoder = FrozenEncoder(load_backbone(str(tiny_whisper)), config)
     for batch in data.standardising_batches():
         frames = encoder.read(batch.waveforms_BL, batch.num_samples_B)
@@ -139,7 +139,7 @@ def test_a_gates_input_has_the_size_of_what_it_reads(
 ) -> None:
     """An encoder frame has 10 numbers here."""
     embedding_dim = 10 * (stored.count(",") + 1) * (2 if pooling == "mean+std" else 1)
-    config = GateConfig(3, embedding_dim, pooling, "batch", stored, kind, "live" if layers else "cached", layers)  # type: ignore[arg-type]
+    config = GateConfig(3, embedding_dim, pooling, 0.0, stored, kind, "live" if layers else "cached", layers)  # type: ignore[arg-type]
     assert config.build().mean_D.shape == (expected,)
 
 

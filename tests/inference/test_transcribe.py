@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from moe_lightning.corpus.audio import read_file
 from moe_lightning.corpus.batches import pad_waveforms
@@ -53,24 +54,25 @@ def test_every_file_is_a_line_with_its_name(
     main([*map(str, files), "--run-dir", str(finished_run)])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(file) for file in files]
-    assert all(line.count("\t") == 1 for line in lines)
+    assert all(line.count("\t") == 2 for line in lines)
+    assert {line.split("\t")[1] for line in lines} <= set(LANGUAGES)  # detected, file by file
 
 
 def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, tiny_corpus: Path) -> None:
     file = tiny_corpus / "test_1.wav"
     waveform_BL = torch.from_numpy(read_file(file))[None]
-    expected = mixture.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), [None])
-    (transcript,) = transcribe_files(mixture, [file])
-    assert transcript.text == expected[0]
+    expected = mixture.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"])
+    (transcript,) = transcribe_files(mixture, [file], "en")
+    assert (transcript.text, transcript.language) == (expected[0], "en")
     assert transcript.expert in (0, 1)
 
 
 def test_a_long_file_is_transcribed_part_by_part(mixture: MixtureASR, tmp_path: Path) -> None:
     waveform_L = noise(31)
     soundfile.write(tmp_path / "long.wav", waveform_L, RATE, subtype="FLOAT")
-    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"])
+    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"], "en")
     parts = [torch.from_numpy(part)[None] for part in cut(waveform_L)]
-    texts = [mixture.transcribe(part_BL, torch.tensor([part_BL.shape[1]]), [None])[0] for part_BL in parts]
+    texts = [mixture.transcribe(part_BL, torch.tensor([part_BL.shape[1]]), ["en"])[0] for part_BL in parts]
     assert len(texts) == 2
     assert transcript.text[:20] == " ".join(text for text in texts if text)[:20]
 
@@ -111,18 +113,18 @@ def test_another_routing_than_the_trained_one_is_taken_when_it_is_asked_for(
     hard = MixtureASR.load(RunDir(finished_run), routing="hard")
     assert (hard.config.routing, hard.config.top_k) == ("hard", 2)
     assert MixtureASR.load(RunDir(finished_run)).config.routing == "top_k"
-    main([str(file), "--run-dir", str(finished_run), "--routing", "hard"])
-    (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), [None])
-    assert capsys.readouterr().out == f"{file}\t{expected}\n"
+    main([str(file), "--run-dir", str(finished_run), "--routing", "hard", "--language", "English"])
+    (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"])
+    assert capsys.readouterr().out == f"{file}\ten\t{expected}\n"
 
 
 def test_files_of_one_speaker_are_heard_together(mixture: MixtureASR, tiny_corpus: Path) -> None:
     files = [tiny_corpus / f"test_{number}.wav" for number in range(4)]
     logits_NE = torch.cat([mixture.listen(*pad_waveforms([torch.from_numpy(read_file(file))]))[0] for file in files])
     together_1E = logits_by_speaker(logits_NE, ["one"] * 4)[:1]
-    found = list(transcribe_files(mixture, files, same_speaker=True))
+    found = list(transcribe_files(mixture, files, "en", same_speaker=True))
     expert = int(mixture.choose(together_1E).experts_BK[0, 0])
     assert [transcript.expert for transcript in found] == [expert] * 4
     for file, transcript in zip(files, found, strict=True):
         waveforms = pad_waveforms([torch.from_numpy(read_file(file))])
-        assert transcript.text == mixture.transcribe(*waveforms, [None], together_1E)[0]
+        assert transcript.text == mixture.transcribe(*waveforms, ["en"], together_1E)[0]

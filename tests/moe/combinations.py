@@ -101,7 +101,7 @@ def batches(rank: int) -> list[SpeechBatch]:
             waveforms_BL=0.1 * torch.randn(2, 4_800, generator=generator),
             num_samples_B=torch.tensor([4_800, 4_800]),
             texts=["one", "two"],
-            languages=[None, None],
+            languages=["en", "en"],
             soft_labels_BE=torch.full((2, NUM_EXPERTS), 1 / NUM_EXPERTS),
             embeddings_BD=embeddings_BD,
         )

@@ -37,7 +37,7 @@ def batch() -> SpeechBatch:
         waveforms_BL=waveforms_BL,
         num_samples_B=torch.tensor(lengths),
         texts=["one", "deux mots", "and three"],
-        languages=["en", "fr", None],
+        languages=["en", "fr", "de"],
         soft_labels_BE=torch.full((3, NUM_EXPERTS), 1 / NUM_EXPERTS),
         embeddings_BD=torch.randn(3, 5, generator=generator),
     )

@@ -18,7 +18,7 @@ BATCH = SpeechBatch(
     waveforms_BL=0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0)),
     num_samples_B=torch.tensor([16_000, 12_000]),
     texts=["one", "two"],
-    languages=[None, None],
+    languages=["en", "en"],
     soft_labels_BE=torch.ones(2, 1),
     embeddings_BD=torch.randn(2, 32, generator=torch.Generator().manual_seed(1)),
 )

@@ -20,7 +20,7 @@ def store(num_utterances: int = 5) -> EmbeddingStore:
         for row in range(num_utterances)
     )
     embeddings_ND = np.random.default_rng(0).normal(size=(num_utterances, 4)).astype(np.float32)
-    return EmbeddingStore(entries, embeddings_ND, StoreInfo("v2", "mean", "batch"))
+    return EmbeddingStore(entries, embeddings_ND, StoreInfo("v2", "mean", 0.0))
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_printable_text_steers_no_terminal_and_says_the_same(text: str) -> Non
 
 def test_a_value_of_another_type_is_named_with_its_place() -> None:
     with pytest.raises(InputError, match=r"store\.json: pad must be str, got 3"):
-        from_json(StoreInfo, {"whisper_model": "nano", "pooling": "mean", "pad": 3}, "store.json")
+        from_json(StoreInfo, {"whisper_model": "nano", "pooling": "mean", "window": "x"}, "store.json")
     with pytest.raises(InputError, match=r"store\.json lacks a value .*'pad'"):
         from_json(StoreInfo, {"whisper_model": "nano", "pooling": "mean"}, "store.json")
     with pytest.raises(InputError, match=r"store\.json must be a JSON object, got \[\]"):

@@ -58,7 +58,7 @@ def test_writing_json_does_not_follow_a_link_that_waits_for_it(tmp_path: Path) -
 def test_a_store_reads_no_array_outside_of_its_folder(name: str, tmp_path: Path) -> None:
     np.save(tmp_path / "private.npy", np.ones((1, 3), np.float32))
     entry = StoreEntry("a", "", "", "", "embeddings_00000.npy", 0, "train")
-    EmbeddingStore((entry,), np.ones((1, 3), np.float32), StoreInfo("nano", "mean", "batch")).save(tmp_path / "store")
+    EmbeddingStore((entry,), np.ones((1, 3), np.float32), StoreInfo("nano", "mean", 0.0)).save(tmp_path / "store")
     (tmp_path / "store" / "mapping.json").write_text(json.dumps([{"id": "a", "embedding_path": name, "row": 0}]))
     with pytest.raises(InputError, match=r"must lie in .*store"):
         EmbeddingStore.load(tmp_path / "store")

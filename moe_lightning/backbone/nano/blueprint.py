@@ -74,6 +74,7 @@ def make_model(tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
         decoder_start_token_id=ids["<|startoftranscript|>"],
         begin_suppress_tokens=[ids["Ġ"], end],
     )
+    config.trained_window = "real"  # what `window: auto` reads
     model = WhisperForConditionalGeneration(config)
     model.generation_config = _generation_config(tokenizer)
     return model
@@ -99,7 +100,7 @@ def _generation_config(tokenizer: WhisperTokenizer) -> GenerationConfig:
         prev_sot_token_id=ids["<|startofprev|>"],
         no_timestamps_token_id=ids["<|notimestamps|>"],
         is_multilingual=True,
-        lang_to_id={f"<|{language}|>": ids[f"<|{language}|>"] for language in LANGUAGES},
+        lang_to_id={"<|en|>": ids["<|en|>"]},  # what it can name: it was trained on English
         task_to_id={task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")},
         suppress_tokens=[ids[token] for token in SPECIAL_TOKENS if token != END],
         begin_suppress_tokens=[ids["Ġ"], end],

@@ -164,7 +164,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 def _loss(backbone: WhisperBackbone, ctc_head: nn.Linear, batch: Batch, ctc_weight: float) -> Tensor:
     frames = backbone.encode(batch.spectrograms)
     log_probs_BTV = ctc_head(frames.values_BTD).log_softmax(dim=-1)
-    targets = backbone.targets(batch.texts, [None] * len(batch.texts))
+    targets = backbone.targets(batch.texts, ["en"] * len(batch.texts))
     token_loss = backbone.token_loss(frames, targets)
     attention = token_loss.sum_B.sum() / token_loss.num_tokens_B.sum()
     return attention + ctc_weight * ctc_loss(log_probs_BTV, frames.num_frames_B, batch.texts)
@@ -178,7 +178,7 @@ def word_error_rate(backbone: WhisperBackbone, speech: Speech) -> float:
     heard: list[str] = []
     for start in range(0, len(spectrograms), 32):
         batch = collate(spectrograms[start : start + 32], speech.texts[start : start + 32])
-        heard += backbone.decode(backbone.encode(batch.spectrograms), [None] * len(batch.texts)).texts
+        heard += backbone.decode(backbone.encode(batch.spectrograms), ["en"] * len(batch.texts)).texts
     return float(jiwer.wer(speech.texts, heard))
 
 

@@ -48,9 +48,9 @@ def write_model_card(
     run: RunDir, report: ReportDir, results: Mapping[str, Any], utterances: Sequence[Utterance]
 ) -> None:
     """Write ``README.md`` beside the results: the card of the run's mixture."""
-    needed = {"whisper_model": str, "language": str}
+    needed = {"whisper_model": str}
     config = read_json_object(run.mixture_config_file, "moe-lightning pipeline", needed)
-    languages = sorted({one.language for one in utterances if one.language}) or [config["language"]]
+    languages = sorted({one.language for one in utterances if one.language})
     name = Path(str(results["environment"]["stages"]["corpus"]["settings"].get("dataset_root", "a corpus"))).name
     _write(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
 

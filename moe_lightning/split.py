@@ -1,0 +1,50 @@
+"""A run's splits with the language of every utterance: as the manifest says, else as the run has settled it."""
+
+from dataclasses import dataclass, field, replace
+
+from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.from_json import from_json
+from moe_lightning.json_files import read_json_object
+from moe_lightning.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class SettledLanguages:
+    """Languages of utterances whose manifest names none; the embedding stage writes it."""
+
+    given: str | None = None
+    """The one that all of them have."""
+    detected: dict[str, str] = field(default_factory=dict)
+    """Code by utterance id, as the speech model heard it."""
+
+    def of(self, utterance: Utterance) -> str | None:
+        """The language of an utterance; None where nobody knows it."""
+        return utterance.language or self.detected.get(utterance.id) or self.given
+
+
+def read_split(run: RunDir, split: str) -> list[Utterance]:
+    """Utterances of a split; those whose manifest names no language have the run's in their field ``language``.
+
+    Raises:
+        MissingInputError: The run has no such manifest.
+        InputError: A file is broken.
+    """
+    utterances = read_manifest(run.manifest_file(split))
+    settled = read_languages(run)
+    return [_named(utterance, settled) for utterance in utterances]
+
+
+def read_languages(run: RunDir) -> SettledLanguages:
+    """What the run has settled; nothing where no model asked for it."""
+    file = run.languages_file
+    return from_json(SettledLanguages, read_json_object(file, "moe-lightning embed"), file) if file.exists() else _NONE
+
+
+_NONE = SettledLanguages()
+
+
+def _named(utterance: Utterance, settled: SettledLanguages) -> Utterance:
+    language = settled.of(utterance)
+    if language is None or utterance.language:
+        return utterance
+    return replace(utterance, fields={**utterance.fields, "language": language})
