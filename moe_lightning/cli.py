@@ -10,9 +10,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -26,12 +28,12 @@ from moe_lightning.hush import hush
 from moe_lightning.out_of_memory import TRAINING, explained
 from moe_lightning.run_dir import RunDir, Stage
 from moe_lightning.run_inputs import require_trained
-from moe_lightning.stage_record import recorded_stage
-from moe_lightning.stage_settings import command_settings
+from moe_lightning.stage_record import check_inputs, is_first_process, recorded_stage
+from moe_lightning.stage_settings import StageSettings, command_settings, cut_short, flat_settings
 from moe_lightning.training.checkpoint_file import LAST, CheckpointFiles, checkpoint_to_resume, require_whole
-from moe_lightning.training.checkpointing import ExactResume, StageCheckpoint
+from moe_lightning.training.checkpointing import ExactResume, StageCheckpoint, keep_nothing, keeps_files
 from moe_lightning.training.skipped_batches import check_finite
-from moe_lightning.training.stopping import StopBySignal, quiet_rank, telling_of_lost_ranks
+from moe_lightning.training.stopping import StopBySignal, quiet_rank, taken_time_limit, telling_of_lost_ranks
 from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_window", "embedding_layer", "expert")
@@ -143,8 +145,12 @@ class StageCLI(LightningCLI):
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.checkpoint_dir(self.stage).absolute())
         trainer.strategy.checkpoint_io = CheckpointFiles()
-        last = self.run.checkpoint_dir(self.stage) / LAST
-        trainer.callbacks += [StopBySignal(last), ExactResume()]  # type: ignore[attr-defined]  # in this order
+        last: Path | None = self.run.checkpoint_dir(self.stage) / LAST
+        if self.subcommand == "fit" and cut_short(self.settings.all):
+            keep_nothing(trainer)
+            last = None
+        stop = StopBySignal(last, taken_time_limit(trainer))
+        trainer.callbacks += [stop, ExactResume()]  # type: ignore[attr-defined]  # in this order
         return trainer
 
     @staticmethod
@@ -155,15 +161,30 @@ class StageCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """A checkpoint's hyper-parameters never override the config; only ours and ``last`` are resumed."""
 
+    @cached_property
+    def settings(self) -> StageSettings:
+        """Of ``fit``."""
+        return fit_settings(self._parser("fit"), self.config.fit, self.arguments)
+
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
-        """Train unless it is done, then write what the next stages read."""
-        defaults = self.config.fit.as_dict()
-        with recorded_stage(self.run, self.stage, command_settings(self.arguments), defaults) as has_work:
+        """Train unless it is done, then write what the next stages read; a debug run leaves the run as it is."""
+        if words := cut_short(self.settings.all):
+            self._try_out(model, kwargs, words)
+            return
+        with recorded_stage(self.run, self.stage, self.settings) as has_work:
             if has_work:
                 if kwargs.get("ckpt_path") == "last":
                     kwargs["ckpt_path"] = self._last_checkpoint()
                 self._train(model, kwargs)
                 self._export(model)
+
+    def _try_out(self, model: LightningModule, kwargs: dict[str, Any], words: str) -> None:
+        """Train without a record, checkpoints, logs and exported weights."""
+        check_inputs(self.run, self.stage)
+        if is_first_process():
+            print(f"{self.stage}: a debug run, cut short by {words}; nothing of it is kept", flush=True)
+        from_start = kwargs.get("ckpt_path") == "last"
+        self._train(model, {**kwargs, "ckpt_path": None} if from_start else kwargs)
 
     def _last_checkpoint(self) -> str | None:
         """Where the training goes on; None lets it begin."""
@@ -180,7 +201,8 @@ class StageCLI(LightningCLI):
             with STOP.postponed(), quiet_rank(self.trainer), told, refusing_pickles(kwargs.get("ckpt_path")), in_words:
                 self.trainer.fit(model, **{**kwargs, "weights_only": True})
         except Stopped:
-            print(f"the training stopped at step {self.trainer.global_step}; the same command goes on from there")
+            if keeps_files(self.trainer):
+                print(f"the training stopped at step {self.trainer.global_step}; the same command goes on from there")
             raise
 
     def validate(self, model: LightningModule, **kwargs: Any) -> None:
@@ -211,6 +233,16 @@ class StageCLI(LightningCLI):
         self.trainer.strategy.barrier("export")
 
 
+def fit_settings(parser: LightningArgumentParser, config: Namespace, arguments: Sequence[str]) -> StageSettings:
+    """Settings of ``fit ...``: as they are given, as they are resolved, and the parser's own defaults.
+
+    Args:
+        config: What the parser makes of the arguments.
+    """
+    defaults = flat_settings(parser.get_defaults().as_dict())
+    return StageSettings(command_settings(arguments), flat_settings(config.as_dict()), defaults)
+
+
 def _run_of(config: Any, stage: Stage) -> RunDir:
     """The run of a command; one that trains a single expert has folders of its own in it."""
     expert = config.get("data.expert") if stage == "experts" else None
@@ -235,7 +267,7 @@ class SaveStageConfig(SaveConfigCallback):
         self.stage = stage
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit":
+        if stage == "fit" and not cut_short(flat_settings(self.config.as_dict())):
             folder = _run_of(self.config, self.stage).stage_dir(self.stage)
             folder.mkdir(parents=True, exist_ok=True)
             self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)

@@ -13,23 +13,32 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from moe_lightning.clustering.cli import parse as parse_clustering
+from moe_lightning.clustering.cli import settings_of as clustering_settings
+from moe_lightning.embedding.__main__ import settings_of as embedding_settings
 from moe_lightning.errors import InputError, exits_cleanly
+from moe_lightning.evaluation.__main__ import settings_of as evaluation_settings
 from moe_lightning.faults.run_lock import pipeline_lock
 from moe_lightning.faults.signals import name_as_parent
 from moe_lightning.json_files import read_json_object
-from moe_lightning.pipeline_check import check_settings
+from moe_lightning.pipeline_check import check_settings, check_whole_trainings
 from moe_lightning.pipeline_flags import CONFIG_DIR, HDBSCAN_FLAGS, HDBSCAN_SWITCHES, parse
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.stage_record import is_finished
-from moe_lightning.stage_settings import command_settings
+from moe_lightning.stage_settings import StageSettings, command_settings
 
 Command = list[str]
 """Arguments behind ``python -m moe_lightning.<stage>``."""
+_RESOLVED: Mapping[Stage, Callable[[Command], StageSettings]] = {
+    "embedding": embedding_settings,
+    "clustering": clustering_settings,
+    "evaluation": evaluation_settings,
+}
+"""Settings of the stages whose parser is quickly imported."""
 
 
 @exits_cleanly
@@ -41,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.dry_run:
         print("\n".join(shown(stage, command) for stage, command in commands.items()))
         return
-    _check_options(options, commands)
-    finished = {stage for stage, command in commands.items() if is_finished(run, stage, command_settings(command))}
+    _check_options(options, commands)  # and each command's values: now, not after the hours of embedding
+    finished = {stage for stage, command in commands.items() if is_finished(run, stage, settings_of(stage, command))}
     if len(finished) == len(commands):
         print(f"all {len(commands)} stages of {run.path} are finished; nothing is left to do")
     else:
@@ -83,6 +92,12 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
     if "gradients" in commands["clustering"] and parse_clustering(commands["clustering"])[0].reduce == "gradients":
         commands["embedding"].append("--gradients")
     return commands
+
+
+def settings_of(stage: Stage, command: Command) -> StageSettings:
+    """Settings of a stage's command; of some only what is given."""
+    resolve = _RESOLVED.get(stage)
+    return resolve(command) if resolve else StageSettings(command_settings(command))
 
 
 def shown(stage: Stage, command: Command) -> str:
@@ -145,7 +160,9 @@ def _training_command(options: argparse.Namespace, stage: Stage, batch_size: int
         "resume.every_n_epochs": options.save_every_n_epochs,
     }
     command += [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
-    return [*command, *_precision(options, "trainer."), "--ckpt_path", "last"]
+    if stage != "gating" or options.precision:  # three small layers gain nothing by half precision
+        command += _precision(options, "trainer.")
+    return [*command, "--ckpt_path", "last"]
 
 
 def _precision(options: argparse.Namespace, prefix: str = "") -> Command:
@@ -169,7 +186,7 @@ def num_cuda_devices() -> int:
 
 def _check_options(options: argparse.Namespace, commands: dict[Stage, Command]) -> None:
     """What no single stage could say before others have run."""
-    parse_clustering(commands["clustering"])  # a value out of its range: now, not after the hours of embedding
+    check_whole_trainings(commands)
     if options.data_percent is not None and not 0 < options.data_percent <= 100:
         raise InputError(f"--data-percent must be over 0 and at most 100, got {options.data_percent:g}")
     if options.fp16 and not options.precision and (options.accelerator == "cpu" or not num_cuda_devices()):
@@ -182,7 +199,7 @@ def _check_options(options: argparse.Namespace, commands: dict[Stage, Command]) 
 def _run_stages(run: RunDir, commands: dict[Stage, Command], finished: set[Stage], log: IO[str]) -> None:
     for number, (stage, command) in enumerate(commands.items(), start=1):
         place = f"[{number}/{len(commands)}]"
-        if stage in finished and is_finished(run, stage, command_settings(command)):
+        if stage in finished and is_finished(run, stage, settings_of(stage, command)):
             _tell(f"{place} {stage}: finished before", log)
             continue
         _tell(f"\n{place} {shown(stage, command)}", log)

@@ -13,7 +13,7 @@ from moe_lightning.command_line import read_yaml
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.__main__ import parser as evaluation_parser
 from moe_lightning.run_dir import Stage
-from moe_lightning.stage_settings import command_settings
+from moe_lightning.stage_settings import command_settings, cut_short
 
 TRAINED: tuple[Stage, ...] = ("gating", "experts", "moe")
 EXPERT_SETTINGS = ("rank", "alpha", "shared_rank", "target_modules", "adapt_from_layer", "rslora", "noop_expert")
@@ -49,6 +49,16 @@ def check_settings(
     for stage, (complaint, code) in zip(doubtful, answers, strict=True):
         if code == 2:
             raise InputError(f"--set, stage {stage}: {complaint.strip().rpartition('error: ')[2]}")
+
+
+def check_whole_trainings(commands: Mapping[Stage, list[str]]) -> None:
+    """Refuse a debug run among the stages: those after it would have nothing to take."""
+    for stage in TRAINED:
+        if words := cut_short(command_settings(commands[stage])):
+            raise InputError(
+                f"the training of the stage {stage} is cut short by {words}: a debug run, of which nothing is kept for"
+                " the stages after it; leave it out, or run that stage by itself (--dry-run prints its command)"
+            )
 
 
 def _check_alike(commands: Mapping[Stage, list[str]]) -> None:

@@ -1,7 +1,7 @@
 """What a finished stage was made with, so that a second run skips it or says what changed.
 
-A stage's settings (see `stage_settings`) are written to ``stage.json.begun`` when the stage starts, together
-with the defaults of what the command line leaves open, and to ``stage.json`` when all its files are there.
+A stage's settings (see `stage_settings`) are written to ``stage.json.begun`` when the stage starts: as they were
+given, the defaults of its parser, and as the parser has resolved them. ``stage.json`` is there when all its files are.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.provenance import git_revision, versions
 from moe_lightning.run_dir import SPLITS, STAGES, RunDir, Stage
 from moe_lightning.stage_files import digest, file_states, input_digests
-from moe_lightning.stage_settings import Settings, decisive_settings, flat_settings
+from moe_lightning.stage_settings import Settings, StageSettings, changes, decisive_settings, shown
 
 INPUTS: dict[Stage, tuple[Stage, ...]] = {
     "corpus": (),
@@ -36,7 +36,7 @@ INPUTS: dict[Stage, tuple[Stage, ...]] = {
 """The stages whose files a stage reads."""
 
 
-def is_finished(run: RunDir, stage: Stage, settings: Settings) -> bool:
+def is_finished(run: RunDir, stage: Stage, settings: StageSettings) -> bool:
     """Whether the stage is there, whole, and made with these settings from these inputs.
 
     Raises:
@@ -64,16 +64,10 @@ def check_inputs(run: RunDir, stage: Stage) -> None:
 
 
 @contextmanager
-def recorded_stage(
-    run: RunDir, stage: Stage, settings: Settings, defaults: Mapping[str, Any] | None = None
-) -> Iterator[bool]:
+def recorded_stage(run: RunDir, stage: Stage, settings: StageSettings) -> Iterator[bool]:
     """Around a stage's work: yields whether there is anything to do, and records it once it is done.
 
     An exception leaves the record unfinished, so that the next run goes on where this one stopped.
-
-    Args:
-        settings: What the command line says.
-        defaults: What holds where it says nothing.
 
     Raises:
         StaleStageError: The stage is there with other settings or inputs.
@@ -89,23 +83,23 @@ def recorded_stage(
     if not is_first_process():
         yield True
         return
-    with stage_lock(run.lock_dir), _record(run, stage, settings, defaults):
+    with stage_lock(run.lock_dir), _record(run, stage, settings):
         _tell_of_changed_inputs(run, stage)
         yield True
 
 
 @contextmanager
-def _record(run: RunDir, stage: Stage, settings: Settings, defaults: Mapping[str, Any] | None) -> Iterator[None]:
+def _record(run: RunDir, stage: Stage, settings: StageSettings) -> Iterator[None]:
     """Note that a stage has begun, and then that it is finished."""
     started = time.time()
-    all_defaults = flat_settings(dict(defaults or {}))
     record = {
         "stage": stage,
-        "settings": settings,
-        "defaults": all_defaults,
+        "settings": settings.given,
+        "defaults": settings.defaults or {},
+        "resolved": settings.all,
         "inputs": _input_hashes(run, stage),
         "input_files": input_digests(run, stage, stage_records(run)),
-        "seed": _seed({**all_defaults, **settings}),
+        "seed": _seed(settings.all),
         "version": __version__,
         "versions": versions(),
         "revision": git_revision(),
@@ -119,7 +113,7 @@ def _record(run: RunDir, stage: Stage, settings: Settings, defaults: Mapping[str
         if is_new and not _has_work(run, stage):  # refused, not begun: others may be tried
             _partial(run, stage).unlink(missing_ok=True)
         raise
-    record["hash"] = _hash({**all_defaults, **settings}, {**_input_hashes(run, stage), **_contents(run, stage)})
+    record["hash"] = _hash(settings.all, {**_input_hashes(run, stage), **_contents(run, stage)})
     record["files"] = file_states(run, stage)
     write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
     os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
@@ -197,19 +191,14 @@ def _seed(settings: Settings) -> int | None:
     return int(seed) if isinstance(seed, int | float) else None
 
 
-def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings: Settings) -> None:
+def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings: StageSettings) -> None:
     way_out = f"choose another --run-dir, or remove {run.stage_dir(stage)} (and the stages after it) to make it again"
-    defaults = record.get("defaults", {})
-    then, now = (
-        decisive_settings({**defaults, **record.get("settings", {})}),
-        decisive_settings({**defaults, **settings}),
-    )
-    changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    unknown = [name for name in changed if defaults and name not in then]
+    changed = changes(record, settings)
+    unknown = [name for name in changed if settings.resolved is None and _is_unknown(name, record)]
     if unknown:
-        raise InputError(f"the stage {stage} has no setting {', '.join(unknown)}; is it misspelt?")
+        raise InputError(f"the stage {stage} had no setting {', '.join(unknown)} when it was made; is it misspelt?")
     if changed:
-        words = ", ".join(f"{name} was {_shown(then.get(name))}, now {_shown(now.get(name))}" for name in changed)
+        words = ", ".join(f"{name} was {shown(then)}, now {shown(now)}" for name, (then, now) in changed.items())
         raise StaleStageError(f"the stage {stage} in {run.path} was made with other settings: {words}; {way_out}")
     inputs = _input_hashes(run, stage)
     other = [name for name, value in record.get("inputs", {}).items() if inputs.get(name) != value]
@@ -217,8 +206,12 @@ def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings
         raise StaleStageError(f"the stage {stage} in {run.path} was made from another {' and '.join(other)}; {way_out}")
 
 
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else "not given" if value is None else str(value)
+def _is_unknown(name: str, record: Mapping[str, Any]) -> bool:
+    """Whether the stage had no such setting, nor a class of which it could be an argument, when it was recorded."""
+    defaults, then = record.get("defaults") or {}, record.get("settings", {})
+    known = {*defaults, *then, *(record.get("resolved") or {})}
+    is_of_class = any(f"{name[:end]}.class_path" in known for end in range(len(name)) if name[end] == ".")
+    return bool(defaults) and name not in known and not is_of_class
 
 
 def _partial(run: RunDir, stage: Stage) -> Path:
@@ -229,7 +222,7 @@ def _partial(run: RunDir, stage: Stage) -> Path:
 def _read_record(file: Path, stage: str) -> dict[str, Any]:
     try:
         record = read_json_object(file, f"moe-lightning {stage}", {"settings": dict})
-        for name in ("defaults", "inputs"):
+        for name in ("defaults", "inputs", "resolved"):
             if not isinstance(record.get(name, {}), dict):
                 raise InputError(f'{file}: "{name}" must be an object')
     except InputError as error:

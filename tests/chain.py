@@ -22,7 +22,7 @@ def make_run(run: RunDir, corpus_dir: Path, model: Path, num_workers: int) -> No
     fit("gating", run.path, model, "--trainer.max_epochs", "2")
     of_audio = ["--trainer.max_epochs", "1", "--data.num_workers", str(num_workers)]
     fit("experts", run.path, model, *of_audio)
-    fit("moe", run.path, model, *of_audio, "--trainer.limit_val_batches", "1")
+    fit("moe", run.path, model, *of_audio)
     evaluate(["--run-dir", str(run.path), "--accelerator", "cpu", *workers])
 
 

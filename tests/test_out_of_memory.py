@@ -19,7 +19,7 @@ from moe_lightning.store.embedding_store import EmbeddingStore
 from tests.refusals import only_line
 from tests.stage_runs import ask_for_too_much, callback, fit
 
-EPOCHS = ["--trainer.max_epochs", "2", "--trainer.limit_val_batches", "1", "--data.batch_size", "4"]
+EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "4"]
 
 
 @pytest.mark.parametrize("stage", ["experts", "moe"])

@@ -14,7 +14,7 @@ import yaml
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
 from moe_lightning.run_dir import STAGES, RunDir
 from moe_lightning.stage_record import INPUTS, is_finished, recorded_stage
-from moe_lightning.stage_settings import command_settings
+from moe_lightning.stage_settings import StageSettings, command_settings, flat_settings
 
 SETTINGS = {"seed": 42.0, "batch_size": 4.0}
 
@@ -24,9 +24,15 @@ def run(tmp_path: Path) -> RunDir:
     return RunDir(tmp_path / "run")
 
 
+def settings(defaults: dict | None = None, **changes: object) -> StageSettings:
+    """Settings of a command with these flags."""
+    given = {**SETTINGS, **changes}
+    return StageSettings(given, {**(defaults or {}), **given}, defaults)
+
+
 def finish(run: RunDir, stage: str = "corpus", defaults: dict | None = None, **changes: object) -> bool:
     """Do a stage, which writes one file; gives whether there was anything to do."""
-    with recorded_stage(run, stage, {**SETTINGS, **changes}, defaults) as has_work:  # type: ignore[arg-type]
+    with recorded_stage(run, stage, settings(defaults, **changes)) as has_work:  # type: ignore[arg-type]
         if has_work:
             (run.stage_dir(stage) / "work").touch()  # type: ignore[arg-type]
     return has_work
@@ -49,6 +55,7 @@ def test_the_record_says_what_the_stage_was_made_with(run: RunDir) -> None:
     record = json.loads(run.record_file("corpus").read_text())
     assert record["settings"] == SETTINGS
     assert record["defaults"] == {"pooling": "mean"}
+    assert record["resolved"] == {**SETTINGS, "pooling": "mean"}
     assert {"stage", "hash", "inputs", "version", "versions", "revision", "started", "seconds"} <= record.keys()
     assert record["seed"] == 42
     empty = hashlib.sha256(b"").hexdigest()
@@ -82,10 +89,51 @@ def test_a_setting_that_is_new_or_gone_is_named(run: RunDir) -> None:
 
 
 def test_a_flag_that_repeats_its_default_changes_nothing(run: RunDir) -> None:
-    finish(run, defaults={"pooling": "mean"})
-    assert finish(run, pooling="mean") is False
+    defaults = {"pooling": "mean"}
+    finish(run, defaults=defaults)
+    assert finish(run, defaults=defaults, pooling="mean") is False
     with pytest.raises(StaleStageError, match="pooling was mean, now flatten"):
-        finish(run, pooling="flatten")
+        finish(run, defaults=defaults, pooling="flatten")
+
+
+def test_without_its_parser_a_stage_is_compared_by_the_defaults_that_it_had(run: RunDir) -> None:
+    finish(run, defaults={"pooling": "mean", "layer": "last"}, layer="6")
+    assert is_finished(run, "corpus", StageSettings({**SETTINGS, "layer": "6", "pooling": "mean"}))
+    with pytest.raises(StaleStageError, match="layer was 6, now last"):
+        is_finished(run, "corpus", StageSettings(SETTINGS))
+    with pytest.raises(InputError, match="had no setting polling"):
+        is_finished(run, "corpus", StageSettings({**SETTINGS, "layer": "6", "polling": "mean"}))
+
+
+def test_a_default_of_another_version_is_a_change_and_a_new_setting_at_its_default_is_none(run: RunDir) -> None:
+    finish(run, defaults={"pad": "batch"})
+    assert finish(run, defaults={"pad": "batch", "window": "auto"}) is False
+    for defaults in ({"pad": "30s"}, {"window": "auto"}):
+        with pytest.raises(StaleStageError, match="pad was batch, now"):
+            finish(run, defaults=defaults)
+    with pytest.raises(StaleStageError, match="window was not given, now 10"):
+        finish(run, defaults={"pad": "batch", "window": "auto"}, window=10.0)
+
+
+def test_of_a_record_whose_defaults_hold_what_was_given_a_flag_dropped_is_seen_too(run: RunDir) -> None:
+    """Version 0.1.0 wrote such ones of the stages that train, in its first months."""
+    finish(run)
+    record = json.loads(run.record_file("corpus").read_text())
+    del record["resolved"]
+    everything = {**SETTINGS, "clip": 0.5, "layer": "last"}
+    old = {**record, "settings": {**SETTINGS, "clip": 0.5}, "defaults": everything}
+    run.record_file("corpus").write_text(json.dumps(old))
+    same = {**SETTINGS, "clip": 0.5, "layer": "last"}
+    for now in (StageSettings(same), StageSettings(same, same, {"layer": "last"})):
+        assert is_finished(run, "corpus", now)
+    for now in (StageSettings(SETTINGS), settings({"clip": None, "layer": "last"})):
+        with pytest.raises(StaleStageError, match="clip was"):
+            is_finished(run, "corpus", now)
+
+
+def test_a_part_of_an_epoch_is_told_from_a_number_of_batches() -> None:
+    parts = {"limit_train_batches": 1.0, "limit_val_batches": 1, "limit_test_batches": None, "limit_predict_batches": 8}
+    assert [*flat_settings(parts).values()] == [1.0, "1 batch", 1.0, "8 batches"]
 
 
 def test_nothing_is_deleted_when_settings_have_changed(run: RunDir) -> None:
@@ -125,18 +173,18 @@ def test_a_stage_made_again_in_the_same_way_leaves_the_later_ones_fresh(run: Run
 
 
 def test_a_fault_leaves_the_stage_begun_and_the_next_run_goes_on(run: RunDir) -> None:
-    with pytest.raises(ZeroDivisionError), recorded_stage(run, "corpus", SETTINGS):
+    with pytest.raises(ZeroDivisionError), recorded_stage(run, "corpus", settings()):
         raise ZeroDivisionError
     assert not run.record_file("corpus").exists()
-    assert is_finished(run, "corpus", SETTINGS) is False
+    assert is_finished(run, "corpus", settings()) is False
     with pytest.raises(StaleStageError, match="seed was 42, now 7"):
         finish(run, seed=7.0)
     assert finish(run) is True
-    assert is_finished(run, "corpus", SETTINGS) is True
+    assert is_finished(run, "corpus", settings()) is True
 
 
 def test_a_stage_that_refuses_its_input_has_not_begun(run: RunDir) -> None:
-    with pytest.raises(InputError), recorded_stage(run, "corpus", SETTINGS):
+    with pytest.raises(InputError), recorded_stage(run, "corpus", settings()):
         raise InputError("no such thing")
     assert finish(run, seed=7.0) is True
 
@@ -144,8 +192,9 @@ def test_a_stage_that_refuses_its_input_has_not_begun(run: RunDir) -> None:
 def test_a_killed_process_leaves_the_stage_begun(run: RunDir) -> None:
     script = (
         "import os, sys; from pathlib import Path; from moe_lightning.run_dir import RunDir;"
-        "from moe_lightning.stage_record import recorded_stage\n"
-        "with recorded_stage(RunDir(Path(sys.argv[1])), 'corpus', {'seed': 42.0, 'batch_size': 4.0}):\n"
+        "from moe_lightning.stage_record import recorded_stage;"
+        "from moe_lightning.stage_settings import StageSettings\n"
+        "with recorded_stage(RunDir(Path(sys.argv[1])), 'corpus', StageSettings({'seed': 42.0, 'batch_size': 4.0})):\n"
         "    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(run.path)], cwd=Path(__file__).parents[1])
@@ -156,7 +205,7 @@ def test_a_killed_process_leaves_the_stage_begun(run: RunDir) -> None:
 
 def test_only_the_first_rank_keeps_the_record(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with recorded_stage(run, "corpus", SETTINGS) as has_work:
+    with recorded_stage(run, "corpus", settings()) as has_work:
         assert has_work is True
     assert not run.path.exists()
     monkeypatch.setenv("RANK", "0")  # the first of all nodes, whatever its local rank says
@@ -169,8 +218,10 @@ def test_flags_are_laid_over_the_configs_that_they_name(tmp_path: Path) -> None:
     files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
     files[0].write_text(yaml.safe_dump({"model": {"rank": 16, "alpha": 32}, "seed_everything": 1}))
     files[1].write_text(yaml.safe_dump({"model": {"rank": 8}}))
-    flags = ["fit", "--model.alpha", "4", "--config", str(files[0]), "--config", str(files[1])]
-    assert command_settings(flags) == {"model.rank": 8.0, "model.alpha": 4.0, "seed_everything": 1.0}
+    flags = ["--model.alpha", "4", "--config", str(files[0]), "--config", str(files[1])]
+    expected = {"model.rank": 8.0, "model.alpha": 4.0, "seed_everything": 1.0}
+    assert command_settings(flags) == expected
+    assert command_settings(["fit", *flags]) == {**expected, "model.alpha": 32.0}, "to LightningCLI the last one wins"
 
 
 @pytest.mark.parametrize("form", [["--config", "FILE"], ["--config=FILE"], ["-c", "FILE"]])

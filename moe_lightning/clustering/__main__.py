@@ -3,12 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from moe_lightning.clustering.cli import build_parser, parse
+from moe_lightning.clustering.cli import parse, settings_of
 from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import recorded_stage
-from moe_lightning.stage_settings import command_settings
 
 
 @exits_cleanly
@@ -29,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not _is_stage_of_run(settings, named):
         run(settings)
         return
-    defaults = build_parser().defaults
-    with recorded_stage(named, "clustering", command_settings(arguments), defaults) as has_work:
+    with recorded_stage(named, "clustering", settings_of(arguments)) as has_work:
         if has_work:
             run(settings)
 

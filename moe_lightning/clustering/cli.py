@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from moe_lightning.clustering.settings import (
@@ -15,6 +15,7 @@ from moe_lightning.clustering.settings import (
     HdbscanOptions,
 )
 from moe_lightning.command_line import CommandParser
+from moe_lightning.stage_settings import Settings, StageSettings, command_settings, flat_settings
 
 _HDBSCAN_NAMES = tuple(option.name for option in fields(HdbscanOptions))
 
@@ -36,6 +37,17 @@ def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[s
         return settings, []
     flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
     return settings, [f"{flags} has no effect with --algorithm {settings.algorithm}: only HDBSCAN reads it"]
+
+
+def settings_of(arguments: Sequence[str]) -> StageSettings:
+    """Settings of a command line, for the stage's record."""
+    nothing = ["--embedding-dir", ".", "--output-dir", "."]
+    return StageSettings(command_settings(arguments), _flat(parse(arguments)[0]), _flat(parse(nothing)[0]))
+
+
+def _flat(settings: ClusteringSettings) -> Settings:
+    own = asdict(settings)
+    return flat_settings(own.pop("hdbscan") | own)
 
 
 def build_parser() -> CommandParser:

@@ -5,6 +5,7 @@ writes manifests for several runs.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from moe_lightning.command_line import CommandParser
@@ -14,7 +15,7 @@ from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corp
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import is_finished, recorded_stage
-from moe_lightning.stage_settings import command_settings
+from moe_lightning.stage_settings import StageSettings, parser_settings
 
 
 def build_parser() -> CommandParser:
@@ -23,6 +24,12 @@ def build_parser() -> CommandParser:
     parser.add_argument("--run-dir", type=Path, required=True, metavar="DIR", help="the run; it gets DIR/corpus")
     add_corpus_flags(parser)
     return parser
+
+
+def settings_of(arguments: Sequence[str]) -> StageSettings:
+    """Settings of a command line."""
+    parser = build_parser()
+    return parser_settings(parser, vars(parser.parse_args(arguments)), arguments)
 
 
 def import_command(arguments: list[str]) -> None:
@@ -41,12 +48,12 @@ def import_command(arguments: list[str]) -> None:
 def stage_command(arguments: list[str]) -> None:
     """Prepare the corpus of a run unless that is done."""
     options = build_parser().parse_args(arguments)
-    run_dir, record = RunDir(options.run_dir), command_settings(arguments)
+    run_dir, settings = RunDir(options.run_dir), settings_of(arguments)
     corpus_dir = run_dir.stage_dir("corpus")
     # Prepared before the record begins: a corpus that is refused leaves no trace.
-    is_done = is_finished(run_dir, "corpus", record)
+    is_done = is_finished(run_dir, "corpus", settings)
     corpus = None if is_done else prepare_corpus(corpus_settings(options), run_dir.unpacked_audio_dir)
-    with recorded_stage(run_dir, "corpus", record, build_parser().defaults):
+    with recorded_stage(run_dir, "corpus", settings):
         if corpus:
             save_corpus(corpus, corpus_dir)
             print_corpus(corpus, corpus_dir)

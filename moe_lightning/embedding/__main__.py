@@ -9,7 +9,7 @@ from moe_lightning.command_line import CommandParser
 from moe_lightning.errors import exits_cleanly
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import is_finished, recorded_stage, reopen_stage
-from moe_lightning.stage_settings import command_settings
+from moe_lightning.stage_settings import StageSettings, parser_settings
 from moe_lightning.store.embedding_store import GRADIENTS_DIR, Pooling, is_whole_store
 
 
@@ -51,18 +51,23 @@ def parser() -> CommandParser:
     return parser
 
 
+def settings_of(arguments: Sequence[str]) -> StageSettings:
+    """Settings of a command line."""
+    return parser_settings(parser(), vars(parser().parse(arguments)), arguments)
+
+
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     """Embed a run's utterances unless that is done; what is lost of a finished store is embedded again."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse(arguments)
     run = RunDir(Path(options.run_dir))
-    settings = command_settings(arguments)
+    settings = settings_of(arguments)
     if is_finished(run, "embedding", settings):
         folder = run.embedding_dir(options.whisper_model)
         if not is_whole_store(folder) or (options.gradients and not is_whole_store(folder / GRADIENTS_DIR)):
             reopen_stage(run, "embedding")
-    with recorded_stage(run, "embedding", settings, parser().defaults) as has_work:
+    with recorded_stage(run, "embedding", settings) as has_work:
         if has_work:
             from moe_lightning.embedding.embed import embed  # torch: not for --help
 

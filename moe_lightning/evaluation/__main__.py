@@ -10,7 +10,7 @@ from moe_lightning.errors import InputError, StaleStageError, exits_cleanly
 from moe_lightning.evaluation.system_names import GateBy, check_systems
 from moe_lightning.run_dir import RunDir
 from moe_lightning.stage_record import check_inputs, recorded_stage
-from moe_lightning.stage_settings import command_settings
+from moe_lightning.stage_settings import StageSettings, parser_settings
 
 
 def parser() -> CommandParser:
@@ -78,6 +78,11 @@ def parser() -> CommandParser:
     return parser
 
 
+def settings_of(arguments: Sequence[str]) -> StageSettings:
+    """Settings of a command line."""
+    return parser_settings(parser(), vars(parser().parse(arguments)), arguments)
+
+
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate a run unless that is done."""
@@ -102,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         evaluate(run, options.split, decoding, scoring)
     else:
         try:
-            with recorded_stage(run, "evaluation", command_settings(arguments), parser().defaults) as has_work:
+            with recorded_stage(run, "evaluation", settings_of(arguments)) as has_work:
                 if has_work:
                     evaluate(run, options.split, decoding, scoring)
         except StaleStageError as error:

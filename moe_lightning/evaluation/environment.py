@@ -39,8 +39,8 @@ def machine() -> dict[str, Any]:
 
 def _stage(record_file: Path) -> dict[str, Any]:
     record = read_json_object(record_file, "moe-lightning pipeline", {"settings": dict})
-    defaults = record.get("defaults")
-    settings = {**(defaults if isinstance(defaults, dict) else {}), **record.get("settings", {})}
+    parts = [record.get(name) for name in ("defaults", "settings", "resolved")]
+    settings = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
     return {
         "started": record.get("started"),
         "seconds": record.get("seconds"),

@@ -32,7 +32,7 @@ from moe_lightning.pipeline_flags import CONFIG_DIR
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.soft_labels import SoftLabels
 from moe_lightning.stage_record import recorded_stage, renew_record
-from moe_lightning.stage_settings import decisive_settings, flat_settings
+from moe_lightning.stage_settings import StageSettings, decisive_settings, flat_settings
 from moe_lightning.training.weights import read_metadata, read_tensors
 
 COMMANDS = ("add", "drop", "merge", "join")
@@ -167,22 +167,26 @@ def join(run: RunDir) -> int:
             f"expert {missing[0]} of {config.num_experts} has not been trained alone yet; run"
             f" `python -m moe_lightning.experts fit --data.expert {missing[0]}` with the settings of the others"
         )
-    needed = {"settings": dict, "defaults": dict}
-    records = [read_json_object(part.record_file("experts"), "moe-lightning experts", needed) for part in parts]
-    settings = [
-        {name: value for name, value in record["settings"].items() if name != "data.expert"} for record in records
-    ]
-    first = decisive_settings(settings[0])
-    for expert, others in zip(found, map(decisive_settings, settings), strict=True):
+    settings = [_together(part) for part in parts]
+    first = decisive_settings(settings[0].all)
+    for expert, others in zip(found, [decisive_settings(one.all) for one in settings], strict=True):
         odd = [name for name in sorted({*others, *first}) if others.get(name) != first.get(name)]
         if odd:
             raise InputError(f"experts {found[0]} and {expert} were trained with different {', '.join(odd)}")
-    with recorded_stage(run, "experts", settings[0], records[0]["defaults"]) as has_work:
+    with recorded_stage(run, "experts", settings[0]) as has_work:
         if has_work:
             deltas = joined([read_tensors(part.pretrained_experts_file, MADE_BY) for part in parts], found, config)
             metadata = read_metadata(parts[0].pretrained_experts_file, MADE_BY)
             save_file(deltas, run.pretrained_experts_file, metadata=metadata)
     return len(found)
+
+
+def _together(part: RunDir) -> StageSettings:
+    """Settings of a job that has trained one expert, as one job for all would have had them."""
+    needed = dict.fromkeys(("settings", "defaults", "resolved"), dict)
+    record = read_json_object(part.record_file("experts"), "moe-lightning experts", needed)
+    given = {name: value for name, value in record["settings"].items() if name != "data.expert"}
+    return StageSettings(given, {**record["resolved"], "data.expert": None}, record["defaults"])
 
 
 def _read_config(run: RunDir) -> dict[str, Any]:

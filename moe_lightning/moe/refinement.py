@@ -31,6 +31,7 @@ from moe_lightning.moe.refinement_round import RefinementPlan, Round, Survey, de
 from moe_lightning.progress import progress
 from moe_lightning.run_dir import RunDir
 from moe_lightning.soft_labels import SoftLabels
+from moe_lightning.training.checkpointing import keeps_files
 
 ROWS_AT_ONCE = 65_536
 """Rows that the ranks add up at a time: what is on a device at once."""
@@ -100,11 +101,12 @@ class Refinement:
 
     def _keep(self, number: int, made: Round, trainer: Trainer) -> None:
         """Write labels and report; those of later rounds, from a training that was stopped, are made again."""
-        made.labels.save(self.run.refined_soft_labels_file(number))
-        file = self.run.refinement_file
-        before = read_rounds(file)[: number - 1] if number > 1 else []
-        place = {"round": number, "epoch": trainer.current_epoch, "step": trainer.global_step}
-        write_json(file, [*before, {**place, **made.report}])
+        if keeps_files(trainer):
+            made.labels.save(self.run.refined_soft_labels_file(number))
+            file = self.run.refinement_file
+            before = read_rounds(file)[: number - 1] if number > 1 else []
+            place = {"round": number, "epoch": trainer.current_epoch, "step": trainer.global_step}
+            write_json(file, [*before, {**place, **made.report}])
         curves = {name: made.report[name] for name in ("agreement", "entropy", "gate_accuracy")}
         curves |= {f"regret_{name}": made.report[name]["regret"] for name in ("train", "dev", "dev_refitted")}
         curves |= {f"usage/expert_{expert}": share for expert, share in enumerate(made.report["usage"])}

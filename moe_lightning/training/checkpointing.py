@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor, nn
 
 from moe_lightning.training.stopping import is_within_step
@@ -86,6 +87,17 @@ class ExactResume(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._val_check_batch is not None:
             trainer.val_check_batch, self._val_check_batch = self._val_check_batch, None
+
+
+def keep_nothing(trainer: Trainer) -> None:
+    """Make a training a debug run: no checkpoints, no curves."""
+    trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, ModelCheckpoint)]  # type: ignore[attr-defined]
+    trainer.loggers = [DummyLogger()]  # callbacks that ask for a logger get one
+
+
+def keeps_files(trainer: Trainer) -> bool:
+    """Whether a training keeps anything; a debug run has no checkpoints, and is to write nothing else either."""
+    return any(isinstance(callback, ModelCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def drop_frozen(checkpoint: dict[str, Any], module: nn.Module) -> None:

@@ -1,14 +1,17 @@
 """Stopping a training by a signal: all ranks behind the same step, with a checkpoint of it."""
 
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import distributed as dist
 
 from moe_lightning.errors import printable
@@ -25,11 +28,14 @@ class StopBySignal(Checkpoint):  # of their kind: Lightning asks these last at t
     It comes last of all callbacks, so that they have seen the batch, and the scores of the epoch.
 
     Args:
-        file: The checkpoint from which the same command goes on.
+        file: The checkpoint from which the same command goes on; None keeps nothing.
+        max_seconds: Of training, after which it ends as by SIGTERM; None for no limit.
     """
 
-    def __init__(self, file: Path):
+    def __init__(self, file: Path | None, max_seconds: float | None = None):
         self.file = file
+        self.max_seconds = max_seconds
+        self._started = time.monotonic()
         self._loops_before_validation: dict[str, Any] | None = None
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -37,29 +43,26 @@ class StopBySignal(Checkpoint):  # of their kind: Lightning asks these last at t
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         STOP.listen()
+        self._started = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Between two optimizer steps there is nothing to lose: no gradients that wait for more."""
         if is_within_step(trainer):
             return
         self._loops_before_validation = _loops(trainer) if trainer.is_last_batch else None
-        if number := _signal_of_any_rank(trainer):
-            trainer.save_checkpoint(self.file)
-            raise Stopped(number)
+        self._end_at_signal(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """A validation may be long; it is begun anew, from the weights that it is of. Ranks end it together."""
         if STOP.number and trainer.world_size == 1:
             if self._loops_before_validation is not None and not trainer.sanity_checking:
-                trainer.save_checkpoint(self.file)
+                self._save(trainer)
             raise Stopped(STOP.number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Here the training may end, and the signal with it."""
         self._loops_before_validation = None
-        if number := _signal_of_any_rank(trainer):
-            trainer.save_checkpoint(self.file)
-            raise Stopped(number)
+        self._end_at_signal(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Within a validation, say that the training stands before it."""
@@ -69,6 +72,29 @@ class StopBySignal(Checkpoint):  # of their kind: Lightning asks these last at t
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stopped):
             end_ranks(trainer)
+
+    def _end_at_signal(self, trainer: Trainer) -> None:
+        is_late = self.max_seconds is not None and time.monotonic() - self._started >= self.max_seconds
+        number = STOP.number or (signal.SIGTERM if is_late else 0)
+        if number := largest_over_ranks(number, trainer.strategy.root_device):
+            self._save(trainer)
+            stopped = Stopped(number)
+            if is_late and STOP.number is None:
+                rank_zero_info("trainer.max_time is over")
+                stopped.is_told = True
+            raise stopped
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.file is not None:
+            trainer.save_checkpoint(self.file)
+
+
+def taken_time_limit(trainer: Trainer) -> float | None:
+    """Take ``trainer.max_time`` in seconds, for `StopBySignal`: to Lightning's Timer half an epoch is a whole one."""
+    timers = [one for one in trainer.callbacks if isinstance(one, Timer)]  # type: ignore[attr-defined]
+    trainer.callbacks = [one for one in trainer.callbacks if one not in timers]  # type: ignore[attr-defined]
+    limits = [limit for timer in timers if (limit := timer.time_remaining()) is not None]
+    return min(limits, default=None)
 
 
 @contextmanager
@@ -124,11 +150,6 @@ def end_ranks(trainer: Trainer) -> None:
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LAST_WORDS)
-
-
-def _signal_of_any_rank(trainer: Trainer) -> int:
-    """Number of the signal that has come, 0 for none; the same on all ranks."""
-    return largest_over_ranks(STOP.number or 0, trainer.strategy.root_device)
 
 
 def _loops(trainer: Trainer) -> dict[str, Any]:

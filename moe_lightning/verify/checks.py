@@ -9,7 +9,14 @@ from moe_lightning.errors import MissingInputError
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.stage_files import digest
 from moe_lightning.verify.finding import Finding
-from moe_lightning.verify.records import Digest, Records, check_files, check_inputs_of, read_records
+from moe_lightning.verify.records import (
+    Digest,
+    Records,
+    check_files,
+    check_inputs_of,
+    check_whole_training,
+    read_records,
+)
 
 
 class Verified(NamedTuple):
@@ -54,7 +61,11 @@ def verify(path: Path) -> Iterator[Verified]:
         for stage in STAGES:
             findings = [one for one in unreadable if one.stage == stage]
             if stage in records:
-                found = chain(check_files(run, stage, records, hashed), check_inputs_of(run, stage, records))
+                found = chain(
+                    check_whole_training(run, stage, records[stage]),
+                    check_files(run, stage, records, hashed),
+                    check_inputs_of(run, stage, records),
+                )
                 findings += _each_file_once(chain(found, _contents(run, stage)))
             begun = run.record_file(stage).with_name("stage.json.begun")
             state = "finished" if stage in records else "begun" if begun.exists() else "not begun"
@@ -70,6 +81,7 @@ def _trained_alone(run: RunDir, records: Records, hashed: Digest) -> Iterator[Ve
         alone, findings = read_records(own)
         if "experts" in alone:
             together = {**records, "experts": alone["experts"]}
+            findings += check_whole_training(own, "experts", alone["experts"])
             findings += check_files(own, "experts", together, hashed)
             findings += check_inputs_of(own, "experts", together)
         yield Verified(own, "experts", "finished", alone.get("experts", {}), findings)

@@ -1,5 +1,7 @@
 """Each stage's record against the files on disk, and against the records of the stages that it was made from."""
 
+import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from moe_lightning.json_files import read_json_object
 from moe_lightning.plain_files import refuse_special
 from moe_lightning.run_dir import STAGES, RunDir, Stage
 from moe_lightning.stage_files import digest, input_digests, owners, stage_files
+from moe_lightning.stage_settings import was_cut_short
 from moe_lightning.store.embedding_store import GRADIENTS_DIR
 from moe_lightning.verify.finding import Finding, make_again
 
@@ -56,6 +59,14 @@ def check_files(run: RunDir, stage: Stage, records: Records, hashed: Digest = di
         if name not in known and not run.stage_dir(stage).is_symlink() and not _is_of_a_training(run, name):
             rule = "is not of this run: no stage has written it"
             yield Finding(stage, path, rule, f"move it away, or {way_out}")
+
+
+def check_whole_training(run: RunDir, stage: Stage, record: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether a stage is of a whole training: a debug run leaves no record now, an older version kept one."""
+    if words := was_cut_short(record):
+        rule = f"is of a debug run, cut short by {words}"
+        folder = shlex.quote(os.path.realpath(run.stage_dir(stage)))
+        yield Finding(stage, run.record_file(stage), rule, f"rm -r {folder}, then train without those settings")
 
 
 def check_inputs_of(run: RunDir, stage: Stage, records: Records) -> Iterator[Finding]:

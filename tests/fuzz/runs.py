@@ -74,15 +74,18 @@ def stage_record(folder: Path) -> Read:
     from moe_lightning.evaluation.environment import environment
     from moe_lightning.run_dir import RunDir
     from moe_lightning.stage_record import is_finished
+    from moe_lightning.stage_settings import StageSettings
 
     run = RunDir(folder)
     run.stage_dir("corpus").mkdir(parents=True)
     run.stage_dir("embedding").mkdir(parents=True)
 
+    asked = StageSettings({"seed": 1.0}), StageSettings({}, {"seed": 1.0, "layout": "auto"}, {})
+
     def read(contents: bytes) -> object:
         for stage in ("corpus", "embedding"):
             run.record_file(stage).write_bytes(contents)  # type: ignore[arg-type]
-        return environment(run), [is_finished(run, stage, {"seed": 1.0}) for stage in ("corpus", "embedding")]  # type: ignore[arg-type]
+        return environment(run), [is_finished(run, stage, one) for stage in ("corpus", "embedding") for one in asked]  # type: ignore[arg-type]
 
     return read
 

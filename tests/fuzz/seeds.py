@@ -58,6 +58,7 @@ RECORD = {
     "stage": "corpus",
     "settings": {"seed": 1.0},
     "defaults": {"seed": 2.0, "layout": "auto"},
+    "resolved": {"seed": 1.0, "layout": "auto"},
     "inputs": {},
     "hash": "0b",
     "seconds": 1.5,

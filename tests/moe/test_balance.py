@@ -74,7 +74,7 @@ def test_in_training_it_is_that_of_all_utterances_since_the_last_step(
     """A learning rate of zero keeps the gate as it was, so that every logged value can be computed again."""
     run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "run")))
     options = ["--trainer.max_epochs", "1", "--data.batch_size", "4", "--model.optimizer.init_args.lr", "0"]
-    options += ["--trainer.accumulate_grad_batches", str(num_accumulated), "--trainer.limit_val_batches", "1"]
+    options += ["--trainer.accumulate_grad_batches", str(num_accumulated)]
     fit("moe", run.path, tiny_whisper, *options, *callback("RecordBalance", file=tmp_path / "balance"))
     lines = [line.split() for line in (tmp_path / "balance").read_text().splitlines()]
     assert sum(len(ids) for _, *ids in lines) == 24
@@ -96,7 +96,7 @@ def test_the_gates_gradient_in_training_is_that_of_the_formula_on_the_whole_batc
 ) -> None:
     """Over all ranks and both accumulated batches, and over the one that is left at the epoch's end."""
     run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "run")))
-    options = ["--trainer.max_epochs", "1", "--data.batch_size", "4", "--trainer.limit_val_batches", "1"]
+    options = ["--trainer.max_epochs", "1", "--data.batch_size", "4"]
     options += ["--trainer.accumulate_grad_batches", "2", "--model.balance_weight", "3", "--model.dropout", "0"]
     options += ["--model.optimizer.init_args.lr", "0", *callback("RecordGateGradient", file=tmp_path / "steps")]
     if num_ranks == 1:

@@ -15,7 +15,7 @@ from moe_lightning.moe.routing import RoutingMode
 from moe_lightning.run_dir import RunDir
 from tests.stage_runs import Stopped, callback, fit
 
-TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--trainer.limit_val_batches", "1"]
+TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "8"]
 EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
 EVERY_STEP += ["--resume.save_on_train_epoch_end", "null"]
 OPTIONS = ["--model.routing_schedule", "[merge:1]", "--model.gate_temperature", "0.5"]

@@ -16,7 +16,7 @@ from tests.refusals import ROOT, Refusals, fit_arguments
 from tests.stage_runs import Stopped, callback, fit
 from tests.test_multi_process import TWO_PROCESSES, run_command
 
-ONE_EPOCH = ["--trainer.max_epochs", "1", "--data.batch_size", "4", "--trainer.limit_val_batches", "1"]
+ONE_EPOCH = ["--trainer.max_epochs", "1", "--data.batch_size", "4"]
 
 
 def spoil(id_: str) -> list[str]:
@@ -107,7 +107,7 @@ def test_a_resumed_training_remembers_what_was_skipped(
 ) -> None:
     run = copied(pretrained_run, tmp_path)
     every_step = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
-    options = ["--trainer.max_epochs", "2", "--data.batch_size", "4", "--trainer.limit_val_batches", "1", *every_step]
+    options = ["--trainer.max_epochs", "2", "--data.batch_size", "4", *every_step]
     options += ["--resume.save_on_train_epoch_end", "null", *spoil("train_7")]
     stop = ["--trainer.callbacks+=tests.stage_runs.StopAfter", "--trainer.callbacks.num_batches", "8"]
     with pytest.raises(Stopped):
@@ -123,7 +123,7 @@ def test_two_ranks_skip_together_and_stay_the_same(pretrained_run: Path, tiny_wh
     run = copied(pretrained_run, tmp_path)
     flags = [part for name, value in TWO_PROCESSES.items() for part in (f"--trainer.{name}", value)]
     flags += ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--trainer.callbacks", "null"]
-    flags += [*spoil("train_7"), *record(tmp_path / "steps"), "--trainer.limit_val_batches", "1"]
+    flags += [*spoil("train_7"), *record(tmp_path / "steps")]
     flags += ["--data.batch_size", "4", "--data.num_workers", "0", "--model.max_decoded_batches", "1"]
     command = ["fit", "--config", ROOT / "configs" / "moe.yaml", "--run_dir", run.path]
     output = run_command("moe", *command, "--model.whisper_model", tiny_whisper, *flags)

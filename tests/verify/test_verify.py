@@ -262,6 +262,31 @@ def test_a_record_of_another_form_is_named(files: object, run: RunDir, verify: V
     assert any(f"{run.record_file('gating')}: is no record of a stage" in line for line in wrong)
 
 
+@pytest.mark.parametrize(
+    ("is_old", "setting", "value"),
+    [
+        (False, "fast_dev_run", True),
+        (False, "limit_val_batches", "1 batch"),
+        (True, "fast_dev_run", True),
+        (True, "limit_train_batches", 1.0),
+        (True, "overfit_batches", 0.5),
+    ],
+)
+def test_a_training_that_was_cut_short_is_named(
+    is_old: bool, setting: str, value: object, run: RunDir, verify: Verify
+) -> None:
+    """Today's debug runs leave no record; older ones kept what was given in their defaults."""
+    record = read_json(run.record_file("experts"), "")
+    given = {f"trainer.{setting}": value}
+    record |= {name: {**record[name], **given} for name in ("settings", "defaults" if is_old else "resolved")}
+    if is_old:
+        del record["resolved"]
+    write_json(run.record_file("experts"), record)
+    code, _, wrong = verify(run.path)
+    assert code == 1
+    assert [line for line in wrong if f"trainer.{setting}" in line and str(run.record_file("experts")) in line] == wrong
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, verify: Verify) -> None:
     code, _, lines = verify(tmp_path)
     assert code == 2
