@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from moe_lightning.run_dir import RunDir
 from tests.ctc_models import write_ctc
@@ -13,6 +14,8 @@ from tests.tones import write_tones
 from tests.whisper_models import write_whisper
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would reach for the hub fails at once
+settings.register_profile("any machine", deadline=None)  # one that others use too makes no property untrue
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

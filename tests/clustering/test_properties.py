@@ -17,7 +17,7 @@ from moe_lightning.clustering.settings import ALGORITHMS, NOISE_POLICIES, Cluste
 from moe_lightning.errors import InputError
 
 ALGORITHMS_OF_POINTS = [name for name in ALGORITHMS if name != "label"]
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @st.composite

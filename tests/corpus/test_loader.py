@@ -53,7 +53,7 @@ def test_a_resumed_loader_continues_with_exactly_the_next_utterance(num_workers,
         assert take(resumed, 2 * epoch - num_done) == whole[num_done:]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -55,7 +55,7 @@ def edit_distance(reference: list[str], hypothesis: list[str]) -> int:
 
 
 @given(reference=WORDS, hypothesis=WORDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_an_alignment_has_the_fewest_errors_and_spells_both_sides(reference: str, hypothesis: str) -> None:
     pairs = align(reference, hypothesis)
     assert [pair.reference for pair in pairs if pair.kind != "I"] == reference.split()
@@ -67,7 +67,7 @@ def test_an_alignment_has_the_fewest_errors_and_spells_both_sides(reference: str
 
 
 @given(references=st.lists(WORDS, min_size=1, max_size=6), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_utterance_is_counted_as_if_it_were_alone(references: list[str], data: st.DataObject) -> None:
     hypotheses = [data.draw(WORDS) for _ in references]
     together = count_words(references, hypotheses)

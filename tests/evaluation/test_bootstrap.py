@@ -42,7 +42,7 @@ def test_drawing_in_parts_covers_every_draw(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @given(order=st.permutations(range(12)), seed=st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_of_the_utterances_does_not_matter(order: list[int], seed: int) -> None:
     errors_NS, lengths_N, units = counts(12)
     straight = resample(errors_NS, lengths_N, units, 50, seed)

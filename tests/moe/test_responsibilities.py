@@ -63,7 +63,7 @@ def test_balanced_rows_sum_to_1_and_columns_to_their_share(num_utterances: int, 
 
 
 @given(arrays(np.float64, (6, 3), elements=st.floats(0, 1, allow_subnormal=True)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_rows_can_be_balanced(weights_NE: np.ndarray) -> None:
     probs_NE = (weights_NE + 1e-12) / (weights_NE + 1e-12).sum(axis=1, keepdims=True)
     found_NE = balanced(probs_NE, np.full(3, 1 / 3))
