@@ -128,3 +128,23 @@ def test_the_results_say_by_which_routing_the_mixture_was_decoded(finished_run: 
     for flags, routing in (([], "top_k"), (["--routing", "posterior"], "posterior")):
         main([*command, *flags])
         assert json.loads(run.report("dev").results_file.read_text())["decoding"]["routing"] == routing
+
+
+def test_a_precision_of_half_the_bits_decodes_on_a_cpu_too(evaluated_run: RunDir, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(evaluated_run.path, tmp_path / "run")))
+    quick = ["--run-dir", str(run.path), "--split", "dev", "--num-workers", "0", "--accelerator", "cpu"]
+    main([*quick, "--precision", "bf16-mixed"])
+    dev = {utterance.id for utterance in read_manifest(run.manifest_file("dev"))}
+    rows = [json.loads(line) for line in run.report("dev").hypotheses_file.read_text().splitlines()]
+    assert {row["id"] for row in rows} == dev
+
+
+def test_the_bare_backbone_reads_its_own_window_whatever_the_mixture_reads(
+    evaluated_run: RunDir, tmp_path: Path
+) -> None:
+    run = RunDir(Path(shutil.copytree(evaluated_run.path, tmp_path / "run")))
+    quick = ["--run-dir", str(run.path), "--split", "dev", "--num-workers", "0", "--accelerator", "cpu"]
+    main([*quick, "--window", "2"])
+    results = json.loads(run.report("dev").results_file.read_text())
+    assert (results["systems"]["backbone"]["window"], results["systems"]["mixture"]["window"]) == (0.0, 2.0)
+    assert results["decoding"]["own_window"] == 0.0
