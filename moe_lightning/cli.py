@@ -33,7 +33,13 @@ from moe_lightning.stage_settings import StageSettings, command_settings, cut_sh
 from moe_lightning.training.checkpoint_file import LAST, CheckpointFiles, checkpoint_to_resume, require_whole
 from moe_lightning.training.checkpointing import ExactResume, StageCheckpoint, keep_nothing, keeps_files
 from moe_lightning.training.skipped_batches import check_finite
-from moe_lightning.training.stopping import StopBySignal, quiet_rank, taken_time_limit, telling_of_lost_ranks
+from moe_lightning.training.stopping import (
+    StopBySignal,
+    naming_monitor,
+    quiet_rank,
+    taken_time_limit,
+    telling_of_lost_ranks,
+)
 from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_window", "embedding_layer", "expert")
@@ -197,8 +203,8 @@ class StageCLI(LightningCLI):
         name_as_parent(os.environ)  # the ranks that Lightning starts end with this one
         try:
             in_words = explained(lambda: getattr(self.datamodule, "last_batch", None), TRAINING)
-            told = telling_of_lost_ranks(self.trainer)
-            with STOP.postponed(), quiet_rank(self.trainer), told, refusing_pickles(kwargs.get("ckpt_path")), in_words:
+            told, plain = telling_of_lost_ranks(self.trainer), refusing_pickles(kwargs.get("ckpt_path"))
+            with STOP.postponed(), quiet_rank(self.trainer), told, plain, in_words, naming_monitor(self.trainer):
                 self.trainer.fit(model, **{**kwargs, "weights_only": True})
         except Stopped:
             if keeps_files(self.trainer):

@@ -62,6 +62,17 @@ _NOT_SETTINGS = {
     "print_config",
     "run_dir",
 }
+_LEARNING_CALLBACKS = {
+    "BackboneFinetuning",
+    "EMAWeightAveraging",
+    "EarlyStopping",
+    "GradientAccumulationScheduler",
+    "LearningRateFinder",
+    "ModelPruning",
+    "StochasticWeightAveraging",
+    "WeightAveraging",
+}
+"""Of Lightning's callbacks those that change what is learned; the others observe, and are knobs."""
 _EVERYTHING: dict[str, tuple[Any, ...]] = {
     "fast_dev_run": (None, False, 0.0),
     "limit_predict_batches": (None, 1.0),
@@ -165,8 +176,9 @@ def changes(record: Mapping[str, Any], now: StageSettings) -> dict[str, tuple[An
     """
     given, defaults, resolved = (record.get(name) or {} for name in ("settings", "defaults", "resolved"))
     then, today = _as_classes({**defaults, **given}), _as_classes({**defaults, **now.given})
-    if not resolved:  # of an older version, whose defaults have what was given in them
-        today = {name: value for name, value in today.items() if name not in given or name in now.given}
+    if not resolved:  # of an older version, whose defaults may have what was given in them
+        known = set(today) if now.resolved is None else {*now.resolved, *now.given, *given}
+        today = {name: one for name, one in today.items() if name in known and (name not in given or name in now.given)}
     elif now.resolved is not None:
         then, today = resolved, now.resolved
         then = {name: one for name, one in then.items() if name in today or name in given or not _is_argument(name)}
@@ -230,8 +242,18 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Settings:
         if isinstance(value, Mapping) and value:
             flat |= flat_settings(value, f"{name}.")
         elif not _NOT_SETTINGS & set(name.split(".")):
-            flat[name] = _part(value) if name.rpartition(".")[2].startswith("limit_") else _plain(value)
+            owner, dot, last = name.rpartition(".")
+            flat[name] = _part(value) if last.startswith("limit_") else _plain(value)
+            if last == "callbacks":
+                flat[f"{owner}{dot}learning_callbacks"] = _learning(value)
     return flat
+
+
+def _learning(callbacks: Any) -> list[str]:
+    """Those of a Trainer's callbacks that change what is learned, with their arguments."""
+    all_callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    words = {str(one): str(one.get("class_path") if isinstance(one, Mapping) else one) for one in all_callbacks}
+    return sorted(one for one, path in words.items() if path.rpartition(".")[2] in _LEARNING_CALLBACKS)
 
 
 def _part(value: Any) -> Any:

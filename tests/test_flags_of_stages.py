@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import yaml
 
 from moe_lightning.cli import fit_settings
 from moe_lightning.clustering.cli import build_parser as clustering_parser
@@ -274,6 +275,28 @@ def test_a_line_that_goes_from_a_config_is_seen(fit_parsers: dict[Stage, Any], r
             assert f"{name} was " in words, changed
     config.write_text("\n".join([*lines[:2], "  optimizer: {class_path: SGD, init_args: {lr: 0.5}}", "  rank: 16"]))
     assert refusals(run, "moe", [resolve(command)]) == [""], "another way to say the same"
+
+
+def test_a_callback_that_changes_what_is_learned_is_a_setting_and_one_that_observes_is_none(
+    fit_parsers: dict[Stage, Any], run: RunDir, tmp_path: Path
+) -> None:
+    config, resolve = tmp_path / "own.yaml", resolver(fit_parsers["experts"])
+    command = ["fit", "--config", str(config)]
+    averaging, other = (
+        {"class_path": "lightning.pytorch.callbacks.StochasticWeightAveraging", "init_args": {"swa_lrs": rate}}
+        for rate in (0.1, 0.2)
+    )
+    observers: list[Any] = [{"class_path": "callbacks.data_flow.DataFlow"}, "lightning.pytorch.callbacks.Timer"]
+    ways: dict[str, list[Any]] = {"none": [], "observed": observers, "averaged": [*observers, averaging]}
+    ways["otherwise"] = [other, *observers]
+    for then in ways:
+        config.write_text(yaml.safe_dump({"trainer": {"callbacks": ways[then]}}))
+        record(run, "experts", resolve(command))
+        for now in ways:
+            config.write_text(yaml.safe_dump({"trainer": {"callbacks": ways[now]}}))
+            is_same = then == now or {then, now} == {"none", "observed"}
+            for words in refusals(run, "experts", [resolve(command), settings_of("experts", command)]):
+                assert ("callbacks was" in words) == (not is_same), (then, now)
 
 
 def test_of_a_config_and_a_flag_the_last_one_counts_as_it_does_for_the_stage(

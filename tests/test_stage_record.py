@@ -123,9 +123,11 @@ def test_of_a_record_whose_defaults_hold_what_was_given_a_flag_dropped_is_seen_t
     everything = {**SETTINGS, "clip": 0.5, "layer": "last"}
     old = {**record, "settings": {**SETTINGS, "clip": 0.5}, "defaults": everything}
     run.record_file("corpus").write_text(json.dumps(old))
-    same = {**SETTINGS, "clip": 0.5, "layer": "last"}
-    for now in (StageSettings(same), StageSettings(same, same, {"layer": "last"})):
+    same = {**SETTINGS, "clip": 0.5}
+    for now in (StageSettings(same), StageSettings(same, {**same, "layer": "last"}, {"layer": "last"})):
         assert is_finished(run, "corpus", now)
+    with pytest.raises(StaleStageError, match="layer was last, now not given"):  # a setting that there is no more
+        is_finished(run, "corpus", StageSettings(same, same, {}))
     for now in (StageSettings(SETTINGS), settings({"clip": None, "layer": "last"})):
         with pytest.raises(StaleStageError, match="clip was"):
             is_finished(run, "corpus", now)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor, nn
 
@@ -90,8 +90,9 @@ class ExactResume(Callback):
 
 
 def keep_nothing(trainer: Trainer) -> None:
-    """Make a training a debug run: no checkpoints, no curves."""
-    trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, ModelCheckpoint)]  # type: ignore[attr-defined]
+    """Make a training a debug run: no checkpoints, no curves, and no early stop where nothing is validated."""
+    without = (ModelCheckpoint, *([] if trainer.limit_val_batches else [EarlyStopping]))
+    trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, without)]  # type: ignore[attr-defined]
     trainer.loggers = [DummyLogger()]  # callbacks that ask for a logger get one
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, Timer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import distributed as dist
 
-from moe_lightning.errors import printable
+from moe_lightning.errors import InputError, printable
 from moe_lightning.faults.signals import STOP, Stopped
 from moe_lightning.training.global_batch import largest_over_ranks
 
@@ -106,6 +106,25 @@ def quiet_rank(trainer: Trainer) -> Iterator[None]:
         if trainer.is_global_zero:
             raise
         raise SystemExit(0) from stopped
+
+
+@contextmanager
+def naming_monitor(trainer: Trainer) -> Iterator[None]:
+    """Around a training.
+
+    Raises:
+        InputError: It is to stop early by a score that it does not log.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("Early stopping conditioned on metric"):
+            raise
+        unknown = {one.monitor for one in trainer.early_stopping_callbacks} - {*trainer.callback_metrics}
+        wanted, logged = (", ".join(sorted(map(str, names))) for names in (unknown, trainer.callback_metrics))
+        raise InputError(
+            f"early_stopping.monitor is {wanted}, which the training does not log; take one of {logged}"
+        ) from error
 
 
 @contextmanager

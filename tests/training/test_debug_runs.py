@@ -17,7 +17,7 @@ TWO_EPOCHS = ["--trainer.max_epochs", "2"]
 CUTS = {
     "fast_dev_run": "true",
     "limit_train_batches": "1",
-    "limit_val_batches": "1",
+    "limit_val_batches": "0",
     "limit_test_batches": "1",
     "limit_predict_batches": "1",
     "overfit_batches": "1",
@@ -68,6 +68,16 @@ def test_a_flag_that_is_dropped_or_added_is_refused_by_name(
     )
     fit("gating", run.path, tiny_whisper, *TWO_EPOCHS, *clip, "--trainer.limit_train_batches", "1.0")
     assert contents(run) == before
+
+
+def test_an_early_stop_by_a_score_that_there_is_none_of_is_refused_and_leaves_the_stage_open(
+    run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = fit_arguments(run, "gating", tiny_whisper, "--early_stopping.monitor", "val/wre")
+    words = Refusals(capsys)("gating.__main__", *command)
+    assert "early_stopping.monitor is val/wre" in words
+    assert "val/loss" in words
+    fit("gating", run.path, tiny_whisper, *TWO_EPOCHS)
 
 
 @pytest.mark.parametrize("stage", ["experts", "moe"])
