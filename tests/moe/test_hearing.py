@@ -41,7 +41,7 @@ def some_batch() -> SpeechBatch:
     waveforms_BL = torch.randn(3, 16000, generator=generator) * (torch.arange(16000) < num_samples_B[:, None])
     labels_BE = torch.full((3, 2), 0.5)
     texts = ["a", "bc", "def"]
-    return SpeechBatch(texts, waveforms_BL, num_samples_B, texts, [None] * 3, labels_BE, torch.zeros(3, 32))
+    return SpeechBatch(texts, waveforms_BL, num_samples_B, texts, ["en"] * 3, labels_BE, torch.zeros(3, 32))
 
 
 def passes(mixture: MixtureASR, work: Callable[[], object]) -> dict[int, int]:
