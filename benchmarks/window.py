@@ -11,7 +11,6 @@ import argparse
 import json
 import resource
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.backbone.loops import MOST_COMPRESSION, compression_ratio
 from moe_lightning.backbone.normaliser import NORMALISERS
 from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.corpus.audio import read_file
@@ -30,8 +30,6 @@ from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
 
 EXACT = DecodeOptions(guard=False)
-LOOP_RATIO = 2.4
-"""Compression ratio over which Whisper's authors call a text a loop."""
 Row = dict[str, Any]
 
 
@@ -152,12 +150,8 @@ def hear(experts: SpeechExperts, plan: Plan, gate: float = 1.0) -> Heard:
     seconds = time.process_time() - started
     normalise = NORMALISERS["basic"]
     counts = count_words([normalise(row["text"]) for row in plan.dev], [normalise(text) for text in texts])
-    loops = sum(compression_ratio(text) > LOOP_RATIO for text in texts)
+    loops = sum(compression_ratio(text) > MOST_COMPRESSION for text in texts)
     return Heard(float(counts.errors_N.sum() / counts.lengths_N.sum()), loops, seconds)
-
-
-def compression_ratio(text: str) -> float:
-    return len(text.encode()) / max(len(zlib.compress(text.encode())), 1)
 
 
 def row(window: str, training: str, heard: Heard, steps: int, seconds: float) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moe_lightning.backbone.activity import is_silent
 from moe_lightning.backbone.ctc_decoding import labelling
 from moe_lightning.backbone.ctc_tokens import CTCTokens
 from moe_lightning.backbone.pretrained import CTCParts, load_ctc
@@ -21,6 +22,7 @@ from moe_lightning.backbone.speech import (
     DecodeOptions,
     Frames,
     Hypotheses,
+    Notes,
     SpeechBackbone,
     TokenLoss,
     mean_log_probs,
@@ -146,8 +148,9 @@ class CTCBackbone(SpeechBackbone):
         rows = zip(log_probs_BTV.detach().cpu(), num_frames_B.tolist(), strict=True)
         found = [labelling(log_probs_TV[:num_frames], writer.blank, num_beams) for log_probs_TV, num_frames in rows]
         scores_B = log_probs_BTV.new_tensor([each.log_prob for each in found]) / num_frames_B
-        labels = [each.labels for each in found]
-        return Hypotheses([writer.text(row) for row in labels], scores_B, labels)
+        notes = _silence(options, len(found))
+        labels = [[] if note.is_silenced else each.labels for each, note in zip(found, notes, strict=True)]
+        return Hypotheses([writer.text(row) for row in labels], scores_B, labels, notes)
 
     def frame_log_probs(
         self, frames: Frames, weights_BK: Tensor | None = None, average: Average = "arithmetic"
@@ -176,6 +179,13 @@ class CTCBackbone(SpeechBackbone):
         if count and not self.num_impossible:
             warnings.warn("an utterance has fewer frames than its transcript has labels: it is left out", stacklevel=3)
         self.num_impossible += count
+
+
+def _silence(options: DecodeOptions, num_utterances: int) -> list[Notes]:
+    """Notes of utterances that hold speech or not; a CTC model writes a label a frame and runs in no loop."""
+    if options.speech_B is None or not options.guard:
+        return [Notes()] * num_utterances
+    return [Notes(is_silenced=one) for one in is_silent(options.speech_B).tolist()]
 
 
 def check_window(seconds: float) -> None:

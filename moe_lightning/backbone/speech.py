@@ -88,11 +88,22 @@ class DecodeOptions:
     max_tokens: int = MAX_TOKENS
     """Behind the prompt, at most; the decoder has 448 positions in all."""
     guard: bool = True
-    """End an utterance at 25 tokens a second: nobody speaks so fast, and a model that has lost the thread
-    repeats itself for ever. Without it, decoding is that of transformers, token for token."""
+    """End an utterance whose text runs in a loop, and write nothing where ``speech_B`` and the model hear no speech.
+    Without it, decoding is that of transformers, token for token."""
+    speech_B: Tensor | None = None
+    """Probability that each utterance holds speech (`activity.speech_probs`); None where nobody has listened for it."""
 
 
 DECODE = DecodeOptions()
+
+
+class Notes(NamedTuple):
+    """What the guard has found in an utterance."""
+
+    has_looped: bool = False
+    """Its text ran in a loop, and ends where a phrase would be said for the second time."""
+    is_silenced: bool = False
+    """It holds no speech, and has no text."""
 
 
 class Hypotheses(NamedTuple):
@@ -103,6 +114,7 @@ class Hypotheses(NamedTuple):
     """Mean log-probability of the chosen tokens (frames of a CTC model), float32, at most 0."""
     tokens: list[list[int]]
     """What the model wrote behind the prompt, without the end of text; labels of a CTC model."""
+    notes: list[Notes]
 
 
 class Detected(NamedTuple):

@@ -54,6 +54,8 @@ class SpeechTokens:
                 )
         self.start = self._ids["<|startoftranscript|>"]
         self.end = self._ids["<|endoftext|>"]
+        self.no_speech = self._ids.get("<|nospeech|>", self._ids.get("<|nocaptions|>"))
+        """A Whisper says by its probability at the start how sure it is that nobody speaks; None without that token."""
         self.suppressed = list(generation.suppress_tokens or [])
         self.suppressed_first = list(generation.begin_suppress_tokens or [])
         self._detectable: dict[str, int] = dict(getattr(generation, "lang_to_id", None) or {})

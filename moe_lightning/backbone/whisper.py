@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
+from moe_lightning.backbone.activity import is_doubtful, is_silent
+from moe_lightning.backbone.greedy import Limits, greedy, hypotheses
 from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS, log_mel
+from moe_lightning.backbone.loops import MOST_TOKENS
 from moe_lightning.backbone.pretrained import load_whisper
 from moe_lightning.backbone.speech import (
     DECODE,
@@ -33,6 +36,9 @@ from moe_lightning.backbone.speech import (
 from moe_lightning.backbone.tokens import IGNORED, MAX_TOKENS, SpeechTokens, Targets
 from moe_lightning.backbone.window import Window, own_window, parse_window
 from moe_lightning.errors import InputError
+
+FRAME_RATE = 50
+"""Encoder frames a second."""
 
 
 class WhisperBackbone(SpeechBackbone):
@@ -165,45 +171,48 @@ class WhisperBackbone(SpeechBackbone):
     ) -> Hypotheses:
         """Transcripts by the likeliest next token again and again, all utterances side by side.
 
-        An utterance ends at the end of text, or where the options say.
+        An utterance ends at the end of text, or where the options say; a loop of words is cut off under `guard`.
 
         Raises:
             InputError: An utterance of a multilingual model has no language, or one that the model does not know.
         """
         num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
+        num_frames_B = frames.num_frames_B[::num_side_by_side]
         prompt_BS = torch.tensor([self.tokens.prompt(language) for language in languages], device=self.model.device)
-        most_B = self._most_tokens(frames.num_frames_B[::num_side_by_side], prompt_BS.shape[1], options)
+        is_silent_B = self._is_silent(frames, weights_BK, average, options)
+        limits = self._limits(num_frames_B, prompt_BS.shape[1], options)
         decoder, cache = self.model.model.decoder, None
-        inputs_BS, found = prompt_BS, []
-        is_open_B = torch.ones(len(languages), dtype=torch.bool, device=self.model.device)
-        sum_B, num_tokens_B = torch.zeros(2, len(languages), device=self.model.device)
+
+        def step(inputs_BS: Tensor, number: int) -> Tensor:
+            nonlocal cache
+            inputs_NS = inputs_BS.repeat_interleave(num_side_by_side, dim=0)
+            output = decoder(inputs_NS, encoder_hidden_states=frames.values_BTD, cache=cache, use_cache=True)
+            cache = output.cache
+            logits_N1V = self._allowed(self.model.proj_out(output.last_hidden_state[:, -1:]).float(), number)
+            return mean_log_probs(logits_N1V.log_softmax(dim=-1), weights_BK, average)[:, 0]
+
         with self._attending(frames):
-            for step in range(int(most_B.max())):
-                output = decoder(
-                    inputs_BS.repeat_interleave(num_side_by_side, dim=0),
-                    encoder_hidden_states=frames.values_BTD,
-                    cache=cache,
-                    use_cache=True,
-                )
-                cache = output.cache
-                logits_N1V = self._allowed(self.model.proj_out(output.last_hidden_state[:, -1:]).float(), step)
-                log_probs_BV = mean_log_probs(logits_N1V.log_softmax(dim=-1), weights_BK, average)[:, 0]
-                best_B, token_B = log_probs_BV.max(dim=1)
-                sum_B, num_tokens_B = sum_B + best_B * is_open_B, num_tokens_B + is_open_B
-                token_B = torch.where(is_open_B, token_B, self.tokens.end)
-                found.append(token_B)
-                is_open_B = is_open_B & (token_B != self.tokens.end) & (step + 1 < most_B)
-                if not is_open_B.any():
-                    break
-                inputs_BS = token_B[:, None]
-        tokens = [self.tokens.written(row) for row in torch.stack(found, dim=1).tolist()]
-        return Hypotheses([self.tokens.text(row) for row in tokens], sum_B / num_tokens_B, tokens)
+            found = greedy(step, prompt_BS, ~is_silent_B, limits, self.tokens.end)
+        seconds_B = num_frames_B / FRAME_RATE if options.guard else None
+        return hypotheses(found, self.tokens, seconds_B, is_silent_B)
 
     @staticmethod
-    def _most_tokens(num_frames_B: Tensor, num_prompt: int, options: DecodeOptions) -> Tensor:
-        """Tokens that an utterance of so many real frames may get behind the prompt."""
-        most_B = 10 + num_frames_B // 2 if options.guard else torch.full_like(num_frames_B, MAX_TOKENS)
-        return most_B.clamp(max=min(options.max_tokens, MAX_TOKENS - num_prompt))
+    def _limits(num_frames_B: Tensor, num_prompt: int, options: DecodeOptions) -> Limits:
+        """Tokens that utterances of so many real frames may get behind the prompt."""
+        spoken_B = 20 + num_frames_B * MOST_TOKENS // FRAME_RATE if options.guard else None
+        return Limits(min(options.max_tokens, MAX_TOKENS - num_prompt), spoken_B)
+
+    def _is_silent(self, frames: Frames, weights_BK: Tensor | None, average: Average, options: DecodeOptions) -> Tensor:
+        """True where neither the speech activity nor, where that is in doubt, the model hears speech, (B,)."""
+        num_utterances = len(frames.num_frames_B) if weights_BK is None else len(weights_BK)
+        speech_B, token = options.speech_B, self.tokens.no_speech
+        if speech_B is None or not options.guard:
+            return torch.zeros(num_utterances, dtype=torch.bool, device=self.model.device)
+        if token is None or not is_doubtful(speech_B).any():
+            return is_silent(speech_B)
+        start_N1 = torch.full((len(frames.num_frames_B), 1), self.tokens.start, device=self.model.device)
+        log_probs_N1V = self._logits(frames, start_N1).float().log_softmax(dim=-1)
+        return is_silent(speech_B, mean_log_probs(log_probs_N1V, weights_BK, average)[:, 0, token].exp())
 
     def _allowed(self, logits_N1V: Tensor, step: int) -> Tensor:
         """Logits without the tokens that the model's generation settings forbid."""

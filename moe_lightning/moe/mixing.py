@@ -17,6 +17,7 @@ The others run the K likeliest experts side by side, B * K rows, and differ in w
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -86,6 +87,8 @@ def mixture_hypotheses(
     if mode in _AVERAGE:
         return experts.decode(frames, languages, gate_NE, routing.weights_BK, _AVERAGE[mode], options)
     num_rows = len(gate_NE) // len(languages)  # 1 where one pass has merged them
+    if options.speech_B is not None:
+        options = replace(options, speech_B=options.speech_B.repeat_interleave(num_rows))
     found = experts.decode(frames, _repeated(languages, num_rows), gate_NE, options=options)
     return most_confident(found, num_rows)
 
@@ -95,8 +98,12 @@ def most_confident(hypotheses: Hypotheses, num_side_by_side: int) -> Hypotheses:
     scores_BK = hypotheses.scores_B.unflatten(0, (-1, num_side_by_side))
     best_B = scores_BK.argmax(dim=1)
     rows = [row * num_side_by_side + best for row, best in enumerate(best_B.tolist())]
-    texts, tokens = [hypotheses.texts[row] for row in rows], [hypotheses.tokens[row] for row in rows]
-    return Hypotheses(texts, scores_BK.gather(1, best_B[:, None])[:, 0], tokens)
+    return Hypotheses(
+        texts=[hypotheses.texts[row] for row in rows],
+        scores_B=scores_BK.gather(1, best_B[:, None])[:, 0],
+        tokens=[hypotheses.tokens[row] for row in rows],
+        notes=[hypotheses.notes[row] for row in rows],
+    )
 
 
 @torch.no_grad()

@@ -1,37 +1,24 @@
 """The bare backbone is transformers' Whisper, token for token, on real weights and real recordings.
 
-``MOE_LIGHTNING_WHISPER`` names folders of real weights, joined by the system's path separator; an English-only one
-is tested on the English recordings. All test recordings take an hour for base on two cores; ``MOE_LIGHTNING_SHARE=0.1``
-takes every tenth.
+All test recordings take an hour for base on two cores; ``MOE_LIGHTNING_SHARE=0.1`` takes every tenth.
 """
 
-import json
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-import soundfile
 import torch
-from torch import Tensor
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.speech import DecodeOptions, SpeechBackbone
-from tests.recordings import CORPUS
+from tests.real_whisper import FOLDERS, NEEDS, Row, batches, recordings, waveforms
 
-FOLDERS = [Path(folder) for folder in os.environ.get("MOE_LIGHTNING_WHISPER", "").split(os.pathsep) if folder]
 EXACT = DecodeOptions(guard=False)
-Row = dict[str, Any]
 
-pytestmark = [
-    pytest.mark.skipif(not FOLDERS, reason="MOE_LIGHTNING_WHISPER names no folder of real Whisper weights"),
-    pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of recordings is not on this machine"),
-    pytest.mark.timeout(3 * 3600),
-]
+pytestmark = NEEDS
 
 
 @pytest.fixture(scope="module", params=FOLDERS or [Path("none")], ids=lambda folder: folder.name)
@@ -87,28 +74,6 @@ def test_the_language_detected_is_the_one_that_transformers_detects(backbone: Sp
         expected_B = of_transformers(backbone.model.config.name_or_path)[0].detect_language(features.values_BMT)
     ids = backbone.model.generation_config.lang_to_id
     assert [ids[f"<|{language}|>"] for language in found] == expected_B.tolist()
-
-
-def recordings(backbone: SpeechBackbone) -> list[Row]:
-    """Test recordings in languages that the model writes, or a share of them."""
-    rows = [json.loads(line) for line in (CORPUS / "test.jsonl").read_text(encoding="utf-8").splitlines()]
-    if not backbone.detects_languages:
-        rows = [row for row in rows if row["language"] == "en"]
-    step = max(1, round(1 / float(os.environ.get("MOE_LIGHTNING_SHARE", "1"))))
-    return sorted(rows, key=lambda row: (row["language"], row["id"]))[::step]
-
-
-def batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
-    """Neighbours of one language: transformers takes one language a call."""
-    for language in dict.fromkeys(row["language"] for row in rows):
-        own = [row for row in rows if row["language"] == language]
-        yield from (own[start : start + size] for start in range(0, len(own), size))
-
-
-def waveforms(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    read = [torch.from_numpy(soundfile.read(CORPUS / row["audio_filepath"], dtype="float32")[0]) for row in rows]
-    lengths_B = torch.tensor([len(waveform_L) for waveform_L in read])
-    return torch.nn.utils.rnn.pad_sequence(read, batch_first=True), lengths_B
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.speech import Hypotheses, mean_log_probs
+from moe_lightning.backbone.speech import DecodeOptions, Hypotheses, Notes, mean_log_probs
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.moe.mixing import expert_losses, mixture_hypotheses, mixture_loss, most_confident
@@ -156,7 +156,9 @@ def test_confidence_writes_what_the_surest_of_the_kept_experts_writes(
 
 
 def test_the_most_confident_hypothesis_is_kept_and_the_first_of_equals() -> None:
-    hypotheses = Hypotheses(["a", "b", "c", "d"], torch.tensor([-2.0, -1.0, -0.5, -0.5]), [[1], [2], [3], [4]])
+    hypotheses = Hypotheses(
+        ["a", "b", "c", "d"], torch.tensor([-2.0, -1.0, -0.5, -0.5]), [[1], [2], [3], [4]], [Notes()] * 4
+    )
     kept = most_confident(hypotheses, 2)
     assert kept.texts == ["b", "c"]
     assert kept.scores_B.tolist() == [-1.0, -0.5]
@@ -179,7 +181,9 @@ def test_the_text_of_loss_adds_least_to_the_loss_at_every_token(experts: SpeechE
     """Against the whole decoder run again for each token, and the sum of w * CE looked up for every next one."""
     routing = route(logits(), "loss", top_k=2)
     tokens = experts.backbone.tokens
-    found = mixture_hypotheses(experts, batch.waveforms_BL, batch.num_samples_B, batch.languages, routing, "loss")
+    options = DecodeOptions(max_tokens=60, guard=False)
+    speech = (batch.waveforms_BL, batch.num_samples_B, batch.languages)
+    found = mixture_hypotheses(experts, *speech, routing, "loss", options=options)
     for row, num_samples in enumerate(batch.num_samples_B.tolist()):
         gate_2E = torch.eye(NUM_EXPERTS)[routing.experts_BK[row]]
         waveforms_1L, num_samples_1 = (
@@ -189,7 +193,7 @@ def test_the_text_of_loss_adds_least_to_the_loss_at_every_token(experts: SpeechE
         frames = experts.encode(waveforms_1L, num_samples_1, gate_2E)
         written = tokens.prompt(batch.languages[row])
         num_prompt = len(written)
-        while len(written) < num_prompt + 10 + int(frames.num_frames_B[0]) // 2 and written[-1] != tokens.end:
+        while len(written) < num_prompt + options.max_tokens and written[-1] != tokens.end:
             with experts.shares.set(gate_2E):
                 logits_2V = experts.backbone._logits(frames, torch.tensor([written] * 2))[:, -1]
             loss_V = -(routing.weights_BK[row][:, None] * logits_2V.log_softmax(dim=-1)).sum(dim=0)
