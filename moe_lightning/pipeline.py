@@ -88,7 +88,8 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
         if stage not in commands:
             raise InputError(f"--set {name}: the stage must be one of {', '.join(STAGES)}")
         option = option if commands[stage][0] == "fit" else option.replace("_", "-")  # as each spells its flags
-        commands[stage] += [f"--{option}", value]
+        is_switch = value == "true" and commands[stage][0] != "fit"  # to LightningCLI every option has a value
+        commands[stage] += [f"--{option}"] if is_switch else [f"--{option}", value]
     if "gradients" in commands["clustering"] and parse_clustering(commands["clustering"])[0].reduce == "gradients":
         commands["embedding"].append("--gradients")
     return commands

@@ -109,3 +109,14 @@ def test_the_gate_keeps_full_precision_unless_precision_is_asked_for(mode: list[
     assert half == {"embedding": "16-mixed", "gating": None, "experts": "16-mixed", "moe": "16-mixed"}
     assert set(precisions(*mode, "--precision", "bf16-mixed").values()) == {"bf16-mixed"}
     assert precisions(*mode, "--no-fp16")["gating"] is None, "as configs/gating.yaml says"
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["--set=evaluation.no_guard=true", "--set=clustering.allow_single_cluster=true"]]
+)
+def test_a_switch_that_is_set_is_given_as_the_stage_takes_it(flags: list[str]) -> None:
+    options = parse(flags)
+    commands = stage_commands(options, RunDir(options.run_dir))
+    is_given = bool(flags)
+    assert settings_of("evaluation", commands["evaluation"]).all["no_guard"] is is_given
+    assert bool(settings_of("clustering", commands["clustering"]).all.get("allow_single_cluster")) is is_given

@@ -57,6 +57,12 @@ def parser() -> CommandParser:
         "--precision", default="32-true", help="32-true, bf16-mixed (also on a CPU), or 16-mixed; default 32-true"
     )
     parser.add_argument(
+        "--no-guard",
+        action="store_true",
+        help="let texts run on in loops, and write words for silence and noise too: decode as transformers does, token"
+        " for token",
+    )
+    parser.add_argument(
         "--deterministic", action="store_true", help="decode to the same bits each time on a GPU too; slower"
     )
     scores = parser.add_argument_group("scores")
@@ -99,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_systems(systems)
     of_work = (options.batch_size, options.num_workers, options.accelerator)
     how = (options.routing, options.num_beams, options.gate_by, options.deterministic)
-    decoding = DecodeSettings(*of_work, systems, *how, options.window, options.precision)
+    decoding = DecodeSettings(*of_work, systems, *how, options.window, options.precision, guard=not options.no_guard)
     if options.rescore:
         rescore(run, options.split, scoring)
     elif options.split == "dev":  # for tuning: as often as one likes

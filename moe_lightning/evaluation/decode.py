@@ -10,12 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.speech import Frames
+from moe_lightning.backbone.activity import speech_probs
+from moe_lightning.backbone.speech import DecodeOptions, Frames, Notes
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.corpus import SAMPLE_RATE
 from moe_lightning.corpus.loader import FixedLoader
 from moe_lightning.evaluation.decodings import decode_as
-from moe_lightning.evaluation.hypotheses import Decoded, Decoding, SystemCost
+from moe_lightning.evaluation.hypotheses import Decoded, Decoding, Guarded, SystemCost
 from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
 from moe_lightning.moe.model import MixtureASR
 from moe_lightning.moe.speaker_gate import pooled
@@ -33,6 +34,7 @@ def decode(
     systems: Sequence[System] = DEFAULT_SYSTEMS,
     true_experts: Mapping[str, int] | None = None,
     speakers: Mapping[str, str] | None = None,
+    guard: bool = True,
 ) -> Decoded:
     """Transcripts of every utterance of a loader, all systems on the same batches; as many beams as the backbone says.
 
@@ -42,26 +44,36 @@ def decode(
         true_experts: Expert of each utterance's true group by its id, for the system ``label``.
         speakers: Speaker of each utterance by its id: the gate hears all of a speaker's utterances before any
             is decoded. None: it hears each alone.
+        guard: Listen for speech first, and end loops, see `DecodeOptions`; it is part of what each system costs.
     """
     texts: dict[str, dict[str, str]] = {str(name): {} for name in systems}
+    notes: dict[str, dict[str, Notes]] = {str(name): {} for name in systems}
     gates: dict[str, list[float]] = {}
     watches: dict[str, _Stopwatch] = {name: _Stopwatch(device) for name in systems}
+    listening = _Stopwatch(device)
     known = _hear_speakers(mixture, loader, device, speakers, watches["mixture"]) if speakers else None
     num_samples = 0
     for batch in progress(loader, "evaluating"):
         with explained(batch, _TOO_LARGE):
             batch = _to_device(batch, device)
+            with listening.running():
+                speech_B = speech_probs(batch.waveforms_BL, batch.num_samples_B) if guard else None
+            options = DecodeOptions(guard=guard, speech_B=speech_B)
             with watches["mixture"].running():
                 own_BE, logits_BE, base = _gate_logits(mixture, batch, known)
             for name in systems:
                 heard_BE = own_BE if name == "utterance_gate" else logits_BE
                 with watches[name].running():
-                    heard = decode_as(name, mixture, batch, heard_BE, true_experts or {}, base)
-                texts[name] |= zip(batch.ids, heard, strict=True)
+                    written = decode_as(name, mixture, batch, heard_BE, true_experts or {}, base, options)
+                texts[name] |= zip(batch.ids, written.texts, strict=True)
+                notes[name] |= zip(batch.ids, written.notes, strict=True)
         gates |= zip(batch.ids, mixture.gates(logits_BE).float().cpu().tolist(), strict=True)
         num_samples += int(batch.num_samples_B.sum())
+    for watch in watches.values():
+        watch.seconds += listening.seconds
     cost = _cost(mixture, watches, num_samples / SAMPLE_RATE, device)
-    return Decoded(texts, gates, cost._replace(gate_by="speaker" if speakers else "utterance"))
+    cost = cost._replace(gate_by="speaker" if speakers else "utterance", guard=guard)
+    return Decoded(texts, gates, cost, {name: Guarded.of(noted) for name, noted in notes.items()})
 
 
 class _Known(NamedTuple):

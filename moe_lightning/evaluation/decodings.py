@@ -1,17 +1,30 @@
 """The ways to decode one mixture's weights: the systems that a ladder compares without training anything more."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.backbone.speech import Frames
+from moe_lightning.backbone.speech import DECODE, DecodeOptions, Frames, Hypotheses, Notes
 from moe_lightning.batch import SpeechBatch
 from moe_lightning.evaluation.alignment import count_words
 from moe_lightning.evaluation.system_names import System
 from moe_lightning.moe.model import MixtureASR
+
+
+class Written(NamedTuple):
+    """What a system writes of a batch."""
+
+    texts: list[str]
+    notes: list[Notes]
+
+    @classmethod
+    def of(cls, hypotheses: Hypotheses) -> "Written":
+        return cls(hypotheses.texts, hypotheses.notes)
 
 
 @torch.no_grad()
@@ -22,7 +35,8 @@ def decode_as(
     logits_BE: Tensor,
     true_experts: Mapping[str, int],
     base: Frames | None = None,
-) -> list[str]:
+    options: DecodeOptions = DECODE,
+) -> Written:
     """Transcripts of a batch by one system.
 
     Args:
@@ -30,12 +44,13 @@ def decode_as(
         true_experts: Expert of each utterance's true group by its id, for ``label``.
         base: Of `MixtureASR.listen`: what the mixture's experts go on from.
     """
+    speech = (batch.waveforms_BL, batch.num_samples_B, batch.languages)
     if system in ("mixture", "utterance_gate"):
-        return mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE, base)
+        return Written.of(mixture.hypotheses(*speech, logits_BE, base, options))
     num_experts = mixture.config.experts.num_experts
 
-    def by_gates(gate_BE: Tensor | None) -> list[str]:
-        return mixture.experts.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, gate_BE).texts
+    def by_gates(gate_BE: Tensor | None) -> Written:
+        return Written.of(mixture.experts.transcribe(*speech, gate_BE, options))
 
     if system == "backbone":
         return by_gates(None)
@@ -47,18 +62,16 @@ def decode_as(
     return by_gates(F.one_hot(experts_B, num_experts).float())
 
 
-def _fewest_errors(by_gates: Callable[[Tensor], list[str]], batch: SpeechBatch, num_experts: int) -> list[str]:
+def _fewest_errors(by_gates: Callable[[Tensor], Written], batch: SpeechBatch, num_experts: int) -> Written:
     """Of all experts' transcripts the best one of each utterance; the first of equals."""
     normaliser = Normaliser()
     references = [normaliser.units(*pair) for pair in zip(batch.texts, batch.languages, strict=True)]
-    best, fewest = [""] * len(batch.ids), [float("inf")] * len(batch.ids)
+    by_expert, errors = [], []
     for expert in range(num_experts):
         gate_BE = torch.zeros(len(batch.ids), num_experts, device=batch.waveforms_BL.device)
         gate_BE[:, expert] = 1.0
-        texts = by_gates(gate_BE)
-        written = [normaliser.units(*pair) for pair in zip(texts, batch.languages, strict=True)]
-        errors = count_words(references, written).errors_N
-        for row, (text, count) in enumerate(zip(texts, errors.tolist(), strict=True)):
-            if count < fewest[row]:
-                best[row], fewest[row] = text, count
-    return best
+        by_expert.append(by_gates(gate_BE))
+        written = [normaliser.units(*pair) for pair in zip(by_expert[-1].texts, batch.languages, strict=True)]
+        errors.append(count_words(references, written).errors_N)
+    best = [by_expert[expert] for expert in np.argmin(errors, axis=0)]
+    return Written(*([part[row] for row, part in enumerate(parts)] for parts in zip(*best, strict=True)))

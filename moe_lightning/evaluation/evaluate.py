@@ -29,7 +29,7 @@ HEADLINE = ("mixture", "backbone")
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How a split is decoded; of this, only routing, beams and what the gate hears change a transcript."""
+    """How a split is decoded; of this, routing, beams, guard, window and what the gate hears change a transcript."""
 
     batch_size: int = 16
     num_workers: int = 2
@@ -48,6 +48,8 @@ class DecodeSettings:
     """Of the mixture, in place of the one that it was trained with; the bare backbone always reads its own."""
     precision: str = "32-true"
     """Of all systems."""
+    guard: bool = True
+    """End loops, and write nothing where nobody speaks."""
 
 
 def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def decode_split(
     loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
     speakers = gate_speakers(run, utterances, settings.gate_by)
     with deterministic(settings.deterministic), autocast(device, settings.precision):
-        decoded = decode(mixture, loader, device, settings.systems, experts, speakers)
+        decoded = decode(mixture, loader, device, settings.systems, experts, speakers, settings.guard)
     decoded.save(run.report(split), utterances, normaliser)
 
 
@@ -112,7 +114,7 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
     columns = _run_columns(run, decoded)
     results = score_systems(utterances, decoded.systems, [HEADLINE], columns, settings)
     for name, cost in decoded.decoding.systems.items():
-        results["systems"][name] |= cost._asdict()
+        results["systems"][name] |= cost._asdict() | decoded.counts(name)
     shown = _usage_columns(utterances, results["systems"][HEADLINE[0]]["groups"], columns)
     results |= {
         "split": split,

@@ -1,10 +1,10 @@
 """Transcripts of systems on disk: one utterance a line, with alignments, so that scoring needs no model."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.corpus import Utterance
@@ -14,6 +14,9 @@ from moe_lightning.from_json import fits, from_json
 from moe_lightning.json_files import parse_json, read_json_object, write_json
 from moe_lightning.plain_files import numbered_lines
 from moe_lightning.run_dir import ReportDir
+
+if TYPE_CHECKING:  # torch: scoring needs none
+    from moe_lightning.backbone.speech import Notes
 
 _MADE_BY = "moe-lightning evaluate"
 
@@ -48,6 +51,23 @@ class Decoding(NamedTuple):
     """What the gate heard before it chose: an utterance, or all of its ``speaker``."""
     own_window: float = 0.0
     """Seconds of the window that the backbone was trained with."""
+    guard: bool = False
+    """Whether loops were ended and silence had no text; earlier versions did neither."""
+
+
+class Guarded(NamedTuple):
+    """Ids of a system's utterances in which the guard of decoding has found something."""
+
+    looped: frozenset[str] = frozenset()
+    """Their texts end where a phrase would be said for the second time."""
+    silenced: frozenset[str] = frozenset()
+    """They hold no speech, and have no text."""
+
+    @classmethod
+    def of(cls, notes: Mapping[str, "Notes"]) -> "Guarded":
+        """By the notes of each utterance."""
+        looped = frozenset(id_ for id_, note in notes.items() if note.has_looped)
+        return cls(looped, frozenset(id_ for id_, note in notes.items() if note.is_silenced))
 
 
 @dataclass(frozen=True)
@@ -59,6 +79,15 @@ class Decoded:
     gates: dict[str, list[float]]
     """Weight of each expert in the mixture, by utterance id."""
     decoding: Decoding
+    guarded: dict[str, Guarded] = field(default_factory=dict)
+    """By the name of the system."""
+
+    def counts(self, system: str) -> dict[str, int | None]:
+        """``loops`` and ``silenced`` utterances of a system; None where nobody looked for them."""
+        if not self.decoding.guard:
+            return {"loops": None, "silenced": None}
+        found = self.guarded.get(system, Guarded())
+        return {"loops": len(found.looped), "silenced": len(found.silenced)}
 
     def experts(self) -> dict[str, int]:
         """The likeliest expert of each utterance."""
@@ -68,8 +97,8 @@ class Decoded:
         """Write a line an utterance, sorted by id, and what the decoding cost.
 
         A line has ``id``, ``speaker``, ``language``, ``reference``, ``expert``, ``gate``, the text of each system
-        under its name, and ``alignments`` of the normalised texts: ``[kind, reference word, hypothesis word]``
-        (characters of a language without spaces).
+        under its name, ``looped`` and ``silenced``, the systems of which the guard has found that, and ``alignments``
+        of the normalised texts: ``[kind, reference word, hypothesis word]`` (characters of a language without spaces).
         """
         experts = self.experts()
         lines = []
@@ -84,6 +113,7 @@ class Decoded:
                 "expert": experts[utterance.id],
                 "gate": [round(weight, 4) for weight in self.gates[utterance.id]],
                 **texts,
+                **{kind: self._systems_with(kind, utterance.id) for kind in Guarded._fields},
                 "alignments": {
                     name: align(said, normaliser.units(text, utterance.language)) for name, text in texts.items()
                 },
@@ -95,6 +125,9 @@ class Decoded:
         partial.replace(report.hypotheses_file)
         costs = {name: cost._asdict() for name, cost in self.decoding.systems.items()}
         write_json(report.decoding_file, {**self.decoding._asdict(), "systems": costs})
+
+    def _systems_with(self, kind: str, id_: str) -> list[str]:
+        return [name for name, found in self.guarded.items() if id_ in getattr(found, kind)]
 
     @classmethod
     def load(cls, report: ReportDir) -> "Decoded":
@@ -110,11 +143,16 @@ class Decoded:
             file = report.decoding_file
             cost = read_json_object(file, _MADE_BY, {"systems": dict})
             costs = {name: from_json(SystemCost, values, file) for name, values in cost["systems"].items()}
-            return cls(systems, gates, from_json(Decoding, {**cost, "systems": costs}, file))
+            decoding = from_json(Decoding, {**cost, "systems": costs}, file)
+            return cls(systems, gates, decoding, {name: _guarded(rows, name) for name in systems})
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{report.path} was not written by this version ({error!r}); remove it and run `{_MADE_BY}` again"
             ) from error
+
+
+def _guarded(rows: Sequence[Mapping[str, Any]], system: str) -> Guarded:
+    return Guarded(*(frozenset(row["id"] for row in rows if system in row.get(kind, ())) for kind in Guarded._fields))
 
 
 def read_hypotheses(report: ReportDir) -> list[dict[str, Any]]:
@@ -143,6 +181,7 @@ def _check_row(row: Any, file: Path) -> None:
     """Raise an InputError for a line that is not as `Decoded.save` writes it."""
     is_row = isinstance(row, dict) and isinstance(row.get("id"), str) and isinstance(row.get("alignments"), dict)
     is_whole = is_row and bool(row.get("gate")) and fits(row["gate"], list[float])
+    is_whole = is_whole and all(fits(row.get(kind, []), list[str]) for kind in Guarded._fields)
     if not is_whole or not all(isinstance(row.get(name), str) for name in row["alignments"]):
         raise InputError(
             f"{file} has a line that is no utterance with its gate and its texts ({str(row)[:60]}); remove it and run"

@@ -28,6 +28,9 @@ class SystemLine:
     raw_cer: float
     figures_for_words: int
     trained_parameters: int | None
+    loops: int | None
+    """Utterances; None where nobody looked for them."""
+    silenced: int | None
 
     @classmethod
     def of(cls, results: Mapping[str, Any], system: str) -> "SystemLine":
@@ -46,6 +49,8 @@ class SystemLine:
             raw_cer=one["raw"]["cer"],
             figures_for_words=one["figures_for_words"],
             trained_parameters=one.get("trained_parameters"),
+            loops=one.get("loops"),
+            silenced=one.get("silenced"),
         )
 
 
@@ -69,6 +74,11 @@ def shown_columns(columns: Sequence[Column], lines: Sequence[SystemLine]) -> lis
 
 def percent(rate: float) -> str:
     return f"{100 * rate:.1f}"
+
+
+def counted(utterances: int | None) -> str:
+    """A count of utterances: ``-`` where nobody has counted."""
+    return "-" if utterances is None else str(utterances)
 
 
 def interval_in_words(interval: Interval | None) -> str:
@@ -99,5 +109,9 @@ COLUMNS = (
         lambda line: str(line.figures_for_words),
         lambda lines: any(line.figures_for_words for line in lines),
     ),
+    Column("loops", lambda line: counted(line.loops), lambda lines: any(line.loops is not None for line in lines)),
+    Column(
+        "silenced", lambda line: counted(line.silenced), lambda lines: any(line.silenced is not None for line in lines)
+    ),
 )
-"""Of a system's scores; utterances for the last."""
+"""Of a system's scores; utterances for the last three."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from moe_lightning.errors import printable
 from moe_lightning.evaluation.doubts import no_comparison
 from moe_lightning.evaluation.fields import shown_fields
-from moe_lightning.evaluation.system_lines import group_name
+from moe_lightning.evaluation.system_lines import counted, group_name
 
 
 def print_results(results: dict[str, Any]) -> None:
@@ -37,14 +37,16 @@ def _table(results: dict[str, Any], comparison: dict[str, Any]) -> Table:
     table = Table(
         title=f"{results['metric']['name']} on the {results['split']} split, %",
         caption=f"{results['utterances']} utterances of {results['speakers']} speakers; [95 % interval] and P, the"
-        f" probability that {comparison['system']} is better, by bootstrap over {over}; texts normalised by"
-        f" {escape(results['normaliser']['name'])}",
+        f" probability that {comparison['system']} is better, by bootstrap over {over}; loops, silenced: utterances;"
+        f" texts normalised by {escape(results['normaliser']['name'])}",
     )
     table.add_column("group")
     for name in (results["metric"]["units"], comparison["baseline"], comparison["system"], "change", "P"):
         table.add_column(name, justify="right")
     is_compared = no_comparison(results, comparison["system"], comparison["baseline"]) is None
     table.add_row("all", *_cells(baseline, system, comparison, is_compared), style="bold")
+    for count, words in (("loops", "loops cut off"), ("silenced", "silenced")):
+        table.add_row(f"  {words}", "", *(counted(one.get(count)) for one in (baseline, system)), "", "")
     fields = [*(["cluster"] if "cluster" in baseline["groups"] else []), *shown_fields(baseline["groups"])]
     for field in fields:
         table.add_section()

@@ -37,6 +37,11 @@ def parser() -> CommandParser:
         help="merge, top_k, hard, posterior, confidence or loss, with the same weights and top_k; default: as the"
         " mixture was trained",
     )
+    parser.add_argument(
+        "--no-guard",
+        action="store_true",
+        help="let a text run on in a loop, and write words for silence and noise too: decode as transformers does",
+    )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or gpu; default auto")
     parser.add_argument(
         "--precision", default="32-true", help="32-true, bf16-mixed (also on a CPU), or 16-mixed; default 32-true"
@@ -64,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     language = mixture.experts.backbone.asked_language(options.language)
     mixture.experts.backbone.search(options.num_beams)
     with in_precision:
-        for transcript in transcribe_files(mixture, options.files, language, options.same_speaker):
+        for transcript in transcribe_files(
+            mixture, options.files, language, options.same_speaker, not options.no_guard
+        ):
             line = (transcript.audio_file, transcript.language or "-", transcript.text)
             print("\t".join(printable(part) for part in line), flush=True)
 

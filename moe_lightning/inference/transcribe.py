@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moe_lightning.backbone.activity import speech_probs
 from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS
+from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.corpus.audio import read_file
 from moe_lightning.corpus.batches import PaddedWaveforms, pad_waveforms
 from moe_lightning.moe.model import MixtureASR
@@ -31,7 +33,11 @@ class Transcript(NamedTuple):
 
 
 def transcribe_files(
-    mixture: MixtureASR, audio_files: Sequence[Path], language: str | None = None, same_speaker: bool = False
+    mixture: MixtureASR,
+    audio_files: Sequence[Path],
+    language: str | None = None,
+    same_speaker: bool = False,
+    guard: bool = True,
 ) -> Iterator[Transcript]:
     """Transcribe files of any format, rate and length, one after another.
 
@@ -39,6 +45,7 @@ def transcribe_files(
         language: Code of the language of all files; None lets a multilingual model detect it, in the first part of
             each file.
         same_speaker: One person speaks in all of them: the gate hears them all before it chooses.
+        guard: Write nothing where nobody speaks, and end loops, see `DecodeOptions`.
 
     Raises:
         InputError: A file cannot be read.
@@ -53,7 +60,8 @@ def transcribe_files(
             logits_BE = own_BE if heard_1E is None else heard_1E.expand_as(own_BE)
             spoken = spoken or mixture.detect_language(waveforms_BL[:1], num_samples_B[:1])
             languages = [spoken] * len(waveforms_BL)
-            texts += mixture.transcribe(waveforms_BL, num_samples_B, languages, logits_BE, base)
+            options = DecodeOptions(guard=guard, speech_B=speech_probs(waveforms_BL, num_samples_B) if guard else None)
+            texts += mixture.transcribe(waveforms_BL, num_samples_B, languages, logits_BE, base, options)
             experts += mixture.choose(logits_BE).experts_BK[:, 0].tolist()
         yield Transcript(audio_file, " ".join(text for text in texts if text), spoken, experts[0])
 

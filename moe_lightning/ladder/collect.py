@@ -87,7 +87,14 @@ def _cost(
 ) -> dict[str, Any]:
     cost = decoded[line.row, seeds[0]].decoding.systems[line.system]
     trained = 0 if line.name == "backbone" else run_size(runs[line.row, seeds[0]]).num_trained
-    return {**cost._asdict(), "trained_parameters": trained}
+    counts = [decoded[line.row, seed].counts(line.system) for seed in seeds]
+    return {**cost._asdict(), "trained_parameters": trained, **{kind: _sum(counts, kind) for kind in counts[0]}}
+
+
+def _sum(counts: Sequence[Mapping[str, int | None]], kind: str) -> int | None:
+    """Of all seeds; None where one was decoded without the guard."""
+    known = [count for one in counts if (count := one[kind]) is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _seeded(id_: str, seed: int) -> str:

@@ -6,17 +6,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from moe_lightning.evaluation.system_lines import counted
+
 
 def print_ladder(results: dict[str, Any]) -> None:
     """Each system's trained parameters and WER with its interval, over all seeds and by seed; the verdict."""
     table = Table(
         title=f"{results['metric']['name']} on the {results['split']} split, %",
         caption=f"{results['utterances']} utterances, {results['speakers']} speakers, {len(results['seeds'])} seeds;"
-        " [95 % interval] by bootstrap over speakers; P: probability that the mixture is better; texts normalised by"
-        f" {escape(results['normaliser']['name'])}",
+        " [95 % interval] by bootstrap over speakers; P: probability that the mixture is better; loops, silenced:"
+        f" utterances of all seeds; texts normalised by {escape(results['normaliser']['name'])}",
     )
     table.add_column("system")
-    for name in ("trained", results["metric"]["short"], "interval", "by seed", "P"):
+    for name in ("trained", results["metric"]["short"], "interval", "by seed", "P", "loops", "silenced"):
         table.add_column(name, justify="right")
     for name, system in results["systems"].items():
         comparison = results["comparisons"].get(f"mixture vs {name}", {})
@@ -30,6 +32,7 @@ def print_ladder(results: dict[str, Any]) -> None:
             else "[{:.1f}, {:.1f}]".format(*(100 * one for one in system["interval"])),
             " ".join(f"{100 * one:.1f}" for one in system["rate_by_seed"]),
             "" if probability is None else f"{probability:.3f}",
+            *(counted(system.get(count)) for count in ("loops", "silenced")),
             style="bold" if name == "mixture" else None,
         )
     console = Console(highlight=False, width=max(Console().width, 100))

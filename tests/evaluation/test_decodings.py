@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.backbone.normaliser import Normaliser
+from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.corpus import read_manifest
 from moe_lightning.errors import InputError
@@ -22,6 +23,8 @@ from moe_lightning.run_dir import RunDir
 from moe_lightning.run_inputs import RunInputs
 from moe_lightning.speech_loaders import SpeechLoaders
 
+EXACT = DecodeOptions(max_tokens=60, guard=False)
+
 
 @pytest.fixture(scope="module")
 def decoded(finished_run: Path) -> dict[str, list[str]]:
@@ -33,10 +36,10 @@ def decoded(finished_run: Path) -> dict[str, list[str]]:
     experts = {id_: row % 2 for row, id_ in enumerate(batch.ids)}
     systems: tuple[System, ...] = ("backbone", "uniform", "label", "best_expert", "mixture")
     logits_BE = mixture.gate.head(batch.embeddings_BD)
-    texts = {name: decode_as(name, mixture, batch, logits_BE, experts) for name in systems}
+    texts = {name: decode_as(name, mixture, batch, logits_BE, experts, options=EXACT).texts for name in systems}
     for expert in range(2):
         only = dict.fromkeys(batch.ids, expert)
-        texts[f"expert {expert}"] = decode_as("label", mixture, batch, logits_BE, only)
+        texts[f"expert {expert}"] = decode_as("label", mixture, batch, logits_BE, only, options=EXACT).texts
     return {**texts, "reference": batch.texts, "language": batch.languages}
 
 

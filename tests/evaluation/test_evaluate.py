@@ -10,6 +10,7 @@ import pytest
 from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.corpus import read_manifest
 from moe_lightning.evaluation.__main__ import main
+from moe_lightning.evaluation.hypotheses import read_hypotheses
 from moe_lightning.run_dir import RunDir
 
 
@@ -108,18 +109,46 @@ def test_the_dev_split_is_scored_as_often_as_one_likes_beside_the_test_split(
 
 def test_a_second_evaluation_has_nothing_to_do(evaluated_run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     before = evaluated_run.results_file.stat().st_mtime_ns
-    main(["--run-dir", str(evaluated_run.path), "--num-workers", "0", "--accelerator", "cpu", "--batch-size", "3"])
+    own = ["--run-dir", str(evaluated_run.path), "--num-workers", "0", "--accelerator", "cpu", "--no-guard"]
+    main([*own, "--batch-size", "3"])
     assert "nothing to do" in capsys.readouterr().out
     assert evaluated_run.results_file.stat().st_mtime_ns == before
 
 
 def test_another_batch_size_gives_the_same_scores(evaluated_run: RunDir, finished_run: Path, tmp_path: Path) -> None:
     run = RunDir(Path(shutil.copytree(finished_run, tmp_path / "run")))
-    main(["--run-dir", str(run.path), "--num-workers", "0", "--accelerator", "cpu", "--batch-size", "1"])
+    own = ["--run-dir", str(run.path), "--num-workers", "0", "--accelerator", "cpu", "--no-guard"]
+    main([*own, "--batch-size", "1"])
     one, other = (json.loads(one.results_file.read_text()) for one in (run, evaluated_run))
     assert one["experts"] == other["experts"]
     for system in ("backbone", "mixture"):
         assert one["systems"][system]["words"] == other["systems"][system]["words"]
+
+
+def test_what_the_guard_finds_is_counted_by_system(
+    finished_run: Path, evaluated_run: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tones are no speech; the unguarded evaluation has looked for nothing."""
+    run = RunDir(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    main(["--run-dir", str(run.path), "--num-workers", "0", "--accelerator", "cpu", "--num-resamples", "100"])
+    results, unguarded = (json.loads(one.results_file.read_text()) for one in (run, evaluated_run))
+    assert (results["decoding"]["guard"], unguarded["decoding"]["guard"]) == (True, False)
+    rows = read_hypotheses(run.report("test"))
+    num_silenced = sum("backbone" in row["silenced"] for row in rows)
+    assert num_silenced > 0
+    for name in ("backbone", "mixture"):
+        system = results["systems"][name]
+        assert (system["loops"], system["silenced"]) == tuple(
+            sum(name in row[kind] for row in rows) for kind in ("looped", "silenced")
+        )
+        assert all(row[name] == "" for row in rows if name in row["silenced"])
+        assert (unguarded["systems"][name]["loops"], unguarded["systems"][name]["silenced"]) == (None, None)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.lstrip("│ ").startswith("silenced")]
+    counts = [results["systems"][name]["silenced"] for name in ("backbone", "mixture")]
+    assert [int(cell) for cell in line.replace("│", " ").split() if cell.isdecimal()] == counts
+    main(["--run-dir", str(run.path), "--rescore", "--num-resamples", "100"])
+    again = json.loads(run.results_file.read_text())
+    assert again["systems"]["mixture"]["silenced"] == results["systems"]["mixture"]["silenced"]
 
 
 def test_the_results_say_by_which_routing_the_mixture_was_decoded(finished_run: Path, tmp_path: Path) -> None:

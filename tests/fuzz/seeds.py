@@ -71,7 +71,7 @@ VERIFIED = {
     "input_files": {"corpus": {"corpus/train.jsonl.gz": "0c"}},
 }
 SPOKEN = {"id": "a", "speaker": "ann", "reference": "x", "expert": 0, "gate": [0.75, 0.25], "mixture": "x",
-          "alignments": {"mixture": [["=", "x", "x"]]}}  # fmt: skip
+          "looped": [], "silenced": ["mixture"], "alignments": {"mixture": [["=", "x", "x"]]}}  # fmt: skip
 COST = {
     **{"device": "cpu", "num_threads": 1, "audio_seconds": 1.0, "memory_bytes": 5, "routing": "top_k", "num_beams": 1},
     "systems": {"mixture": {"seconds": 1.0, "real_time_factor": 0.1, "parameters": 3, "trained_parameters": 2}},

@@ -9,6 +9,7 @@ import soundfile
 import torch
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
+from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.corpus.audio import read_file
 from moe_lightning.corpus.batches import pad_waveforms
 from moe_lightning.inference.__main__ import main, newest_run
@@ -18,6 +19,7 @@ from moe_lightning.moe.speaker_gate import logits_by_speaker
 from moe_lightning.run_dir import RunDir
 
 RATE = 16_000
+EXACT = DecodeOptions(guard=False)
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -61,8 +63,8 @@ def test_every_file_is_a_line_with_its_name(
 def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, tiny_corpus: Path) -> None:
     file = tiny_corpus / "test_1.wav"
     waveform_BL = torch.from_numpy(read_file(file))[None]
-    expected = mixture.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"])
-    (transcript,) = transcribe_files(mixture, [file], "en")
+    expected = mixture.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"], options=EXACT)
+    (transcript,) = transcribe_files(mixture, [file], "en", guard=False)
     assert (transcript.text, transcript.language) == (expected[0], "en")
     assert transcript.expert in (0, 1)
 
@@ -70,11 +72,26 @@ def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, 
 def test_a_long_file_is_transcribed_part_by_part(mixture: MixtureASR, tmp_path: Path) -> None:
     waveform_L = noise(31)
     soundfile.write(tmp_path / "long.wav", waveform_L, RATE, subtype="FLOAT")
-    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"], "en")
+    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"], "en", guard=False)
     parts = [torch.from_numpy(part)[None] for part in cut(waveform_L)]
-    texts = [mixture.transcribe(part_BL, torch.tensor([part_BL.shape[1]]), ["en"])[0] for part_BL in parts]
+    lengths = [torch.tensor([part_BL.shape[1]]) for part_BL in parts]
+    texts = [mixture.transcribe(*part, ["en"], options=EXACT)[0] for part in zip(parts, lengths, strict=True)]
     assert len(texts) == 2
     assert transcript.text[:20] == " ".join(text for text in texts if text)[:20]
+
+
+@pytest.mark.parametrize("num_samples", [100, RATE // 2, 10 * RATE])
+def test_silence_and_noise_have_no_text_unless_the_guard_is_off(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], num_samples: int
+) -> None:
+    for name, level in (("silence", 0.0), ("noise", 1.0)):
+        soundfile.write(tmp_path / f"{name}.wav", level * noise(num_samples / RATE), RATE)
+    files = [str(tmp_path / f"{name}.wav") for name in ("silence", "noise")]
+    command = [*files, "--run-dir", str(finished_run), "--language", "en"]
+    main(command)
+    assert capsys.readouterr().out.splitlines() == [f"{file}\ten\t" for file in files]
+    main([*command, "--no-guard"])
+    assert num_samples == 100 or all(line.split("\t")[2] for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_file_that_is_no_audio_is_named(
@@ -113,8 +130,8 @@ def test_another_routing_than_the_trained_one_is_taken_when_it_is_asked_for(
     hard = MixtureASR.load(RunDir(finished_run), routing="hard")
     assert (hard.config.routing, hard.config.top_k) == ("hard", 2)
     assert MixtureASR.load(RunDir(finished_run)).config.routing == "top_k"
-    main([str(file), "--run-dir", str(finished_run), "--routing", "hard", "--language", "English"])
-    (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"])
+    main([str(file), "--run-dir", str(finished_run), "--routing", "hard", "--language", "English", "--no-guard"])
+    (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"], options=EXACT)
     assert capsys.readouterr().out == f"{file}\ten\t{expected}\n"
 
 
@@ -122,9 +139,9 @@ def test_files_of_one_speaker_are_heard_together(mixture: MixtureASR, tiny_corpu
     files = [tiny_corpus / f"test_{number}.wav" for number in range(4)]
     logits_NE = torch.cat([mixture.listen(*pad_waveforms([torch.from_numpy(read_file(file))]))[0] for file in files])
     together_1E = logits_by_speaker(logits_NE, ["one"] * 4)[:1]
-    found = list(transcribe_files(mixture, files, "en", same_speaker=True))
+    found = list(transcribe_files(mixture, files, "en", same_speaker=True, guard=False))
     expert = int(mixture.choose(together_1E).experts_BK[0, 0])
     assert [transcript.expert for transcript in found] == [expert] * 4
     for file, transcript in zip(files, found, strict=True):
         waveforms = pad_waveforms([torch.from_numpy(read_file(file))])
-        assert transcript.text == mixture.transcribe(*waveforms, ["en"], together_1E)[0]
+        assert transcript.text == mixture.transcribe(*waveforms, ["en"], together_1E, options=EXACT)[0]
