@@ -109,9 +109,11 @@ def check_whisper_folder(folder: Path) -> None:
     missing = [names[0] for names in _WHISPER_FILES if not any((folder / name).exists() for name in names)]
     missing += [name for name in _shards(folder) if not (folder / name).exists()]
     if missing:
+        pickled = (folder / "pytorch_model.bin").exists()
+        hint = " (pytorch_model.bin can run code, so it is not read: save the model anew by save_pretrained)"
         raise InputError(
-            f"the speech model {folder} lacks {', '.join(missing)}; copy what is missing from the model that it was"
-            " fine-tuned from or downloaded of"
+            f"cannot load the speech model {folder}: it lacks {', '.join(missing)}{hint if pickled else ''}; copy what"
+            " is missing from the model that it was fine-tuned from or downloaded of"
         )
 
 
