@@ -122,7 +122,7 @@ def test_audio_is_transcribed_by_a_ctc_mixture_greedily_or_with_beams(
         transcribe([*files, "--run-dir", str(run.path), "--num-beams", num_beams, "--no-guard"])
         lines = capsys.readouterr().out.splitlines()
         assert [line.split("\t")[0] for line in lines] == files
-        found[num_beams] = [line.split("\t")[1] for line in lines]
+        found[num_beams] = [line.split("\t")[2] for line in lines]
     assert found["1"] != found["4"]
 
 
@@ -166,4 +166,5 @@ def test_the_window_of_whisper_is_refused_for_a_ctc_model(
     corpus(["--dataset-root", str(tiny_corpus), "--run-dir", str(run.path)])
     embed_flags = ["--run-dir", run.path, "--whisper-model", tiny_ctc, "--window", "30"]
     line = Refusals(capsys)("embedding.__main__", *embed_flags)
-    assert "pad 30s is the window of Whisper; a CTC model takes pad batch" in line
+    assert "window 30" in line
+    assert "CTC" in line
