@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def runs(python: str) -> bool:
-    """Whether the command is there and starts a Python; pyenv has commands of Pythons that are switched off."""
+    """True where the command is there and starts a Python; pyenv has commands of Pythons that are switched off."""
     return bool(shutil.which(python)) and not subprocess.run([python, "-c", ""], capture_output=True).returncode
 
 

@@ -1,4 +1,4 @@
-"""What `--mode full` costs on a GPU: operations, hours and memory by stage, computed from the model's shape.
+"""Cost of `--mode full` on a GPU: operations, hours and memory by stage, computed from the model's shape.
 
     python benchmarks/cost.py --shape large-v2 --hours 100 --seconds 6 --window 30 --tflops 312 --share 0.4
 

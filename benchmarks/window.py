@@ -44,7 +44,7 @@ class Heard(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is the same for all windows."""
+    """Settings that are the same for all windows."""
 
     whisper: str
     train: list[Row]

@@ -35,7 +35,7 @@ def read_split(run: RunDir, split: str) -> list[Utterance]:
 
 
 def read_languages(run: RunDir) -> SettledLanguages:
-    """What the run has settled; nothing where no model asked for it."""
+    """Languages that the run has settled; none where no model asked for it."""
     file = run.languages_file
     return from_json(SettledLanguages, read_json_object(file, "moe-lightning embed"), file) if file.exists() else _NONE
 

@@ -24,7 +24,7 @@ class Limits(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What greedy search has found."""
+    """Result of a greedy search."""
 
     tokens_BS: Tensor
     """Chosen tokens; behind an utterance's end the end of text."""

@@ -83,7 +83,7 @@ class TokenLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How transcripts are searched for."""
+    """Settings of the search for transcripts."""
 
     max_tokens: int = MAX_TOKENS
     """Behind the prompt, at most; the decoder has 448 positions in all."""
@@ -98,7 +98,7 @@ DECODE = DecodeOptions()
 
 
 class Notes(NamedTuple):
-    """What the guard has found in an utterance."""
+    """Findings of the guard in an utterance."""
 
     has_looped: bool = False
     """Its text ran in a loop, and ends where a phrase would be said for the second time."""
@@ -113,7 +113,7 @@ class Hypotheses(NamedTuple):
     scores_B: Tensor
     """Mean log-probability of the chosen tokens (frames of a CTC model), float32, at most 0."""
     tokens: list[list[int]]
-    """What the model wrote behind the prompt, without the end of text; labels of a CTC model."""
+    """Tokens that the model wrote behind the prompt, without the end of text; labels of a CTC model."""
     notes: list[Notes]
 
 
@@ -183,7 +183,7 @@ class SpeechBackbone(nn.Module, ABC):
 
     @property
     def detects_languages(self) -> bool:
-        """Whether the model must be told a language, and can also name the one that it hears."""
+        """True where the model must be told a language, and can also name the one that it hears."""
         return False
 
     @property

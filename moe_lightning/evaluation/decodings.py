@@ -17,7 +17,7 @@ from moe_lightning.moe.model import MixtureASR
 
 
 class Written(NamedTuple):
-    """What a system writes of a batch."""
+    """Transcripts of a batch by one system."""
 
     texts: list[str]
     notes: list[Notes]

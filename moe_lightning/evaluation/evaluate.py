@@ -29,7 +29,7 @@ HEADLINE = ("mixture", "backbone")
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How a split is decoded; of this, routing, beams, guard, window and what the gate hears change a transcript."""
+    """Settings of decoding a split; routing, beams, guard, window and what the gate hears change a transcript."""
 
     batch_size: int = 16
     num_workers: int = 2

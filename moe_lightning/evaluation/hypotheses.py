@@ -52,7 +52,7 @@ class Decoding(NamedTuple):
     own_window: float = 0.0
     """Seconds of the window that the backbone was trained with."""
     guard: bool = False
-    """Whether loops were ended and silence had no text; earlier versions did neither."""
+    """True where loops were ended and silence had no text; earlier versions did neither."""
 
 
 class Guarded(NamedTuple):

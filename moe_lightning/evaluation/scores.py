@@ -73,7 +73,7 @@ class SystemCounts:
     """A system's errors, utterance by utterance."""
 
     units: Counts
-    """What the headline counts: words, or characters of a language without spaces."""
+    """Units of the headline: words, or characters of a language without spaces."""
     words: Counts
     characters: Counts
     raw_words: Counts
