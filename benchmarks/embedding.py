@@ -1,21 +1,21 @@
 """How fast a corpus is embedded: the usual ways beside ours.
 
-    python benchmarks/embedding.py [--quick] [--json FILE] [--dataset-root DIR]
+    python benchmarks/embedding.py [--whisper-model FOLDER] [--windows 30 15 real] [--quick] [--json FILE]
 
-Three ways from audio files to one mean vector an utterance, in one process, in turns, with the same
-random weights of Whisper-base's shape (of large-v2's in bfloat16 where there is a CUDA GPU):
+From audio files to one mean vector an utterance, in one process, in turns, with the same weights: of a model
+that is given, else random ones of Whisper-base's shape (of large-v2's in bfloat16 where there is a CUDA GPU):
 
 (a) single:  transformers, one file at a time, padded to 30 s by WhisperFeatureExtractor;
 (b) batched: the same in batches of 16;
-(c) ours:    the stage's own batches, module and writer, real frames only.
+(c) ours:    the stage's own batches, module and writer, once for each window.
 
 A speed is seconds of audio a second, the median over rounds; every way gets the same mix of lengths.
 ``ratio_vs_single`` is c / a, ``ratio_vs_batched`` is c / b.
 
 The arithmetic limit is what the faster of (a) and (b) would reach if each of its frames cost what it
-costs now, and only real frames were computed: its speed times 1500 / (mean real frames of an utterance).
-``share_of_limit`` is c over that limit. It leaves out that attention over fewer frames is cheaper still, so
-1.0 is no bound of nature; reading files and the spectrogram, which are not padded away, count against us.
+costs now, and only the frames of the window were computed: its speed times 1500 / (mean frames that an
+utterance has over that window). ``share_of_limit`` is c over that limit. It leaves out that attention over
+fewer frames is cheaper still, so 1.0 is no bound of nature; reading files and the spectrogram count against us.
 """
 
 import argparse
@@ -28,18 +28,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from moe_lightning.backbone.names import NANO_DIR
+from moe_lightning.backbone.window import LONGEST, REAL, parse_window, window_words
 from moe_lightning.corpus import Utterance, read_audio
-from moe_lightning.corpus.batches import BatchPlan, padding_share
 from moe_lightning.corpus.probe import probe_entries
 from moe_lightning.corpus.readers import read_corpus
 from moe_lightning.embedding.data import default_seconds, embedding_loader
@@ -88,7 +87,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer utterances, under 50 s on two cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
     parser.add_argument("--dataset-root", type=Path, default=Path("../shared/corpus"), metavar="DIR")
-    parser.add_argument("--shape", choices=tuple(SHAPES), help="default base; large-v2 with a GPU")
+    parser.add_argument("--whisper-model", help="folder or hub id of a Whisper model; its weights, not random ones")
+    parser.add_argument("--shape", choices=tuple(SHAPES), help="of random weights: default base; large-v2 with a GPU")
+    parser.add_argument("--windows", nargs="+", default=["30", "15", "real"], help="of ours; default 30 15 real")
     parser.add_argument("--threads", type=int, default=2, help="of torch; default 2")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -99,31 +100,38 @@ def main() -> None:
     if device.type == "cuda":
         plan = Plan(3, 32, 128, 2048) if args.quick else Plan(5, 64, 256, 4096)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(
-            random_whisper(Path(folder) / "model", shape),
-            read_utterances(args.dataset_root, num_read),
-            device,
-            folder,
-        )
+        model = args.whisper_model or str(random_whisper(Path(folder) / "model", shape))
+        windows = [parse_window(window) or REAL for window in args.windows]
+        bench = Bench(model, read_utterances(args.dataset_root, num_read), device, folder, windows)
         figures = bench.run(plan)
-    figures |= {"shape": shape, "device": device_name(device), "threads": args.threads}
+    weights = f"weights of {Path(args.whisper_model).name}" if args.whisper_model else f"random weights, {shape}"
+    figures |= {"model": weights, "device": device_name(device), "threads": args.threads}
     print_table(figures)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 class Bench:
-    """The three ways, over the same weights and the same corpus.
+    """All ways, over the same weights and the same corpus.
 
     Args:
-        model_dir: Folder of a Whisper model.
+        whisper_model: Folder or hub id of a Whisper model.
         utterances: Of the corpus; each way gets as many as asked for, evenly spread over their lengths.
         device: bfloat16 on a GPU, float32 on the CPU.
         folder: For the shards that ours writes.
+        windows: Of ours, in seconds; `REAL` for real lengths.
     """
 
-    def __init__(self, model_dir: Path, utterances: Sequence[Utterance], device: torch.device, folder: str | Path):
-        self.module = EmbeddingModule(str(model_dir)).to(device).eval()
+    def __init__(
+        self,
+        whisper_model: str,
+        utterances: Sequence[Utterance],
+        device: torch.device,
+        folder: str | Path,
+        windows: Sequence[float] = (LONGEST, REAL),
+    ):
+        self.module = EmbeddingModule(whisper_model).to(device).eval()
+        self.windows = windows
         self.extractor = WhisperFeatureExtractor(feature_size=self.module.backbone.model.config.num_mel_bins)
         self.utterances = sorted(utterances, key=lambda utterance: utterance.duration)
         self.device = device
@@ -137,15 +145,17 @@ class Bench:
         ways = {
             "single": (self.transformers(1), plan.num_single),
             "batched": (self.transformers(BATCH), plan.num_batched),
-            "ours": (self.ours, plan.num_ours),
         }
+        for window in self.windows:
+            count = plan.num_batched if window == LONGEST else plan.num_ours
+            ways[window_words(window)] = (partial(self.ours, window=window), count)
         for way, _ in ways.values():
             way(self.spread(2))  # first calls are not what is measured
         slices: dict[str, list[Slice]] = {name: [] for name in ways}
         for _ in range(plan.num_rounds):
             for name, (way, count) in ways.items():
                 slices[name].append(self.measure(way, self.spread(count)))
-        return self.figures(slices, self.spread(plan.num_ours))
+        return self.figures(slices)
 
     def spread(self, count: int) -> list[Utterance]:
         """So many utterances, evenly spread over the lengths of the corpus."""
@@ -167,10 +177,11 @@ class Bench:
 
         return embed
 
-    def ours(self, utterances: Sequence[Utterance]) -> None:
+    def ours(self, utterances: Sequence[Utterance], window: float) -> None:
         """What `moe-lightning embed` does behind the Trainer: loader, module, writer."""
         writer = StoreWriter(self.folder, ShardSettings())
-        for batch in embedding_loader(utterances, self.batch_size, self.max_seconds, self.num_workers):
+        self.module.backbone.window = window
+        for batch in embedding_loader(utterances, self.batch_size, self.max_seconds, self.num_workers, window=window):
             waveforms = batch.waveforms._replace(**{k: v.to(self.device) for k, v in batch.waveforms._asdict().items()})
             with self.autocast():
                 writer.add(batch.ids, self.module.predict_step(batch._replace(waveforms=waveforms), 0))
@@ -190,23 +201,28 @@ class Bench:
             seconds = time.perf_counter() - started
         return Slice(sum(utterance.duration for utterance in utterances), seconds, peak[0])
 
-    def figures(self, slices: dict[str, list[Slice]], utterances: Sequence[Utterance]) -> dict[str, Any]:
+    def figures(self, slices: dict[str, list[Slice]]) -> dict[str, Any]:
         """Medians and ratios."""
         speeds = {name: statistics.median(one.speed for one in of_way) for name, of_way in slices.items()}
-        durations_N = [utterance.duration for utterance in utterances]
-        real_frames = statistics.mean(np.ceil(np.array(durations_N) * 50))
-        limit = max(speeds["single"], speeds["batched"]) * WINDOW_FRAMES / real_frames
-        plan = BatchPlan(durations_N, self.batch_size, 0, self.max_seconds)
-        padding = {"single": 1 - real_frames / WINDOW_FRAMES, "ours": padding_share(durations_N, plan.sorted())}
+        usual = max(speeds["single"], speeds["batched"])
         return {
+            "mean_seconds": statistics.mean(one.duration for one in self.utterances),
             "audio_seconds_per_second": speeds,
-            "padding_share": {**padding, "batched": padding["single"]},
             "peak_bytes": {name: max(one.peak_bytes for one in of_way) for name, of_way in slices.items()},
-            "mean_seconds": statistics.mean(durations_N),
+            "ours": {window_words(window): self.of_window(window, speeds, usual) for window in self.windows},
+        }
+
+    def of_window(self, window: float, speeds: dict[str, float], usual: float) -> dict[str, float]:
+        """Ratios of ours over a window, by the speed of the faster of the usual ways."""
+        speed = speeds[window_words(window)]
+        durations_N = [utterance.duration for utterance in self.utterances]
+        frames = statistics.mean(np.ceil(np.maximum(durations_N, window) * 50))
+        limit = usual * WINDOW_FRAMES / frames
+        return {
+            "ratio_vs_single": speed / speeds["single"],
+            "ratio_vs_batched": speed / speeds["batched"],
             "arithmetic_limit": limit,
-            "ratio_vs_single": speeds["ours"] / speeds["single"],
-            "ratio_vs_batched": speeds["ours"] / speeds["batched"],
-            "share_of_limit": speeds["ours"] / limit,
+            "share_of_limit": speed / limit,
         }
 
 
@@ -270,27 +286,18 @@ def device_name(device: torch.device) -> str:
 
 
 def print_table(figures: dict[str, Any]) -> None:
-    """The figures for people."""
-    is_gpu = "large" in figures["shape"]
-    table = Table("", "audio s / s", *(["audio h / h"] if is_gpu else []), "times single", "padding", "peak memory")
-    for name, words in (("single", "(a) transformers, one file at a time"), ("batched", f"(b) in batches of {BATCH}")):
-        add_row(table, figures, name, words, is_gpu)
-    add_row(table, figures, "ours", "(c) ours", is_gpu)
-    console = Console(width=118)
-    console.print(f"Whisper {figures['shape']}, {figures['device']}, {figures['threads']} threads")
-    console.print(table)
-    console.print(
-        f"mean length {figures['mean_seconds']:.2f} s; ours is {figures['ratio_vs_single']:.1f} times (a),"
-        f" {figures['ratio_vs_batched']:.1f} times (b), {100 * figures['share_of_limit']:.0f} % of the arithmetic limit"
-        f" of {figures['arithmetic_limit']:.1f} audio s / s"
-    )
-
-
-def add_row(table: Table, figures: dict[str, Any], name: str, words: str, is_gpu: bool) -> None:
-    speed = figures["audio_seconds_per_second"][name]
-    times = f"{speed / figures['audio_seconds_per_second']['single']:.1f}"
-    padding, peak = f"{100 * figures['padding_share'][name]:.1f} %", f"{figures['peak_bytes'][name] / 1e6:.0f} MB"
-    table.add_row(words, f"{speed:.1f}", *([f"{speed:.0f}"] if is_gpu else []), times, padding, peak)
+    """The figures as Markdown."""
+    print(f"{figures['model']}, {figures['device']}, {figures['threads']} threads")
+    print(f"utterances of {figures['mean_seconds']:.2f} s on average\n")
+    names = ("", "audio seconds a second", "times (a)", "times (b)", "of the arithmetic limit", "peak memory")
+    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
+    usual = (("single", "(a) transformers, one file at a time, 30 s"), ("batched", f"(b) in batches of {BATCH}, 30 s"))
+    for name, words in (*usual, *((window, f"(c) ours, {window}") for window in figures["ours"])):
+        speeds, found = figures["audio_seconds_per_second"], figures["ours"].get(name)
+        share = f"{100 * found['share_of_limit']:.0f} %" if found else "-"
+        ratios = (f"{speeds[name] / speeds[other]:.1f}" for other in ("single", "batched"))
+        peak = f"{figures['peak_bytes'][name] / 1e6:.0f} MB"
+        print(f"| {words} | {speeds[name]:.1f} | {' | '.join(ratios)} | {share} | {peak} |")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""What a mixture costs: training steps and decoding, beside the bare backbone, one LoRA, and adapters in turns.
+"""What a mixture costs: training steps and decoding, beside transformers, one LoRA of peft, and adapters in turns.
 
-    python benchmarks/mixture.py [--quick] [--json FILE] [--plot FILE.png]
+    python benchmarks/mixture.py [--whisper-model FOLDER] [--window 15] [--quick] [--json FILE] [--plot FILE.png]
 
-One process; all systems share one backbone of random weights and take turns, so that what else the
-machine does disturbs each alike. On a CPU the clock is the process's own (with one thread its seconds
-are those of a machine at rest) and the model has the shape of Whisper base; on a GPU it is that of
-large-v2 in bfloat16, and the clock is the wall's.
+One process; all systems share one backbone and take turns, so that what else the machine does disturbs each
+alike. Weights are those of a folder, or random ones of a shape (base on a CPU; large-v2 on a GPU, in bfloat16).
+A CPU's clock is the process's own: with one thread its seconds are those of a machine at rest. A GPU's is the
+wall's. `generate` of transformers reads 30 s, whatever the window of the others.
+
+The arithmetic limit is the time that a step's operations (matrix products and attention, as torch counts them)
+would take at the speed of the largest matrix products of the model, measured at the start and the end.
 """
 
 import argparse
@@ -18,14 +21,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from mixture_report import BACKBONE, IN_TURNS, ONE_LORA, TOP_K, figures, mixture_name, plot, print_table
+from mixture_report import BACKBONE, GENERATE, IN_TURNS, ONE_LORA, TOP_K, figures, mixture_name, plot, print_table
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
+from moe_lightning.backbone.names import NANO_DIR
 from moe_lightning.backbone.pretrained import load_whisper
 from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.backbone.whisper import WhisperBackbone
+from moe_lightning.backbone.window import LONGEST
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.experts.optimizer import ExpertAdamW
@@ -34,7 +40,7 @@ RANK, SEED = 16, 0
 NUMBERS, QUICK_NUMBERS = (2, 4, 8, 16, 32, 64), (8, 64)
 SHAPES = {
     "base": {"d_model": 512, "layers": 6, "heads": 8, "seconds": 5.0, "batch": 8, "tokens": 24},
-    "large-v2": {"d_model": 1280, "layers": 32, "heads": 20, "seconds": 10.0, "batch": 16, "tokens": 48},
+    "large-v2": {"d_model": 1280, "layers": 32, "heads": 20, "seconds": 5.0, "batch": 16, "tokens": 24},
 }
 QUICK = {"seconds": 2.0, "batch": 3, "tokens": 8}
 TEXT = "the quick brown fox jumps over the lazy dog again and again"
@@ -66,13 +72,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="cost against the number of experts, as a PNG")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each system; default 7, 2 with --quick")
+    parser.add_argument("--whisper-model", help="folder or hub id of a Whisper model; its weights, not random ones")
+    parser.add_argument("--shape", choices=tuple(SHAPES), help="of random weights: default base; large-v2 with a GPU")
+    parser.add_argument("--window", default="auto", help="auto (30 s), real (5 s here), or seconds")
+    parser.add_argument("--batch", type=int, metavar="N", help="utterances; default 8 for base, 16 for large-v2")
+    parser.add_argument("--experts", type=int, nargs="+", help=f"default {' '.join(map(str, NUMBERS))}")
     args = parser.parse_args()
     has_gpu = torch.cuda.is_available()
-    shape = SHAPES["large-v2" if has_gpu else "base"] | (QUICK if args.quick else {})
+    shape = SHAPES[args.shape or ("large-v2" if has_gpu else "base")] | (QUICK if args.quick else {})
+    shape |= {"batch": args.batch or shape["batch"], "model": args.whisper_model, "window": args.window}
     bench = Bench(shape, torch.device("cuda" if has_gpu else "cpu"))
-    systems = bench.systems(QUICK_NUMBERS if args.quick else NUMBERS)
+    speed = bench.matrix_speed()
+    systems = bench.systems(tuple(args.experts or (QUICK_NUMBERS if args.quick else NUMBERS)), not args.quick)
     rows = measure(systems, args.rounds or (2 if args.quick else 7), has_gpu)
-    print_table(rows, shape)
+    print_table(rows, shape, max(speed, bench.matrix_speed()))
     if args.json:
         args.json.write_text(json.dumps(figures(rows) | {"shape": shape, "systems": rows}, indent=1) + "\n")
     if args.plot:
@@ -86,8 +99,10 @@ class Bench:
         torch.manual_seed(SEED)
         self.shape, self.device = shape, device
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.tokenizer = load_whisper("nano")[1]
-        self.model = random_whisper(shape, self.tokenizer).to(device, self.dtype)
+        self.model, self.tokenizer = load_whisper(shape["model"] or "nano")
+        if not shape["model"]:
+            self.model = random_whisper(shape, self.tokenizer)
+        self.model.to(device, self.dtype).requires_grad_(False)
         samples = int(shape["seconds"] * 16_000)
         self.speech = Speech(
             0.1 * torch.randn(shape["batch"], samples, device=device),
@@ -96,20 +111,40 @@ class Bench:
             ["en"] * shape["batch"],
         )
 
-    def systems(self, numbers: tuple[int, ...]) -> list[System]:
-        """Bare backbone, one LoRA, mixtures of so many experts, and adapters in turns."""
-        is_quick = numbers != NUMBERS
+    def systems(self, numbers: tuple[int, ...], are_all: bool) -> list[System]:
+        """Transformers, bare backbone, one LoRA, mixtures of so many experts, and adapters in turns."""
         mixtures = [self.mixture(number, TOP_K) for number in numbers]
-        merged = [self.mixture(number, number) for number in numbers if number in ((8,) if is_quick else (8, 64))]
-        in_turns = [self.in_turns(8), *([self.in_turns(8, TOP_K)] if not is_quick else [])]
-        return [self.bare(), self.one_lora(), *mixtures, *merged, *in_turns]
+        merged = [self.mixture(number, number) for number in numbers if number in ((8, 64) if are_all else (8,))]
+        in_turns = [self.in_turns(8), *([self.in_turns(8, TOP_K)] if are_all else [])]
+        return [self.generate(), self.bare(), self.one_lora(), *mixtures, *merged, *in_turns]
+
+    def matrix_speed(self) -> float:
+        """Operations a second of the feed-forward network's matrix product over a window of frames."""
+        width = self.model.config.d_model
+        frames_TD = torch.randn(int(50 * LONGEST), width, device=self.device, dtype=self.dtype)
+        weight_DF = torch.randn(width, 4 * width, device=self.device, dtype=self.dtype)
+        fastest = min(timed(lambda: frames_TD @ weight_DF, self.device.type == "cuda")[0] for _ in range(20))
+        return 2.0 * frames_TD.numel() * weight_DF.shape[1] / fastest
 
     def backbone(self) -> WhisperBackbone:
         """A backbone with modules of its own and the weights of all."""
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
-        backbone = WhisperBackbone(copy.deepcopy(self.model, shared), self.tokenizer)
-        backbone.tokens.suppressed = [backbone.tokens.end]  # random weights: all systems write as many tokens
+        backbone = WhisperBackbone(copy.deepcopy(self.model, shared), self.tokenizer, self.shape["window"])
+        backbone.tokens.suppressed = [backbone.tokens.end]  # all systems write as many tokens
         return backbone
+
+    def generate(self) -> System:
+        """The bare model as transformers decodes it."""
+        backbone, tokens = self.backbone().eval(), self.shape["tokens"]
+        asked = {"language": "en", "task": "transcribe"} if backbone.detects_languages else {}
+
+        @torch.no_grad()
+        def decode() -> None:
+            features = backbone.features(self.speech.waveforms_BL, self.speech.num_samples_B, LONGEST).values_BMT
+            limits = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+            backbone.model.generate(features.to(self.dtype), do_sample=False, num_beams=1, **limits, **asked)
+
+        return System(GENERATE, 0, None, decode, 0.0)
 
     def bare(self) -> System:
         backbone = self.backbone().eval()
@@ -198,7 +233,7 @@ class Bench:
     def decode_with(self, backbone: WhisperBackbone) -> None:
         features = backbone.features(self.speech.waveforms_BL, self.speech.num_samples_B)
         frames = backbone.encode(features._replace(values_BMT=features.values_BMT.to(self.dtype)))
-        backbone.decode(frames, self.speech.languages, options=DecodeOptions(max_tokens=self.shape["tokens"]))
+        backbone.decode(frames, self.speech.languages, options=DecodeOptions(self.shape["tokens"], guard=False))
 
 
 def random_whisper(shape: dict[str, Any], tokenizer: Any) -> WhisperForConditionalGeneration:
@@ -219,8 +254,8 @@ def random_whisper(shape: dict[str, Any], tokenizer: Any) -> WhisperForCondition
         **ids,
     )
     model = WhisperForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(decoder_start_token_id=start, eos_token_id=end, pad_token_id=end)
-    return model.requires_grad_(False)
+    model.generation_config = GenerationConfig.from_pretrained(NANO_DIR)
+    return model
 
 
 def lora() -> LoraConfig:
@@ -236,7 +271,7 @@ def megabytes(backbone: WhisperBackbone) -> float:
 
 
 def measure(systems: list[System], rounds: int, has_gpu: bool) -> list[dict[str, Any]]:
-    """Each system's seconds in every round, and the memory that a training step takes at most."""
+    """Each system's seconds in every round, its operations, and the memory that a training step takes at most."""
     rows: list[dict[str, Any]] = [
         {"name": one.name, "num_experts": one.num_experts, "adapter_mb": one.adapter_mb, "train": [], "decode": []}
         for one in systems
@@ -244,13 +279,22 @@ def measure(systems: list[System], rounds: int, has_gpu: bool) -> list[dict[str,
     for turn in range(rounds + 1):  # the first turn warms up
         for system, row in zip(systems, rows, strict=True):
             for kind, work in (("train", system.train), ("decode", system.decode)):
-                if work is None or (not turn and system.name.startswith(IN_TURNS)):  # they are warmed by the one
+                if work is None:
+                    continue
+                if not turn:
+                    row[f"{kind}_operations"] = operations(work)
                     continue
                 seconds, peak_mb = timed(work, has_gpu)
-                if turn:
-                    row[kind].append(seconds)
-                    row[f"{kind}_peak_mb"] = peak_mb
+                row[kind].append(seconds)
+                row[f"{kind}_peak_mb"] = peak_mb
     return rows
+
+
+def operations(work: Callable[[], None]) -> int:
+    """Of matrix products, convolutions and attention."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 def timed(work: Callable[[], None], has_gpu: bool) -> tuple[float, float]:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 TOP_K = 2
-BACKBONE, ONE_LORA, IN_TURNS = "backbone (loss, no gradient)", "one LoRA (peft)", "adapters in turns"
+GENERATE, BACKBONE = "transformers generate", "backbone (loss, no gradient)"
+ONE_LORA, IN_TURNS = "one LoRA (peft)", "adapters in turns"
 HEADS = (
-    *("system", "E", "training step, s", "of one LoRA's throughput", "decoding, s", "of the backbone's throughput"),
-    *("a step's peak, MB", "adapters, MB"),
+    *("system", "E", "training step, s", "of one LoRA's throughput", "of the arithmetic limit"),
+    *("decoding, s", "of the backbone's throughput", "of the arithmetic limit", "adapters, MB"),
 )
 
 
@@ -31,25 +32,35 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
         "train_vs_one_lora_e8": ratio(rows, ours, ONE_LORA, "train"),
         "train_vs_sequential_e8": ratio(rows, ours, IN_TURNS, "train"),
         "decode_vs_backbone_e8": ratio(rows, ours, BACKBONE, "decode"),
+        "decode_vs_transformers_e8": ratio(rows, ours, GENERATE, "decode"),
     }
 
 
-def print_table(rows: list[dict[str, Any]], shape: dict[str, Any]) -> None:
-    """Markdown."""
+def print_table(rows: list[dict[str, Any]], shape: dict[str, Any], speed: float) -> None:
+    """Markdown; ``speed`` is that of matrix products, operations a second."""
     batch = f"a batch of {shape['batch']} x {shape['seconds']:g} s, {shape['tokens']} tokens decoded"
-    print(f"width {shape['d_model']}, {batch}, {torch.get_num_threads()} thread(s)")
+    model = f"weights of {Path(shape['model']).name}" if shape["model"] else f"random weights, width {shape['d_model']}"
+    print(f"{model}, window {shape['window']}, {batch}, {torch.get_num_threads()} thread(s)")
+    print(f"matrix products: {speed / 1e9:.0f} * 10^9 operations a second")
     print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")
     for row in rows:
         cells = [row["name"], str(row["num_experts"])]
         for kind, other in (("train", ONE_LORA), ("decode", BACKBONE)):
-            if row[kind]:
-                cells += [f"{statistics.median(row[kind]):.3f}", f"{ratio(rows, row, other, kind):.2f}"]
-            else:
-                cells += ["-", "-"]
-        cells += [f"{row['train_peak_mb']:.0f}", f"{row['adapter_mb']:.1f}"]
+            cells += timings(rows, row, kind, other, speed) if row[kind] else ["-"] * 3
+        cells.append(f"{row['adapter_mb']:.1f}")
         print(f"| {' | '.join(cells)} |")
+    for row in rows:
+        if row["train"] and torch.cuda.is_available():  # on a CPU systems reuse each other's memory
+            print(f"{row['name']}, {row['num_experts']}: a step's peak {row['train_peak_mb']:.0f} MB")
     for name, value in figures(rows).items():
         print(f"{name}: {value:.3f}")
+
+
+def timings(rows: list[dict[str, Any]], row: dict[str, Any], kind: str, other: str, speed: float) -> list[str]:
+    """Seconds, the share of another system's throughput, and the share of the arithmetic limit."""
+    seconds = statistics.median(row[kind])
+    share = row[f"{kind}_operations"] / speed / seconds
+    return [f"{seconds:.3f}", f"{ratio(rows, row, other, kind):.2f}", f"{share:.2f}"]
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -64,7 +75,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     panels = zip(figure.subplots(1, 2), (("train", "training step"), ("decode", "decoding")), strict=True)
     for axes, (kind, title) in panels:
         axes.plot(numbers, [statistics.median(row[kind]) for row in ours], marker="o", label=ours[0]["name"])
-        for row, style in zip(rows[:2], ("--", ":"), strict=True):
+        usual = [row for row in rows if row["name"] in (BACKBONE, ONE_LORA)]
+        for row, style in zip(usual, ("--", ":"), strict=True):
             axes.axhline(statistics.median(row[kind]), linestyle=style, color="grey", label=row["name"])
         axes.set(xscale="log", xlabel="experts", ylabel="seconds", title=title)
         axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
