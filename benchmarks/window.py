@@ -4,7 +4,7 @@
 
 For each window the bare model and the trained one transcribe the same recordings over that window, greedily and
 unguarded. Trainings are compared at equal steps, and at equal time: each goes on until it has had the seconds that the
-longest window took. One thread, float32, constant learning rate, batches of a fixed seed.
+longest window took, or ``--seconds``. One thread, float32, constant learning rate, batches of a fixed seed.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
         options.seed,
     )
     windows = sorted(options.windows, key=lambda window: float(window) if window != "real" else 0.0, reverse=True)
-    budget: float | None = None
+    budget: float | None = options.seconds
     names = ("window", "training", "steps", "train s", "WER, %", "loops", "decode s", "memory, GB")
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
     for window in windows:
@@ -88,6 +88,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument(
+        "--seconds", type=float, help="of the trainings of equal time; default those of the longest window"
+    )
     parser.add_argument("--equal-steps-only", action="store_true", help="leave the trainings of equal time out")
     return parser
 
