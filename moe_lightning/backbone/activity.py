@@ -2,7 +2,7 @@
 
 Whisper writes "you" or "Thank you." for silence and noise, and is often sure of it: its own test (no-speech
 probability over 0.6 and mean log-probability under -1.0) lets silence pass and drops short words. So Silero VAD
-(github.com/snakers4/silero-vad, MIT) listens first; see the README, "It never babbles", for what was measured.
+(github.com/snakers4/silero-vad, MIT) listens first; measurements: docs/window.md.
 """
 
 from functools import lru_cache

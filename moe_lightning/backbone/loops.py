@@ -1,7 +1,7 @@
 """Loops: a decoder that has lost the thread writes the same phrase again and again.
 
 An utterance ends where the phrase would be said for the second time. Measured with OpenAI's weights over real lengths
-(README, "It never babbles"), this keeps the whole sentence, and decoding such an utterance again with repeated phrases
+(docs/window.md), this keeps the whole sentence, and decoding such an utterance again with repeated phrases
 forbidden makes up new ones.
 """
 

@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its flags exist, its files are there."""
+"""README and docs are true: their commands run, their flags exist, their links lead somewhere."""
 
 import importlib
 import re
@@ -21,10 +21,10 @@ from moe_lightning.pipeline_flags import parse as parse_pipeline
 from moe_lightning.verify.__main__ import parser as verify_parser
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)]
 LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-COMMANDS = [line.removeprefix("srun ") for line in LINES if line and not line.startswith("#")]
+COMMANDS = sorted({line.removeprefix("srun ") for line in LINES if line and not line.startswith("#")})
 
 
 def starting_with(*words: str) -> list[str]:
@@ -35,7 +35,7 @@ def arguments(line: str, skip: int) -> list[str]:
     return shlex.split(line)[skip:]
 
 
-def test_every_command_of_the_readme_is_tested_here() -> None:
+def test_every_command_of_the_documents_is_tested_here() -> None:
     tested = starting_with(
         "make ",
         "python3 -m venv",
@@ -53,7 +53,7 @@ def test_every_command_of_the_readme_is_tested_here() -> None:
         "tensorboard",
     )
     assert COMMANDS
-    assert tested == COMMANDS
+    assert sorted(tested) == COMMANDS
 
 
 @pytest.mark.parametrize("line", starting_with("make "))
@@ -147,21 +147,38 @@ def test_a_stages_command_takes_the_flags(
 
 
 def test_every_flag_of_the_pipeline_is_in_the_table() -> None:
-    table = set(re.findall(r"`(--[a-z0-9-]+)`", README.partition("<!-- flags -->")[2].partition("\n\n")[0]))
+    settings = PAGES[ROOT / "docs" / "settings.md"]
+    table = set(re.findall(r"`(--[a-z0-9-]+)`", settings.partition("<!-- flags -->")[2].partition("\n\n")[0]))
     flags = {flag for action in build_parser()._actions for flag in action.option_strings if flag.startswith("--")}
     assert flags - {"--help"} == table
 
 
-def test_the_pictures_are_there() -> None:
-    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
-    assert pictures
-    assert all((ROOT / picture).exists() for picture in pictures)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "RESULTS.md", ROOT / "RELIABILITY.md", ROOT / "benchmarks" / "README.md"]
+)
+def test_links_and_pictures_lead_to_what_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    for link in (link for link in links if "://" not in link):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as they are written in links to it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    links = set(re.findall(r"\]\((docs/[^)#]+\.md)", PAGES[ROOT / "README.md"]))
+    assert links == {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"}
 
 
 def test_every_name_of_the_file_tree_is_there() -> None:
-    tree = README.partition("## Where is what")[2].partition("```\n")[2].partition("```")[0]
-    names = re.findall(r"[\w/]+\.py|^\s*(\w+)/", tree, flags=re.MULTILINE)
-    folders = [name for name in names if name]
+    tree = PAGES[ROOT / "docs" / "architecture.md"].partition("```\n")[2].partition("```")[0]
+    folders = [name for name in re.findall(r"^\s*(\w+)/", tree, flags=re.MULTILINE) if name]
     files = re.findall(r"\w+\.py\b", tree)
     assert len(folders) > 10
     for name in [*folders, *files]:
