@@ -142,7 +142,7 @@ class Bench:
     @torch.inference_mode()
     def run(self, plan: Plan) -> dict[str, Any]:
         """All rounds; the figures of the table and of the JSON file."""
-        ways = {
+        ways: dict[str, tuple[Callable[[Sequence[Utterance]], Any], int]] = {
             "single": (self.transformers(1), plan.num_single),
             "batched": (self.transformers(BATCH), plan.num_batched),
         }

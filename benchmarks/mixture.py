@@ -29,7 +29,7 @@ from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalG
 
 from moe_lightning.backbone.names import NANO_DIR
 from moe_lightning.backbone.pretrained import load_whisper
-from moe_lightning.backbone.speech import DecodeOptions
+from moe_lightning.backbone.speech import DecodeOptions, SpeechBackbone
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.backbone.window import LONGEST
 from moe_lightning.experts.gated_lora import ExpertConfig
@@ -102,7 +102,7 @@ class Bench:
         self.model, self.tokenizer = load_whisper(shape["model"] or "nano")
         if not shape["model"]:
             self.model = random_whisper(shape, self.tokenizer)
-        self.model.to(device, self.dtype).requires_grad_(False)
+        nn.Module.to(self.model, device, self.dtype).requires_grad_(False)
         samples = int(shape["seconds"] * 16_000)
         self.speech = Speech(
             0.1 * torch.randn(shape["batch"], samples, device=device),
@@ -230,7 +230,7 @@ class Bench:
         return loss.sum_B.sum() / loss.num_tokens_B.sum()
 
     @torch.no_grad()
-    def decode_with(self, backbone: WhisperBackbone) -> None:
+    def decode_with(self, backbone: SpeechBackbone) -> None:
         features = backbone.features(self.speech.waveforms_BL, self.speech.num_samples_B)
         frames = backbone.encode(features._replace(values_BMT=features.values_BMT.to(self.dtype)))
         backbone.decode(frames, self.speech.languages, options=DecodeOptions(self.shape["tokens"], guard=False))
@@ -250,7 +250,6 @@ def random_whisper(shape: dict[str, Any], tokenizer: Any) -> WhisperForCondition
         decoder_attention_heads=heads,
         encoder_ffn_dim=4 * width,
         decoder_ffn_dim=4 * width,
-        attn_implementation="sdpa",
         **ids,
     )
     model = WhisperForConditionalGeneration(config)
@@ -297,7 +296,7 @@ def operations(work: Callable[[], None]) -> int:
     return counter.get_total_flops()
 
 
-def timed(work: Callable[[], None], has_gpu: bool) -> tuple[float, float]:
+def timed(work: Callable[[], object], has_gpu: bool) -> tuple[float, float]:
     """Seconds, and the most memory above what lay there before, MB."""
     gc.collect()
     clock = time.perf_counter if has_gpu else time.process_time

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.loops import MOST_COMPRESSION, compression_ratio
-from moe_lightning.backbone.normaliser import NORMALISERS
+from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.corpus.audio import read_file
 from moe_lightning.evaluation.alignment import count_words
@@ -151,8 +151,9 @@ def hear(experts: SpeechExperts, plan: Plan, gate: float = 1.0) -> Heard:
         frames = experts.encode(*waveforms(batch), gate_B1)
         texts += experts.decode(frames, [row["language"] for row in batch], gate_B1, options=EXACT).texts
     seconds = time.process_time() - started
-    normalise = NORMALISERS["basic"]
-    counts = count_words([normalise(row["text"]) for row in plan.dev], [normalise(text) for text in texts])
+    normalise, languages = Normaliser("auto"), [row["language"] for row in plan.dev]
+    references = [normalise(row["text"], row["language"]) for row in plan.dev]
+    counts = count_words(references, [normalise(*pair) for pair in zip(texts, languages, strict=True)])
     loops = sum(compression_ratio(text) > MOST_COMPRESSION for text in texts)
     return Heard(float(counts.errors_N.sum() / counts.lengths_N.sum()), loops, seconds)
 

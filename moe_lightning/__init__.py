@@ -18,14 +18,43 @@ R     rank of a LoRA delta
 ====  ==========================================================
 
 ``loss_B`` holds one loss an utterance, ``probs_NE`` one distribution over the experts a row.
+
+In Python::
+
+    import moe_lightning as ml
+
+    model = ml.load("lightning_logs/full")
+    print(model.transcribe("recording.wav").text)
 """
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_lightning.errors import end_in_one_line_while_importing
 from moe_lightning.faults.signals import end_quietly_while_importing
 
+if TYPE_CHECKING:
+    from moe_lightning.backbone.window import Window
+    from moe_lightning.inference.recognizer import Recognizer
+    from moe_lightning.moe.routing import RoutingMode
+
+__all__ = ["__version__", "load"]
 __version__ = "0.1.0"
+
+
+def load(
+    run_dir: str | Path,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    routing: "RoutingMode | None" = None,
+    window: "Window | None" = None,
+) -> "Recognizer":
+    """The recogniser of a finished run; arguments and errors as of `Recognizer`."""
+    from moe_lightning.inference.recognizer import Recognizer  # torch: not for a command that only looks at a run
+
+    return Recognizer(run_dir, accelerator, precision, routing, window)
+
 
 if sys.argv[:1] == ["-m"]:  # a command of ours is being looked up; it imports torch for seconds before it begins
     end_quietly_while_importing()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_lightning.command_line import CommandParser
-from moe_lightning.errors import InputError, MissingInputError, exits_cleanly, printable
+from moe_lightning.errors import MissingInputError, exits_cleanly, printable
 from moe_lightning.run_dir import LOGS_DIR, RunDir
 
 
@@ -53,27 +53,16 @@ def parser() -> CommandParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print one line a file: its name, its language and its text."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    missing = [file for file in options.files if not file.is_file()]
-    if missing:
-        raise InputError(f"{missing[0]} is no file; give audio files (wav, flac, ogg, mp3)")
-    run = RunDir(options.run_dir) if options.run_dir else newest_run()
-    from moe_lightning.backbone.device import autocast, choose_device
-    from moe_lightning.inference.transcribe import transcribe_files  # torch: not for --help
-    from moe_lightning.moe.model import MixtureASR
-    from moe_lightning.run_inputs import check_run_model
+    from moe_lightning.inference.recognizer import Recognizer, existing  # torch: not for --help
 
-    device = choose_device(options.accelerator)
-    in_precision = autocast(device, options.precision)
-    mixture = MixtureASR.load(run, device, options.routing, options.window)
-    check_run_model(run, mixture.config.whisper_model)
-    language = mixture.experts.backbone.asked_language(options.language)
-    mixture.experts.backbone.search(options.num_beams)
-    with in_precision:
-        for transcript in transcribe_files(
-            mixture, options.files, language, options.same_speaker, not options.no_guard
-        ):
-            line = (transcript.audio_file, transcript.language or "-", transcript.text)
-            print("\t".join(printable(part) for part in line), flush=True)
+    existing(options.files)
+    run_dir = options.run_dir or newest_run().path
+    recognizer = Recognizer(run_dir, options.accelerator, options.precision, options.routing, options.window)
+    recognizer.mixture.experts.backbone.search(options.num_beams)
+    found = recognizer.transcribe_all(options.files, options.language, options.same_speaker, not options.no_guard)
+    for transcript in found:
+        line = (transcript.audio_file, transcript.language or "-", transcript.text)
+        print("\t".join(printable(part) for part in line), flush=True)
 
 
 def newest_run() -> RunDir:

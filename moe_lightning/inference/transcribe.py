@@ -22,14 +22,23 @@ SEARCH_SECONDS = 5.0
 
 
 class Transcript(NamedTuple):
-    """What was said in a file, and who was asked."""
+    """Text of an audio file, with the gate's decision."""
 
     audio_file: Path
     text: str
     language: str | None
     """Its code, as given or as detected; None where the model does not say."""
-    expert: int
-    """The likeliest expert of its first part."""
+    confidence: float
+    """Probability of a token, 0 to 1: exponential of the mean log-probability, averaged over parts of at most 30 s."""
+    gate_probs: list[float]
+    """Probability of each expert, averaged over the parts; sums to 1."""
+    experts: dict[int, float]
+    """Experts of the first part with their weights, best first; weights sum to 1."""
+
+    @property
+    def expert(self) -> int:
+        """The likeliest expert of the first part."""
+        return next(iter(self.experts))
 
 
 def transcribe_files(
@@ -53,7 +62,7 @@ def transcribe_files(
     heard_1E = _hear_all(mixture, audio_files) if same_speaker else None
     for audio_file in audio_files:
         texts: list[str] = []
-        experts: list[int] = []
+        scores, logits = [], []
         spoken = language
         for waveforms_BL, num_samples_B in _parts(audio_file, mixture.device):
             own_BE, base = mixture.listen(waveforms_BL, num_samples_B)
@@ -61,9 +70,20 @@ def transcribe_files(
             spoken = spoken or mixture.detect_language(waveforms_BL[:1], num_samples_B[:1])
             languages = [spoken] * len(waveforms_BL)
             options = DecodeOptions(guard=guard, speech_B=speech_probs(waveforms_BL, num_samples_B) if guard else None)
-            texts += mixture.transcribe(waveforms_BL, num_samples_B, languages, logits_BE, base, options)
-            experts += mixture.choose(logits_BE).experts_BK[:, 0].tolist()
-        yield Transcript(audio_file, " ".join(text for text in texts if text), spoken, experts[0])
+            found = mixture.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, options)
+            texts += found.texts
+            scores.append(found.scores_B)
+            logits.append(logits_BE)
+        logits_NE = torch.cat(logits)
+        weights_NK, experts_NK = mixture.choose(logits_NE)
+        yield Transcript(
+            audio_file,
+            text=" ".join(text for text in texts if text),
+            language=spoken,
+            confidence=float(torch.cat(scores).exp().mean()),
+            gate_probs=mixture.probs(logits_NE).mean(dim=0).tolist(),
+            experts=dict(zip(experts_NK[0].tolist(), weights_NK[0].tolist(), strict=True)),
+        )
 
 
 def _hear_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:

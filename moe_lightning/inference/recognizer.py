@@ -1,0 +1,85 @@
+"""Recognizer: the mixture of a finished run, for use in Python."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from moe_lightning.backbone.device import autocast, choose_device
+from moe_lightning.backbone.window import Window
+from moe_lightning.errors import InputError
+from moe_lightning.inference.transcribe import Transcript, transcribe_files
+from moe_lightning.moe.model import MixtureASR
+from moe_lightning.moe.routing import RoutingMode
+from moe_lightning.run_dir import RunDir
+from moe_lightning.run_inputs import check_run_model
+
+
+class Recognizer:
+    """A trained mixture, ready to transcribe.
+
+    Args:
+        run_dir: Folder of a finished run.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        precision: ``32-true``, ``bf16-mixed``, or on a GPU ``16-mixed``.
+        routing: In place of the trained one, see `RoutingMode`.
+        window: In place of the trained one, see `parse_window`.
+
+    Raises:
+        MissingInputError: The run has no finished joint stage.
+        InputError: An argument has no such value, or the run's speech model has changed.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        accelerator: str = "auto",
+        precision: str = "32-true",
+        routing: RoutingMode | None = None,
+        window: Window | None = None,
+    ):
+        run, device = RunDir(Path(run_dir)), choose_device(accelerator)
+        autocast(device, precision)  # a wrong precision ends here, not at the first file
+        self.precision = precision
+        self.mixture = MixtureASR.load(run, device, routing, window)
+        check_run_model(run, self.mixture.config.whisper_model)
+
+    def transcribe(self, audio_file: str | Path, language: str = "auto", guard: bool = True) -> Transcript:
+        """Text of one audio file; arguments and errors as of `transcribe_all`."""
+        (transcript,) = self.transcribe_all([audio_file], language, guard=guard)
+        return transcript
+
+    def transcribe_all(
+        self,
+        audio_files: Iterable[str | Path],
+        language: str = "auto",
+        same_speaker: bool = False,
+        guard: bool = True,
+    ) -> Iterator[Transcript]:
+        """Text of audio files, one after another: wav, flac, ogg or mp3, of any rate and length.
+
+        Args:
+            language: Code or name of the language; ``auto`` lets a multilingual Whisper detect it, file by file.
+            same_speaker: One person speaks in all files: the gate reads all of them before it chooses experts.
+            guard: No text for silence and noise, no loops, see `DecodeOptions`.
+
+        Raises:
+            InputError: A file is missing or no audio, or the model has no such language.
+        """
+        files = existing(audio_files)
+        code = self.mixture.experts.backbone.asked_language(language)
+        return self._each(files, code, same_speaker, guard)
+
+    def _each(self, files: list[Path], language: str | None, same_speaker: bool, guard: bool) -> Iterator[Transcript]:
+        found = transcribe_files(self.mixture, files, language, same_speaker, guard)
+        for _ in files:
+            with autocast(self.mixture.device, self.precision):  # never while the caller's own code runs
+                transcript = next(found)
+            yield transcript
+
+
+def existing(audio_files: Iterable[str | Path]) -> list[Path]:
+    """The files, or an InputError that names the first one that is missing."""
+    files = [Path(file) for file in audio_files]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]} is no file; give audio files (wav, flac, ogg, mp3)")
+    return files
