@@ -1,5 +1,4 @@
-"""Stage 2: embeddings to hard labels, soft labels, a plot, and a clusterer that labels new audio.
+"""Stage 2: from embeddings to hard labels, soft labels, a plot, and a clusterer for new audio.
 
-numpy and scikit-learn only; no torch. ``Clusterer.load(folder).soft_labels(embeddings_ND)`` is what
-the rest of the system needs of it.
+No torch. Other packages need only ``Clusterer.load(folder).soft_labels(embeddings_ND)``.
 """

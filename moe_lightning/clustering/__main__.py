@@ -12,7 +12,7 @@ from moe_lightning.stage_record import recorded_stage
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Fit a clustering, or label a store with one that was fitted."""
+    """Fit a clustering, or label a store with a fitted one."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["predict"]:
         from moe_lightning.clustering.predict import predict

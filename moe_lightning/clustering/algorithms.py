@@ -1,4 +1,4 @@
-"""The algorithms under one interface: training points in, a partition out."""
+"""All algorithms behind one interface: training points in, a partition out."""
 
 from collections.abc import Sequence
 
@@ -29,12 +29,12 @@ def partition_points(
     field_values: Sequence[str | None] | None = None,
     weights_N: np.ndarray | None = None,
 ) -> Partition:
-    """Clusters of the points by the algorithm asked for.
+    """Cluster the points by ``settings.algorithm``.
 
     Args:
-        choice: The number of experts, where the settings leave it open.
-        field_values: For ``label``: what the manifest says of each point, None where it is silent.
-        weights_N: For ``kmeans``: how much each point counts; None: all the same.
+        choice: Number of experts, for settings that leave it open.
+        field_values: For ``label``: manifest value per point, None if missing.
+        weights_N: For ``kmeans``: weight per point; None: equal weights.
 
     Raises:
         InputError: Fewer (different) points than clusters.
@@ -57,7 +57,7 @@ def _check_enough(points_NR: np.ndarray, num_experts: int, settings: ClusteringS
     shrinks = settings.algorithm == "hdbscan" and not settings.hdbscan.no_reduce_experts
     wanted, flag = (settings.hdbscan.min_experts, "min") if shrinks else (num_experts, "num")
     if len(np.unique(points_NR[:GLANCE].round(9), axis=0)) >= wanted:
-        return  # a million rows need no sorting to see that eight differ
+        return  # no need to sort a million rows to find eight that differ
     num_different = len(np.unique(points_NR.round(9), axis=0))
     if num_different < wanted:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What do the clusters follow? Fields of the manifest and measured variables, each against the clusters."""
+"""Association between the clusters and other variables: manifest fields and properties measured from the audio."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,31 +11,31 @@ from moe_lightning.corpus.bookkeeping import is_bookkeeping
 
 NUM_BINS = 5
 MOST_VALUES = 30
-"""A field with more values gets no table: nobody reads it."""
+"""A field with more values gets no table; it would be unreadable."""
 NUM_PERMUTATIONS = 50
 NOTHING = 0.05
-"""Adjusted mutual information below this is taken for chance."""
+"""Adjusted mutual information below this counts as chance."""
 
 
 class Association(NamedTuple):
-    """One variable against the clusters."""
+    """Association between one variable and the clusters."""
 
     name: str
     is_nuisance: bool
-    """Measured from the audio; not what clusters should follow."""
+    """Measured from the audio; clusters should not follow it."""
     is_bookkeeping: bool
-    """Files recordings away, such as a licence: shown, and no explanation of clusters."""
+    """Describes the filing, such as a licence: shown, but no explanation for clusters."""
     ami: float
     """Adjusted mutual information: 0 is chance, 1 the same partition."""
     purity: float
-    """Share of utterances that have their cluster's most frequent value."""
+    """Share of utterances with their cluster's most frequent value."""
     chance_purity: float
     """Share of the most frequent value overall."""
     num_missing: int
     values: tuple[str, ...]
-    """Empty if there are more than thirty."""
+    """Empty for more than thirty values."""
     counts_CV: tuple[tuple[int, ...], ...]
-    """Utterances of each cluster with each value; noise, if any, is the last cluster."""
+    """Utterances per cluster and value; noise, if any, is the last cluster."""
 
 
 def associate(
@@ -46,10 +46,10 @@ def associate(
 ) -> Association | None:
     """Compare a variable with the clusters; None if fewer than two values occur.
 
-    Numbers of more than eight different values are cut into five bins of as many utterances.
+    Numbers with more than eight different values are cut into five bins with equally many utterances.
 
     Args:
-        speakers: Of each utterance: what is chance is then told by speakers, see `information`.
+        speakers: Speaker per utterance; chance is then estimated by speaker, see `information`.
     """
     texts, ordered = _as_categories(values)
     is_known_N = np.array([text is not None for text in texts])
@@ -74,12 +74,12 @@ def associate(
 
 
 def information(codes_N: np.ndarray, clusters_N: np.ndarray, speakers_N: np.ndarray | None = None) -> float:
-    """Adjusted mutual information of a variable and the clusters: 0 is chance, 1 the same partition.
+    """Adjusted mutual information between a variable and the clusters: 0 is chance, 1 the same partition.
 
-    Utterances of a speaker share the accent and, mostly, the cluster, so that few speakers who are put
-    into clusters at random seem to fall by accent. With speakers, chance is therefore what is left when
-    each speaker takes the values of another (Vinh, Epps and Bailey, "Information Theoretic Measures for
-    Clusterings Comparison", 2010, section 4, with this model of randomness in place of theirs).
+    Utterances from one speaker share the accent and, mostly, the cluster. With few speakers, even random clusters
+    therefore seem to follow the accent. If speakers are given, chance is the information left after each speaker
+    takes the values of another (Vinh, Epps and Bailey, "Information Theoretic Measures for Clusterings Comparison",
+    2010, section 4, with this model of randomness in place of theirs).
     """
     from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 
@@ -98,11 +98,11 @@ def information(codes_N: np.ndarray, clusters_N: np.ndarray, speakers_N: np.ndar
 
 
 def swapped(codes_N: np.ndarray, counts_S: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The values of each speaker handed to another, repeated or cut to the number of utterances.
+    """Give each speaker the values of another, repeated or cut to the number of utterances.
 
     Args:
-        codes_N: A speaker's one after another.
-        counts_S: Utterances of each speaker.
+        codes_N: Sorted by speaker.
+        counts_S: Utterances per speaker.
     """
     starts_S = np.cumsum(counts_S) - counts_S
     place_N = np.arange(len(codes_N)) - np.repeat(starts_S, counts_S)
@@ -111,16 +111,16 @@ def swapped(codes_N: np.ndarray, counts_S: np.ndarray, random: np.random.Generat
 
 
 class Verdict(NamedTuple):
-    """What to think of the clusters, in words."""
+    """Verdict on the clusters, for a reader."""
 
     sentence: str
     is_warning: bool
 
 
 def verdict(associations: Sequence[Association]) -> Verdict:
-    """One plain sentence; a warning where the clusters follow a nuisance more than anything else.
+    """One plain sentence; a warning if the clusters follow a nuisance most.
 
-    Fields of bookkeeping are passed over.
+    Bookkeeping fields are skipped.
     """
     associations = [association for association in associations if not association.is_bookkeeping]
     if not associations:
@@ -144,7 +144,7 @@ def verdict(associations: Sequence[Association]) -> Verdict:
 
 
 def _as_categories(values: Sequence[str | float | None]) -> tuple[list[str | None], list[str]]:
-    """The values as texts, None where unknown, and the texts in their order."""
+    """The values as texts, None if unknown, and the sorted texts."""
     known = [value for value in values if value is not None and value == value and value != ""]
     is_number = bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
     if is_number and len(set(known)) > 8:

@@ -21,10 +21,10 @@ _HDBSCAN_NAMES = tuple(option.name for option in fields(HdbscanOptions))
 
 
 def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[str]]:
-    """Settings of the command line, and warnings about flags that have no effect.
+    """Settings from the command line, and warnings about flags without effect.
 
     Raises:
-        InputError: An unknown flag or a value out of its range.
+        InputError: An unknown flag, or a value outside its range.
     """
     args = vars(build_parser().parse(sys.argv[1:] if argv is None else argv))
     args.pop("config")
@@ -40,7 +40,7 @@ def parse(argv: Sequence[str] | None = None) -> tuple[ClusteringSettings, list[s
 
 
 def settings_of(arguments: Sequence[str]) -> StageSettings:
-    """Settings of a command line, for the stage's record."""
+    """Settings from a command line, for the stage's record."""
     nothing = ["--embedding-dir", ".", "--output-dir", "."]
     return StageSettings(command_settings(arguments), _flat(parse(arguments)[0]), _flat(parse(nothing)[0]))
 
@@ -150,7 +150,7 @@ def _add_soft_label_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_hdbscan_flags(parser: argparse.ArgumentParser) -> None:
-    """None is "not given", so that a flag without effect can be told; the defaults are `HdbscanOptions`'."""
+    """None means "not given", so that a flag without effect is noticed; the defaults are in `HdbscanOptions`."""
     add = parser.add_argument_group("only with --algorithm hdbscan").add_argument
     add("--min-clusters", type=int, metavar="C", help="accept a fit with at least so many clusters; default 8")
     add("--min-cluster-size", type=int, metavar="S", help="where the search starts, one less a retry; default 5")

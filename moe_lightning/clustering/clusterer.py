@@ -1,4 +1,4 @@
-"""A fitted clustering that labels embeddings it has not seen."""
+"""A fitted clustering; it labels new embeddings."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from moe_lightning.json_files import write_json
 
 
 class Prediction(NamedTuple):
-    """Labels of some embeddings."""
+    """Labels of embeddings."""
 
     labels_N: np.ndarray
     """Hard labels, int64; -1 is noise."""
@@ -25,54 +25,55 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Clusterer:
-    """Everything that labelling new audio needs; saved as JSON and safetensors."""
+    """Everything needed to label new audio; saved as JSON and safetensors."""
 
     space: FeatureSpace
     centroids_ER: np.ndarray
     labelled: Neighbours
-    """Training points, or landmarks for them, with their hard labels (one-hot, noise as the last column) and,
-    if the algorithm has memberships of its own, those: (N, E + 1) or (N, E + 1 + E)."""
+    """Training points, or their landmarks. Values: one-hot hard labels with noise last, then the algorithm's own
+    memberships, if it has any; (N, E + 1) or (N, E + 1 + E).
+    """
     temperature: float
-    """Of the softmax over `soft_labels_by` or, where the algorithm has memberships, over their logarithms."""
+    """For the softmax over `soft_labels_by`, or over log memberships if the algorithm has memberships."""
     noise: str = "drop"
     noise_temperature: float = 1.0
-    """Of the softmax over cosines that noise takes, where the algorithm has memberships."""
+    """For the softmax over cosines that replaces noise, if the algorithm has memberships."""
     soft_labels_by: Closeness = "cosine"
     info: dict[str, Any] = field(default_factory=dict)
     """Algorithm, settings and figures of the fit, for people."""
 
     @property
     def num_experts(self) -> int:
-        """Clusters; the noise policy ``noop`` gives soft labels one column more."""
+        """Number of clusters; with the noise policy ``noop``, soft labels have one more column."""
         return len(self.centroids_ER)
 
     def soft_labels(self, embeddings_ND: np.ndarray) -> np.ndarray:
         """``probs_NE``, float32; rows sum to 1.
 
         Raises:
-            InputError: Embeddings of another size, or values that are not finite.
+            InputError: Embeddings with another size, or values that are not finite.
         """
         return self.predict(embeddings_ND).probs_NE
 
     def predict(self, embeddings_ND: np.ndarray) -> Prediction:
-        """Hard and soft labels; the embeddings that it was fitted on get their own back.
+        """Hard and soft labels; training embeddings get their own labels back.
 
-        A hard label is the vote of the nearest training points. A soft label is the softmax over cosines (of
-        k-means and balanced clusters, squared distances) to the centroids or, where the algorithm has memberships,
-        what the neighbours' mean of them comes to.
+        A hard label is the vote of the nearest training points. A soft label is a softmax over cosines to the
+        centroids (k-means and balanced clusters: over squared distances). If the algorithm has memberships, it comes
+        from the neighbours' mean membership instead.
         """
         return self.predict_points(self.space.transform(embeddings_ND))
 
     def soft_labels_of_points(self, points_NR: np.ndarray) -> np.ndarray:
-        """``probs_NE`` of points that are in the clustered space already."""
+        """``probs_NE`` of points already in the clustered space."""
         return self.predict_points(points_NR).probs_NE
 
     def predict_points(self, points_NR: np.ndarray) -> Prediction:
-        """Hard and soft labels of points that are in the clustered space already."""
+        """Hard and soft labels of points already in the clustered space."""
         return self.predict_by(points_NR, self.labelled.average(points_NR))
 
     def predict_by(self, points_NR: np.ndarray, said_NV: np.ndarray) -> Prediction:
-        """Hard and soft labels of points whose neighbours' mean of `labelled` values is known."""
+        """Hard and soft labels of points, given their neighbours' mean `labelled` values."""
         memberships_NE = said_NV[:, self.num_experts + 1 :]
         has_memberships = memberships_NE.shape[1] > 0
         if has_memberships:
@@ -80,18 +81,18 @@ class Clusterer:
             probs_NE = place_noise(memberships_NE, fallback_NE, self.noise, self.temperature)
             return Prediction(vote(said_NV, self.num_experts), probs_NE.astype(np.float32))
         probs_NE = softmax(closeness(points_NR, self.centroids_ER, self.soft_labels_by), self.temperature)
-        if self.noise == "noop":  # spectral clustering took HDBSCAN's place: nothing is noise
+        if self.noise == "noop":  # spectral clustering replaced HDBSCAN: there is no noise
             probs_NE = np.pad(probs_NE, [(0, 0), (0, 1)])
         return Prediction(vote(said_NV, self.num_experts), probs_NE.astype(np.float32))
 
     def save(self, folder: Path) -> None:
-        """Write ``clusterer.safetensors`` and, last, ``clusterer.json``."""
+        """Write ``clusterer.safetensors`` and then, last, ``clusterer.json``."""
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{ARRAYS_FILE}.partial"
         save_file({name: np.ascontiguousarray(array) for name, array in self._arrays().items()}, partial)
-        partial.chmod(0o644)  # safetensors writes for its owner alone
+        partial.chmod(0o644)  # safetensors makes it readable by its owner only
         partial.replace(folder / ARRAYS_FILE)
         read_back = {
             "num_experts": self.num_experts,
@@ -105,11 +106,11 @@ class Clusterer:
 
     @classmethod
     def load(cls, folder: Path) -> "Clusterer":
-        """Read what `save` wrote.
+        """Read a saved clusterer.
 
         Raises:
             MissingInputError: The folder holds no clusterer.
-            InputError: A file of it is cut off or of another format.
+            InputError: A file is cut off, or has another format.
         """
         values = read_values(folder)
         config = read_config(values, folder / CONFIG_FILE)

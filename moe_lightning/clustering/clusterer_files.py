@@ -1,4 +1,4 @@
-"""What a clusterer is saved as, JSON and safetensors; it is checked as it is read, so that all its parts fit."""
+"""Read a saved clusterer (JSON and safetensors), and check that all parts fit together."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,25 +14,25 @@ CONFIG_FILE = "clusterer.json"
 ARRAYS_FILE = "clusterer.safetensors"
 MADE_BY = "moe-lightning cluster"
 LARGEST = 1e12
-"""Of a number in the arrays: products and squares of it stay finite."""
+"""Largest number in the arrays: its products and squares stay finite."""
 
 
 class ClustererConfig(NamedTuple):
-    """What of ``clusterer.json`` decides about labels."""
+    """The values in ``clusterer.json`` that decide labels."""
 
     temperature: float
     noise: Literal["drop", "nearest", "uniform", "noop"]
     noise_temperature: float
     unit_length: bool
     soft_labels_by: Closeness = "cosine"
-    """As in all clusterers of older versions."""
+    """The default is for clusterers from older versions."""
 
 
 def read_config(values: dict[str, object], file: Path) -> ClustererConfig:
-    """The config of a clusterer.
+    """Config of a clusterer.
 
     Raises:
-        InputError: A value is missing, of another type, or no temperature.
+        InputError: A value is missing, has another type, or is no valid temperature.
     """
     config = from_json(ClustererConfig, values, file)
     for name in ("temperature", "noise_temperature"):
@@ -44,12 +44,12 @@ def read_config(values: dict[str, object], file: Path) -> ClustererConfig:
 
 
 def read_values(folder: Path) -> dict[str, object]:
-    """All that ``clusterer.json`` says."""
+    """All values in ``clusterer.json``."""
     return read_json_object(folder / CONFIG_FILE, MADE_BY)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a clusterer.
+    """Arrays of a clusterer.
 
     Raises:
         InputError: The file is missing or cut off, or the arrays' shapes do not fit together.
@@ -60,7 +60,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         arrays = load_file(path)
     except FileNotFoundError:
         raise MissingInputError(f"{path} is missing; run `{MADE_BY}` first") from None
-    except Exception as error:  # safetensors has an error of its own, and numpy lacks some of its types
+    except Exception as error:  # safetensors raises its own error, and numpy lacks some of its types
         raise InputError(f"{path} cannot be read ({error}); run `{MADE_BY}` again") from error
     missing = {"mean_D", "scale_D", "centroids_ER", "points_NR", "labels_NV"} - arrays.keys()
     pairs = [{"write_DJ", "read_JD"}, {"umap_rows_ND", "umap_points_NR"}]
@@ -104,7 +104,7 @@ _AXES = {
     "points_NR": "NR",
     "labels_NV": "NV",
 }
-"""Letters of axes that are equally long; P is whatever the principal components are reduced to."""
+"""Axis letters; equal letters mean equal lengths, except P: the number of principal components."""
 
 
 def _named(arrays: dict[str, np.ndarray], name: str) -> list[tuple[str, int]]:

@@ -1,6 +1,6 @@
-"""From stored embeddings to the space that is clustered: pooled, standardised, reduced.
+"""From stored embeddings to the clustered space: pooled, standardised, reduced.
 
-Everything is learned from the training rows and kept, so that a new embedding goes the same way.
+Everything is fitted on the training rows and kept, so new embeddings are transformed in the same way.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from moe_lightning.store.info import StoreInfo
 
 
 def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:
-    """One vector an utterance.
+    """One vector per utterance.
 
     Args:
-        embeddings: (N, D) if the store is pooled already: returned as it is; (N, T, D) if it holds frames.
-        pooling: ``mean`` over T, ``flatten`` to T * D, ``none`` for a store that is pooled.
+        embeddings: (N, D) from a pooled store: returned unchanged; (N, T, D) from a store with frames.
+        pooling: ``mean`` over T, ``flatten`` to T * D, ``none`` for a pooled store.
     """
     if embeddings.ndim == 2:
         return embeddings
@@ -35,12 +35,12 @@ def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:
 def select_parts(
     embeddings_ND: np.ndarray, info: StoreInfo | None, stats: str | None = None, layers: Sequence[str] = ()
 ) -> np.ndarray:
-    """The statistics and encoder layers asked for, of embeddings that join several.
+    """Select statistics and encoder layers from embeddings that join several.
 
     Args:
-        info: Of the store; None if it is not known, which is taken for the mean of the last layer.
-        stats: ``mean``, ``mean+std``, or None for all that is there.
-        layers: As the store names them; none given: all that are there.
+        info: Info of the store; None if unknown: then the embeddings are taken as the mean of the last layer.
+        stats: ``mean``, ``mean+std``, or None for all.
+        layers: Names as in the store; empty: all.
 
     Raises:
         InputError: The store does not hold them.
@@ -63,29 +63,29 @@ def select_parts(
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Standardisation and reduction, as learned from the training rows."""
+    """Standardisation and reduction, fitted on the training rows."""
 
     mean_D: np.ndarray
     scale_D: np.ndarray
-    """Zero where a dimension is constant in training, which takes it out."""
+    """Zero for a dimension that is constant in training; this removes it."""
     removed: Removal | None = None
-    """Nuisance directions taken out after standardisation."""
+    """Nuisance directions, removed after standardisation."""
     components_RD: np.ndarray | None = None
-    """Principal directions, of the embeddings or of the gradients that they foretell; None without either."""
+    """Principal directions of the embeddings or of their predicted gradients; None without either."""
     umap: Neighbours | None = None
     """Training rows before UMAP, with their coordinates after it; None without UMAP."""
     unit_length: bool = False
-    """Rows are divided by their length at the end (cosine as a Euclidean distance)."""
+    """Rows are finally divided by their length (cosine as a Euclidean distance)."""
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def transform(self, embeddings_ND: np.ndarray) -> np.ndarray:
         """Rows in the clustered space, (N, R) float64.
 
-        With UMAP a row lands at the distance-weighted mean of its nearest training rows' coordinates
-        (where umap-learn's own transform starts from); a training row lands on its own coordinates.
+        With UMAP, a row goes to the distance-weighted mean of its nearest training rows' coordinates (also the start
+        of umap-learn's own transform); a training row goes to its own coordinates.
 
         Raises:
-            InputError: Another size than the training rows', or values that are not finite.
+            InputError: Another size than the training rows, or values that are not finite.
         """
         check_embeddings(embeddings_ND, self.mean_D.size)
         rows = (embeddings_ND.astype(np.float64) - self.mean_D) * self.scale_D
@@ -99,7 +99,7 @@ class FeatureSpace:
 
 
 class FittedSpace(NamedTuple):
-    """A feature space, and its training rows in it."""
+    """A feature space, and the training rows in it."""
 
     space: FeatureSpace
     points_NR: np.ndarray
@@ -117,16 +117,16 @@ def fit_features(
     speakers: Sequence[str] | None = None,
     seed: int = 42,
 ) -> FittedSpace:
-    """Learn the space from training rows; dimensions that they cannot fill are left out, with a note.
+    """Fit the space to training rows; ``reduce_dim`` is lowered, with a note, if rows or columns are too few.
 
     Args:
-        nuisance_NJ: Variables whose linear trace is removed, one column each.
-        gradients_NG: For the reduction ``gradients``, which needs them: of each row's loss.
-        speakers: Of each row, where they are known: what foretells gradients is to hold for others too.
+        nuisance_NJ: Variables whose linear trace is removed, one per column.
+        gradients_NG: Loss gradient per row; required by the reduction ``gradients``.
+        speakers: Speaker per row, if known; gradient prediction is then tuned on left-out speakers.
     """
     check_embeddings(embeddings_ND)
     rows_ND = embeddings_ND.astype(np.float64)
-    is_centred = standardise or reduce in ("pca", "gradients")  # cosines of raw embeddings are about the true origin
+    is_centred = standardise or reduce in ("pca", "gradients")  # cosines of raw embeddings need the true origin
     mean_D = rows_ND.mean(axis=0) if is_centred else np.zeros(rows_ND.shape[1])
     scale_D = _inverse_deviation(rows_ND, mean_D) if standardise else np.ones_like(mean_D)
     notes: list[str] = []
@@ -149,7 +149,7 @@ def fit_features(
 
 
 def check_embeddings(embeddings_ND: np.ndarray, dim: int | None = None) -> None:
-    """Refuse what is no matrix of finite numbers, ``dim`` wide if given."""
+    """Raise an InputError unless this is a finite matrix, with ``dim`` columns if given."""
     if embeddings_ND.ndim != 2 or 0 in embeddings_ND.shape:
         raise InputError(f"embeddings must have the shape (N, D) with N and D at least 1, got {embeddings_ND.shape}")
     if dim is not None and embeddings_ND.shape[1] != dim:
@@ -170,12 +170,12 @@ def unit_rows(rows_ND: np.ndarray) -> np.ndarray:
 
 def _inverse_deviation(rows_ND: np.ndarray, mean_D: np.ndarray) -> np.ndarray:
     deviation_D = rows_ND.std(axis=0)
-    varies_D = deviation_D > 1e-6 * (np.abs(mean_D) + 1e-12)  # less is the rounding of float32
+    varies_D = deviation_D > 1e-6 * (np.abs(mean_D) + 1e-12)  # anything smaller is float32 rounding
     return np.divide(1.0, deviation_D, out=np.zeros_like(deviation_D), where=varies_D)
 
 
 def _affordable_dim(reduce: str, reduce_dim: int, shape: tuple[int, ...], notes: list[str]) -> int:
-    # UMAP's spectral start needs two rows more than dimensions
+    # UMAP's spectral initialisation needs two rows more than dimensions
     most = max(1, min(shape) if reduce != "umap" else min(shape[0] - 2, shape[1]))
     if reduce == "none" or reduce_dim <= most:
         return reduce_dim

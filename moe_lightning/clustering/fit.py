@@ -16,29 +16,29 @@ from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import speaker_means, speaker_weights
 
 MOST_CALIBRATED = 20_000
-"""Training utterances that the temperature is calibrated on."""
+"""Training utterances for calibrating the temperature."""
 SWALLOWED, NOISY, ELSEWHERE = 0.8, 0.3, 0.05
 BY_DISTANCE = ("kmeans", "balanced")
-"""Algorithms whose soft labels go by the distance to the centroids, as their clusters do; of others, by the cosine."""
+"""Algorithms with soft labels by distance to the centroids, as their clusters; all others use the cosine."""
 _BECAUSE: dict[Closeness, str] = {
     "cosine": "soft labels go by the cosine to the centroids, and some centroids lie near the common mean",
     "distance": "soft labels go by the nearest centroid, and the clusters were made equally large",
 }
 CERTAIN = ("label", "random")
-"""Algorithms whose labels are given: nothing about them is uncertain, and nothing is calibrated."""
+"""Algorithms with given labels: there is no uncertainty, so nothing is calibrated."""
 
 
 class FittedClustering(NamedTuple):
-    """A clusterer, and what it was fitted on."""
+    """A clusterer, and its training data."""
 
     clusterer: Clusterer
     points_NR: np.ndarray
     """Training embeddings in the clustered space."""
     partition: Partition
     notes: tuple[str, ...]
-    """What the user should be told, a sentence each."""
+    """Notes for the user, one sentence each."""
     choice: Choice | None = None
-    """Evidence for the number of experts, where it was to be chosen."""
+    """Evidence for the number of experts, if it was chosen automatically."""
 
 
 def fit_clusterer(
@@ -49,19 +49,19 @@ def fit_clusterer(
     speakers: Sequence[str] | None = None,
     gradients_NG: np.ndarray | None = None,
 ) -> FittedClustering:
-    """Cluster training embeddings, one row an utterance.
+    """Cluster training embeddings, one row per utterance.
 
     Args:
-        field_values: For the algorithm ``label``: what the manifest says of each, None where it is silent.
-        nuisance_NJ: Variables whose linear trace is removed from the embeddings, one column each.
-        speakers: Of each. Unless ``pool_speakers`` is 0 the embeddings were moved towards their speaker's: k-means
-            then weighs them by `speaker_weights`, and the number of experts, where it is to be chosen, is that
-            of the speakers' groups.
-        gradients_NG: For the reduction ``gradients``: of each utterance's loss.
+        field_values: For ``label``: manifest value per utterance, None if missing.
+        nuisance_NJ: Variables whose linear trace is removed from the embeddings, one per column.
+        speakers: Speaker per utterance. Unless ``pool_speakers`` is 0, the embeddings are already pooled by speaker.
+            K-means then weighs them by `speaker_weights`, and an automatic number of experts is chosen on the speaker
+            means.
+        gradients_NG: For the reduction ``gradients``: loss gradient per utterance.
 
     Raises:
-        InputError: Fewer (different) utterances than experts, values that are not finite, or too few
-            clusters where they may not shrink.
+        InputError: Fewer (different) utterances than experts, values that are not finite, or too few clusters with
+            ``no_reduce_experts``.
     """
     features = fit_features(
         embeddings_ND,
@@ -113,11 +113,12 @@ def _assemble(
 
 
 def _doubts(partition: Partition, closeness_NE: np.ndarray, by: Closeness) -> tuple[str, ...]:
-    """Notes where one cluster takes nearly everything (its expert is the dense model again), or noise does.
+    """Notes on weak clusterings: one cluster, or noise, takes nearly everything; or soft and hard labels disagree.
 
-    And where the soft labels tell of other clusters: a cosine says little of one that lies around the common mean.
+    An expert for nearly everything is the dense model again. A cosine separates poorly a cluster near the common
+    mean.
     """
-    share, noise = (float((partition.labels_N == label).mean()) for label in (0, -1))  # the largest cluster is 0
+    share, noise = (float((partition.labels_N == label).mean()) for label in (0, -1))  # cluster 0 is the largest
     notes = []
     elsewhere = float((closeness_NE.argmax(axis=1) != partition.labels_N).mean())
     if partition.memberships_NE is None and elsewhere >= ELSEWHERE:
@@ -135,7 +136,7 @@ def _doubts(partition: Partition, closeness_NE: np.ndarray, by: Closeness) -> tu
 def _temperatures(
     closeness_NE: np.ndarray, partition: Partition, settings: ClusteringSettings
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """The two temperatures of a clusterer, and notes."""
+    """The clusterer's two temperatures, and notes."""
     rows = np.random.default_rng(settings.seed).permutation(len(closeness_NE))[:MOST_CALIBRATED]
     by_closeness = calibrate_temperature(closeness_NE[rows], settings.target_entropy)
     chosen = by_closeness

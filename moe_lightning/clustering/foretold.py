@@ -1,10 +1,9 @@
-"""Directions in which embeddings foretell the gradients of the loss: who needs other training lies apart there.
+"""Predict loss gradients from embeddings, and reduce to the predicted directions.
 
-Embeddings tell voices apart far better than accents, and a mixture of experts has nothing of groups that
-need the same weights. The gradient of an utterance's loss (see `moe_lightning.embedding.gradients`) says which
-weights it needs, but of one utterance it is noise for the most part, and there is none without a transcript. The
-part of it that the embedding foretells has neither fault: it is a linear map of the embedding, so that new audio
-is placed by it too.
+Embeddings separate voices far better than accents, but a mixture of experts gains nothing from groups that need the
+same weights. An utterance's loss gradient (see `moe_lightning.embedding.gradients`) shows the weights it needs. But a
+single gradient is mostly noise, and without a transcript there is none. The gradient predicted from the embedding has
+neither problem: it is a linear map of the embedding, so new audio can be placed too.
 """
 
 from collections.abc import Sequence
@@ -15,37 +14,36 @@ import numpy as np
 from moe_lightning.errors import InputError
 
 MOST_REGRESSED = 20_000
-"""Rows that the map is learned from; of more, so many by chance."""
+"""Rows for fitting the map; if there are more, a random sample of this size."""
 PENALTIES = np.logspace(-3, 2, 11)
-"""A row, in units of the rows' variance; the one that foretells left-out speakers best is taken."""
+"""Per row, in units of the rows' variance; the best one on left-out speakers is used."""
 NUM_FOLDS = 5
 
 
 class Foretold(NamedTuple):
-    """How embeddings foretell gradients."""
+    """Result of predicting gradients from embeddings."""
 
     directions_RD: np.ndarray
-    """Map of centred rows to the principal coordinates of the gradients that they foretell."""
+    """Map from centred rows to the principal coordinates of the predicted gradients."""
     share: float
-    """Of the gradients' variance, of speakers that are left out; 0 or less where embeddings say nothing of them."""
+    """Share of the gradients' variance explained on left-out speakers; 0 or less: embeddings predict nothing."""
 
 
 def foretelling_directions(
     rows_ND: np.ndarray, gradients_NG: np.ndarray, dim: int, speakers: Sequence[str] | None = None, seed: int = 42
 ) -> Foretold:
-    """Ridge regression of the gradients on the rows, then PCA of what it foretells.
+    """Ridge regression of the gradients on the rows, then PCA of the predicted gradients.
 
-    The penalty is the one with the least error on speakers that are left out, a fifth of them at a time. As
-    gradients are clipped in training, so that a faulty transcript does not outweigh the others, those longer
-    than the median are cut to that length.
+    The penalty is the one with the lowest error on left-out speakers (5-fold). Gradients longer than the median are
+    cut to that length, like gradient clipping in training: so a faulty transcript does not outweigh the others.
 
     Args:
         rows_ND: Centred.
-        dim: R, at most; it cannot be more than rows or the gradients' size.
-        speakers: Of each row; None: each row is somebody else's.
+        dim: Upper limit for R; rows and gradient size are further limits.
+        speakers: Speaker per row; None: every row is another speaker.
 
     Raises:
-        InputError: The gradients are all the same.
+        InputError: All gradients are the same.
     """
     from sklearn.decomposition import PCA
 
@@ -66,13 +64,13 @@ def foretelling_directions(
 
 
 def clipped(gradients_NG: np.ndarray) -> np.ndarray:
-    """Rows at most as long as the median row."""
+    """Clip the length of rows to the median length."""
     lengths_N = np.linalg.norm(gradients_NG, axis=1)
     return gradients_NG * np.minimum(1, np.median(lengths_N) / np.maximum(lengths_N, 1e-30))[:, None]
 
 
 def _folds(speakers_M: np.ndarray, seed: int) -> np.ndarray:
-    """Number of the fold of each row; a speaker is in one of them, and "" is nobody in particular."""
+    """Fold number per row; each speaker is in one fold, and "" counts as a speaker of its own per row."""
     own_M = np.arange(len(speakers_M)).astype(str)
     names, speaker_M = np.unique(np.where(speakers_M == "", own_M, speakers_M), return_inverse=True)
     order_S = np.random.default_rng(seed).permutation(len(names))
@@ -82,13 +80,13 @@ def _folds(speakers_M: np.ndarray, seed: int) -> np.ndarray:
 def _left_out_errors(
     rows_MD: np.ndarray, targets_MG: np.ndarray, is_out_M: np.ndarray, penalties: np.ndarray
 ) -> np.ndarray:
-    """Sum of squared errors on some rows of regressions on the others, one a penalty."""
+    """Sum of squared errors on the left-out rows after fitting on the others, one per penalty."""
     weights_PDG = _ridge(rows_MD[~is_out_M], targets_MG[~is_out_M], penalties)
     return np.array([((targets_MG[is_out_M] - rows_MD[is_out_M] @ one_DG) ** 2).sum() for one_DG in weights_PDG])
 
 
 def _ridge(rows_MD: np.ndarray, targets_MG: np.ndarray, penalties: np.ndarray) -> list[np.ndarray]:
-    """Weights (D, G) of a ridge regression for each penalty a row, by one decomposition."""
+    """Ridge regression weights (D, G), one per penalty (a value per row), from one decomposition."""
     values_D, vectors_DD = np.linalg.eigh(rows_MD.T @ rows_MD / max(1, len(rows_MD)))
     turned_DG = vectors_DD.T @ (rows_MD.T @ targets_MG) / max(1, len(rows_MD))
     return [vectors_DD @ (turned_DG / (values_D.clip(0) + penalty)[:, None]) for penalty in penalties]

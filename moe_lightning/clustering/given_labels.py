@@ -1,4 +1,4 @@
-"""Partitions that no algorithm finds: the labels of a manifest field, and labels drawn at random."""
+"""Partitions without a clustering algorithm: labels from a manifest field, and random labels."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from moe_lightning.errors import InputError
 
 
 def random_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Partition:
-    """As many utterances for each expert, drawn at random: the control of every comparison."""
+    """Random, equally large groups: the control in every comparison."""
     labels_N = np.random.default_rng(seed).permutation(np.arange(len(points_NR)) % num_experts)
     return Partition("random", labels_N.astype(np.int64), np.eye(num_experts)[labels_N])
 
 
 def label_partition(points_NR: np.ndarray, values: Sequence[str | None], field: str) -> Partition:
-    """One expert for each value of a field; utterances without a value take it from those around them.
+    """One expert per value of a field; utterances without a value take it from their neighbours.
 
-    Known labels are kept. The others come from label spreading over ten nearest neighbours (Zhou et al.,
-    "Learning with Local and Global Consistency", 2004), as a distribution; those that no label reaches are noise.
+    Known labels are kept. The others come from label spreading over ten nearest neighbours (Zhou et al., "Learning
+    with Local and Global Consistency", 2004), as a distribution. Utterances that no label reaches are noise.
 
     Args:
-        values: Of the training points; None where the manifest has none.
+        values: Per training point; None if the manifest has none.
 
     Raises:
         InputError: No training utterance has the field.
@@ -38,7 +38,7 @@ def label_partition(points_NR: np.ndarray, values: Sequence[str | None], field: 
 
 
 def _in_words(known_N: np.ndarray, labels_N: np.ndarray) -> str:
-    """What became of the utterances without a value."""
+    """Summary of the utterances without a value."""
     num_spread, num_lost = int(((known_N < 0) & (labels_N >= 0)).sum()), int((labels_N < 0).sum())
     spread = f"; {num_spread} utterances without it were labelled by their neighbours" if num_spread else ""
     return spread + (f"; {num_lost} have no labelled neighbour and are noise" if num_lost else "")
@@ -53,6 +53,6 @@ def _spread(points_NR: np.ndarray, known_N: np.ndarray, num_experts: int) -> np.
 
     model = LabelSpreading(kernel="knn", n_neighbors=min(10, len(points_NR) - 1), alpha=0.2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a point that no label reaches is divided by zero; it is noise below
+        warnings.simplefilter("ignore")  # division by zero for a point that no label reaches; it becomes noise below
         spread_NE = np.nan_to_num(model.fit(points_NR, known_N).label_distributions_)
     return np.where(is_known_N[:, None], memberships_NE, spread_NE)

@@ -1,4 +1,4 @@
-"""Graphs that fall into parts."""
+"""Graphs with unconnected parts."""
 
 import numpy as np
 import scipy.sparse as sparse
@@ -8,10 +8,10 @@ from scipy.sparse.csgraph import connected_components
 def join_parts(
     graph_NN: sparse.csr_matrix, points_NR: np.ndarray, num_experts: int
 ) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
-    """The graph with no more unconnected parts than experts, and what to tell the user.
+    """The graph with at most as many unconnected parts as experts, and notes for the user.
 
-    Parts are clusters of their own to the eigenvectors. With more parts than clusters those say nothing
-    of which parts belong together, so the smallest is tied to the point nearest to it until few enough remain.
+    To the eigenvectors, each part is a cluster. With more parts than clusters, they cannot show related parts; so the
+    smallest part is tied to its nearest outside point until few enough remain.
     """
     num_parts, part_N = connected_components(graph_NN, directed=False)
     if num_parts == 1:
@@ -31,7 +31,7 @@ def join_parts(
 
 
 def _nearest_outside(points_NR: np.ndarray, part_N: np.ndarray) -> tuple[int, int]:
-    """The two nearest points of which one is in the smallest part and the other is not."""
+    """The nearest pair of points, one inside the smallest part and one outside."""
     from sklearn.metrics import pairwise_distances_argmin_min
 
     parts, sizes = np.unique(part_N, return_counts=True)

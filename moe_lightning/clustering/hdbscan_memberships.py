@@ -1,8 +1,8 @@
-"""One fit of HDBSCAN; every quirk of the library ends in this file.
+"""One fit of HDBSCAN; all quirks of the library are handled in this file.
 
-Seen in hdbscan 0.8.44: rows of ``all_points_membership_vectors`` sum to anything in 0 .. 1 and hold NaN
-where points coincide; without a cluster the result is 1-D; with a single one there is a KeyError; no
-tree takes the cosine; more samples asked for than there are points is a ValueError.
+Seen in hdbscan 0.8.44: rows of ``all_points_membership_vectors`` sum to anything in 0 .. 1, and hold NaN where points
+coincide. Without a cluster the result is 1-D. A single cluster raises a KeyError. No tree supports the cosine. More
+samples than points raise a ValueError.
 """
 
 import warnings
@@ -25,13 +25,13 @@ class HdbscanFit(NamedTuple):
 
 
 def fit_hdbscan(points_NR: np.ndarray, min_cluster_size: int, options: HdbscanOptions) -> HdbscanFit:
-    """Run HDBSCAN once, with this ``min_cluster_size`` in place of the options' own.
+    """Run HDBSCAN once, with this ``min_cluster_size`` instead of the one in the options.
 
     Args:
-        points_NR: For the metric ``cosine``, rows of length 1: their Euclidean distance orders as the cosine.
+        points_NR: For the metric ``cosine``, rows of length 1: then Euclidean distance gives the same order.
 
     Raises:
-        InputError: The library refuses the metric, or the metric with this tree.
+        InputError: The library refuses the metric, or its combination with the tree.
     """
     num_points = len(points_NR)
     if num_points < 3:
@@ -57,7 +57,7 @@ def _fit(points_NR: np.ndarray, min_cluster_size: int, options: HdbscanOptions) 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return model.fit(points_NR.astype(np.float64))  # the generic tree takes no float32
+            return model.fit(points_NR.astype(np.float64))  # the generic tree does not accept float32
     except (ValueError, TypeError) as error:
         raise InputError(
             f"HDBSCAN refuses --metric {options.metric} with --hdbscan-algorithm {options.hdbscan_algorithm} ({error});"
@@ -79,8 +79,8 @@ def _memberships(fit: Any, labels_N: np.ndarray, num_clusters: int) -> np.ndarra
 
 
 def _valid(memberships_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
-    """Rows that are not negative and sum to at most 1; one that was NaN becomes its hard label."""
-    one_hot_NC = np.eye(memberships_NC.shape[1] + 1)[labels_N][:, :-1]  # -1 takes the last row: noise, all zeros
+    """Rows that are not negative and sum to at most 1; a row with NaN becomes its one-hot hard label."""
+    one_hot_NC = np.eye(memberships_NC.shape[1] + 1)[labels_N][:, :-1]  # -1 selects the last row: noise, all zeros
     is_broken_N1 = ~np.isfinite(memberships_NC).all(axis=1, keepdims=True)
     valid_NC = np.clip(np.where(is_broken_N1, one_hot_NC, memberships_NC), 0, None)
     return valid_NC / np.maximum(valid_NC.sum(axis=1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""HDBSCAN with a wanted number of experts: search, shrink, merge, fall back."""
+"""HDBSCAN with a requested number of experts: search, shrink, merge, fall back."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from moe_lightning.clustering.spectral import spectral_partition
 from moe_lightning.errors import InputError
 
 SAMPLE_LIMIT = 10_000
-"""HDBSCAN's time grows with N squared in tens of dimensions: seventeen seconds a fit at 10,000 points of 50."""
+"""HDBSCAN takes O(N^2) time in tens of dimensions: 17 seconds per fit for 10,000 points in 50 dimensions."""
 
 
 def hdbscan_partition(
@@ -25,16 +25,16 @@ def hdbscan_partition(
     keeps_all: bool = False,
     sample_limit: int = SAMPLE_LIMIT,
 ) -> Partition:
-    """HDBSCAN of the points or, of more than ``sample_limit``, of a random sample that labels the others.
+    """HDBSCAN on the points; above ``sample_limit`` points, on a random sample.
 
-    A point outside the sample takes the label and memberships of the nearest five inside it.
+    A point outside the sample takes label and memberships from its nearest five sample points.
 
     Args:
-        keeps_all: As many experts as clusters, whatever ``num_experts`` says; it counts only where
-            spectral clustering takes HDBSCAN's place.
+        keeps_all: As many experts as clusters; ``num_experts`` is then used only if spectral clustering replaces
+            HDBSCAN.
 
     Raises:
-        InputError: ``no_reduce_experts``, and too few clusters.
+        InputError: Too few clusters with ``no_reduce_experts``.
     """
     if len(points_NR) <= sample_limit:
         return exact_partition(points_NR, num_experts, seed, options, keeps_all)
@@ -53,9 +53,8 @@ def exact_partition(
 ) -> Partition:
     """At most ``num_experts`` clusters, and at least ``options.min_experts``.
 
-    Too few clusters after the search: as many experts as clusters, or an error with ``no_reduce_experts``.
-    Fewer than ``min_experts``, or none at all: spectral clustering, and a note. More than ``num_experts``:
-    the nearest are merged.
+    Too few clusters: as many experts as clusters, or an error with ``no_reduce_experts``. Fewer than ``min_experts``,
+    or none: spectral clustering, with a note. More than ``num_experts``: the nearest clusters are merged.
     """
     fit, min_cluster_size = search(points_NR, options)
     found = f"HDBSCAN found {fit.num_clusters} clusters (min_cluster_size {min_cluster_size})"
@@ -73,7 +72,7 @@ def exact_partition(
 
 
 def search(points_NR: np.ndarray, options: HdbscanOptions) -> tuple[HdbscanFit, int]:
-    """The first fit with ``min_clusters`` clusters as min_cluster_size falls; else the one with most."""
+    """Decrease min_cluster_size until a fit has ``min_clusters`` clusters; else the fit with most clusters."""
     best: tuple[HdbscanFit, int] | None = None
     for retry in range(options.max_retries + 1):
         min_cluster_size = options.min_cluster_size - retry
@@ -89,7 +88,7 @@ def search(points_NR: np.ndarray, options: HdbscanOptions) -> tuple[HdbscanFit, 
 
 
 def merge_clusters(points_NR: np.ndarray, partition: Partition, num_experts: int) -> Partition:
-    """Join the clusters of the nearest centroids until ``num_experts`` are left; their probabilities add up."""
+    """Merge clusters with near centroids until ``num_experts`` are left; their memberships add up."""
     from sklearn.cluster import AgglomerativeClustering
 
     assert partition.memberships_NE is not None, "only HDBSCAN finds more clusters than wanted"
@@ -111,7 +110,7 @@ def merge_clusters(points_NR: np.ndarray, partition: Partition, num_experts: int
 def _fallback(
     points_NR: np.ndarray, num_experts: int, seed: int, options: HdbscanOptions, found: str, num_clusters: int
 ) -> Partition:
-    wanted = num_clusters or min(num_experts, len(points_NR))  # none at all: nothing to shrink to
+    wanted = num_clusters or min(num_experts, len(points_NR))  # no cluster: nothing to shrink to
     num_experts = min(max(options.min_experts, wanted), len(points_NR))
     partition = spectral_partition(points_NR, num_experts, seed)
     note = f"{found}: spectral clustering into {num_experts} took its place"

@@ -1,4 +1,4 @@
-"""Are the clusters there? Figures that need no labels."""
+"""Quality of the clusters, measured without reference labels: stability and separation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,17 +20,17 @@ CLEARLY_MORE = 0.1
 
 
 class Stability(NamedTuple):
-    """Mean adjusted Rand index of a clustering with repetitions of it; None where it cannot be repeated."""
+    """Mean adjusted Rand index between a clustering and its repetitions; None if it cannot be repeated."""
 
     resamples: float | None
-    """Of four samples of 80 % of the points, or of the speakers where points were moved towards theirs."""
+    """On four samples of 80 % of the points; of the speakers after speaker-level pooling."""
     seeds: float | None
     """With two other seeds."""
     shuffled: float | None
-    """Of two samples, after each dimension was shuffled by itself: what data without clusters gives."""
+    """On two samples, after shuffling each dimension by itself: the baseline without clusters."""
 
     def in_words(self) -> str:
-        """One sentence; empty where nothing could be repeated."""
+        """One sentence; empty if nothing could be repeated."""
         if self.resamples is None:
             return ""
         again = f"A sample of the utterances gives {'the same' if self.resamples > SAME else 'other'} clusters"
@@ -41,7 +41,7 @@ class Stability(NamedTuple):
 
 
 class Separation(NamedTuple):
-    """How far the clusters lie apart; None where there is one cluster alone."""
+    """Distance between the clusters; None unless there are at least two, with fewer clusters than points."""
 
     silhouette: float | None
     """-1 to 1, higher is better."""
@@ -50,7 +50,7 @@ class Separation(NamedTuple):
 
 
 def separation(points_NR: np.ndarray, labels_N: np.ndarray) -> Separation:
-    """Of the points that are not noise; of more than 1,200, a random 1,200."""
+    """Separation of the points without noise; above 1,200 points, of a random 1,200."""
     from sklearn.metrics import davies_bouldin_score, silhouette_score
 
     rows = np.random.default_rng(0).permutation(np.flatnonzero(labels_N >= 0))[:MOST_POINTS]
@@ -66,11 +66,11 @@ def separation(points_NR: np.ndarray, labels_N: np.ndarray) -> Separation:
 def stability(
     points_NR: np.ndarray, num_experts: int, settings: ClusteringSettings, speakers: Sequence[str] | None = None
 ) -> Stability:
-    """Cluster samples of the points again and compare; labels that are given are not judged.
+    """Cluster samples of the points again and compare; given labels are not judged.
 
     Args:
-        speakers: Of each point, where points of a speaker lie together. Samples are of speakers then, and
-            whole speakers are shuffled: that a speaker is found again says nothing of populations.
+        speakers: Speaker per point, after speaker-level pooling. Samples then consist of speakers, and whole speakers
+            are shuffled: finding a speaker again is no evidence for populations.
     """
     if settings.algorithm in ("label", "random"):
         return Stability(None, None, None)
@@ -87,7 +87,7 @@ def stability(
 
 
 def _shuffled(points_NR: np.ndarray, groups_N: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Each dimension shuffled by itself among the groups; what points differ in from their group's mean stays."""
+    """Shuffle each dimension by itself among the groups; deviations from a group's mean stay."""
     _, group_N, counts = np.unique(groups_N, return_inverse=True, return_counts=True)
     means_GR = np.zeros((len(counts), points_NR.shape[1]))
     np.add.at(means_GR, group_N, points_NR)
@@ -123,7 +123,7 @@ def _over_seeds(
 def _labels(
     points_NR: np.ndarray, groups_N: np.ndarray, num_experts: int, settings: ClusteringSettings
 ) -> np.ndarray | None:
-    """None where the points do not make so many clusters."""
+    """None if the points do not make this many clusters."""
     try:
         weights_N = speaker_weights(groups_N.astype(str).tolist())
         return partition_points(points_NR, settings, Choice(num_experts, ()), weights_N=weights_N).labels_N

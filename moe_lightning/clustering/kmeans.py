@@ -12,28 +12,28 @@ PRICE_STEPS = 100
 
 
 def kmeans_labels(points_NR: np.ndarray, num_experts: int, seed: int) -> np.ndarray:
-    """Labels of the best of ten starts, int64."""
+    """Labels from the best of ten starts, int64."""
     return kmeans_partition(points_NR, num_experts, seed).labels_N
 
 
 def kmeans_partition(
     points_NR: np.ndarray, num_experts: int, seed: int, weights_N: np.ndarray | None = None
 ) -> Partition:
-    """Exactly ``num_experts`` clusters; a new point belongs to the nearest centre.
+    """``num_experts`` clusters, fewer only if fewer points differ; a new point belongs to the nearest centre.
 
     Args:
-        weights_N: How much each point counts; None: all the same.
+        weights_N: Weight per point; None: equal weights.
     """
     labels_N, centres = _kmeans(points_NR, num_experts, seed, weights_N)
     return Partition("kmeans", labels_N, landmarks=centres)
 
 
 def balanced_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Partition:
-    """Clusters of N / E points, give or take one; a new point takes the label of the points nearest to it.
+    """Clusters with at most ceil(N / E) points; a new point takes the label of its nearest points.
 
-    As in c-BTM (Gururangan et al., "Scaling Expert Language Models with Unsupervised Domain Discovery",
-    2023, section 2.1): balanced when experts are trained, greedy afterwards. There, new text goes to the nearest
-    centre; here, the utterances of the fit get their own label back.
+    As in c-BTM (Gururangan et al., "Scaling Expert Language Models with Unsupervised Domain Discovery", 2023, section
+    2.1): balanced for expert training, greedy afterwards. There, new text goes to the nearest centre; here, training
+    utterances get their own label back.
     """
     labels_N, centres = _kmeans(points_NR, num_experts, seed)
     for _ in range(BALANCING_ROUNDS):
@@ -49,10 +49,10 @@ def balanced_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Pa
 
 
 def balanced_labels(costs_NE: np.ndarray) -> np.ndarray:
-    """Cheap labels of which no expert has more than ceil(N / E).
+    """Low-cost labels with at most ceil(N / E) points per expert.
 
-    Each expert takes a price until the demand is even (Sinkhorn's algorithm at a low temperature); then
-    the dearest of what is still too much moves to where there is room.
+    Each expert takes a price until the demand is even (Sinkhorn's algorithm at a low temperature). Any remaining
+    excess then moves, cheapest point first, to experts with room.
     """
     num_points, num_experts = costs_NE.shape
     capacity = -(-num_points // num_experts)

@@ -1,4 +1,4 @@
-"""Soft labels from geometry: closeness to the centroids, a temperature, and a place for noise."""
+"""Soft labels from geometry: closeness to the centroids, a temperature, and noise handling."""
 
 from typing import Literal, NamedTuple
 
@@ -8,23 +8,23 @@ from moe_lightning.clustering.features import unit_rows
 
 COLDEST, HOTTEST = 1e-3, 1e3
 Closeness = Literal["cosine", "distance"]
-"""What a soft label goes by. A cosine says little of a centroid near the origin; k-means goes by distance anyway."""
+"""Basis of soft labels. The cosine is unreliable for a centroid near the origin; k-means uses distance anyway."""
 
 
 def centroids_of(points_NR: np.ndarray, labels_N: np.ndarray, num_experts: int) -> np.ndarray:
-    """Mean of each cluster's points, (E, R); noise (-1) belongs to none."""
+    """Mean of each cluster's points, (E, R); noise (-1) is left out."""
     return np.stack([points_NR[labels_N == expert].mean(axis=0) for expert in range(num_experts)])
 
 
 def cosines(points_NR: np.ndarray, centroids_ER: np.ndarray) -> np.ndarray:
-    """Cosine of each point with each centroid, (N, E) in [-1, 1]; 0 where one of them is the origin."""
+    """Cosine between each point and each centroid, (N, E) in [-1, 1]; 0 if one of them is the origin."""
     return unit_rows(points_NR) @ unit_rows(centroids_ER).T
 
 
 def closeness(points_NR: np.ndarray, centroids_ER: np.ndarray, by: Closeness) -> np.ndarray:
-    """How close each point is to each centroid, (N, E).
+    """Closeness of each point to each centroid, (N, E).
 
-    The cosine, or minus the squared distance in units of the centroids' mean squared distance from each other.
+    The cosine; or minus the squared distance, in units of the mean squared distance between centroids.
     """
     if by == "cosine":
         return cosines(points_NR, centroids_ER)
@@ -43,7 +43,7 @@ def softmax(logits_NE: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def normalised_entropy(probs_NE: np.ndarray) -> float:
-    """Mean entropy of the rows over log E: 0 is one expert each, 1 is uniform; 0 for one expert."""
+    """Mean row entropy over log E: 0 is one expert each, 1 is uniform; 0 for a single expert."""
     num_experts = probs_NE.shape[1]
     if num_experts == 1:
         return 0.0
@@ -52,19 +52,19 @@ def normalised_entropy(probs_NE: np.ndarray) -> float:
 
 
 class Calibration(NamedTuple):
-    """A temperature, and what it leads to."""
+    """A temperature, and the resulting entropy."""
 
     temperature: float
     entropy: float
-    """Mean normalised entropy that was reached."""
+    """Mean normalised entropy reached."""
 
 
 def calibrate_temperature(logits_NE: np.ndarray, target_entropy: float) -> Calibration:
     """Temperature at which the mean normalised entropy of the softmax meets the target.
 
-    The entropy grows with the temperature, so halving the interval of its logarithm finds it. Where no
-    temperature meets the target (one expert, or points as near to all centroids) the nearest end of
-    [1e-3, 1e3] is the answer, and ``entropy`` tells.
+    Entropy grows with temperature, so bisection on the log temperature finds it. If no temperature meets the target
+    (one expert, or points equally near to all centroids), the result is the nearest end of [1e-3, 1e3]; ``entropy``
+    shows this.
     """
     low, high = np.log(COLDEST), np.log(HOTTEST)
     for _ in range(50):
@@ -79,7 +79,7 @@ def calibrate_temperature(logits_NE: np.ndarray, target_entropy: float) -> Calib
 
 def sharpen(memberships_NE: np.ndarray, temperature: float) -> np.ndarray:
     """Distributions proportional to ``memberships ** (1 / temperature)``; a row of zeros becomes uniform."""
-    logs_NE = np.log(np.maximum(memberships_NE, 1e-12))  # a zero has to stay finite for the row of zeros
+    logs_NE = np.log(np.maximum(memberships_NE, 1e-12))  # a zero must stay finite, for a row of zeros
     return softmax(logs_NE, temperature)
 
 
@@ -88,13 +88,12 @@ def place_noise(memberships_NE: np.ndarray, fallback_NE: np.ndarray, noise: str,
 
     Args:
         memberships_NE: Not negative; rows sum to at most 1.
-        fallback_NE: Distributions by distance to the centroids.
-        noise: ``drop`` leaves the mass of noise out, and a row that is all noise takes the fallback;
-            ``nearest`` hands the mass out as the fallback says, ``uniform`` evenly; ``noop`` keeps it, in one
-            more column behind the others.
-        temperature: Sharpens (below 1) what is not noise; at 1 rows are only renormalised.
+        fallback_NE: Distributions by closeness to the centroids.
+        noise: ``drop`` discards the noise mass, and a row with only noise takes the fallback; ``nearest`` distributes
+            the mass like the fallback, ``uniform`` evenly; ``noop`` keeps it in an additional last column.
+        temperature: Sharpens (below 1) the rest; at 1, rows are only renormalised.
     """
-    mass_N1 = np.minimum(memberships_NE.sum(axis=1, keepdims=True), 1)  # rounding may leave a little more
+    mass_N1 = np.minimum(memberships_NE.sum(axis=1, keepdims=True), 1)  # rounding may exceed 1 slightly
     probs_NE = sharpen(memberships_NE, temperature)
     if noise == "drop":
         return np.where(mass_N1 < 1e-6, fallback_NE, probs_NE)

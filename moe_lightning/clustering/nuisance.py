@@ -1,4 +1,4 @@
-"""Properties of a recording that are no property of the voice's population, measured from its audio."""
+"""Nuisance variables: properties of a recording, not of the voice's population, measured from the audio."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ SILENCE = 1e-10
 
 
 def measure(utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
-    """All variables of each utterance, name -> (N,); NaN where there is nothing to measure, as the pitch of noise."""
+    """All variables per utterance, name -> (N,); NaN if not measurable, such as the pitch of noise."""
     rows = [measure_waveform(read_audio(utterance)) for utterance in progress(utterances, "measuring audio")]
     return {name: np.array([row[name] for row in rows]) for name in NUISANCES}
 
@@ -38,13 +38,13 @@ def measure_waveform(waveform_L: np.ndarray) -> dict[str, float]:
 
 
 def snr(power_T: np.ndarray) -> float:
-    """Speech level over noise floor in dB: the 95th over the 10th percentile of the frames' power."""
+    """Speech level over noise floor in dB: 95th over 10th percentile of the frames' power."""
     loud, quiet = np.percentile(power_T, [95, 10])
     return float(10 * np.log10(loud / quiet))
 
 
 def bandwidth(frames_TL: np.ndarray) -> float:
-    """Frequency (Hz) below which 99 % of the power of the mean spectrum lies."""
+    """Frequency (Hz) below which 99 % of the mean spectrum's power lies."""
     power_F = (np.abs(np.fft.rfft(frames_TL * np.hanning(frames_TL.shape[1]), axis=1)) ** 2).mean(axis=0)
     if not power_F.any():
         return float("nan")
@@ -53,19 +53,19 @@ def bandwidth(frames_TL: np.ndarray) -> float:
 
 
 def pitch(waveform_L: np.ndarray) -> float:
-    """Median fundamental frequency (Hz) of the loudest frames, by autocorrelation; NaN if none is periodic."""
+    """Median fundamental frequency (Hz) of the 60 loudest frames, by autocorrelation; NaN if none is periodic."""
     frames_TL = _frames(waveform_L, PITCH_FRAME, HOP)
     loudest = np.argsort(-(frames_TL**2).sum(axis=1))[:MOST_PITCH_FRAMES]
     frames_TL = frames_TL[loudest] - frames_TL[loudest].mean(axis=1, keepdims=True)
     spectra = np.fft.rfft(frames_TL, 2 * PITCH_FRAME, axis=1)
     correlations_TL = np.fft.irfft(np.abs(spectra) ** 2, axis=1)[:, :PITCH_FRAME]
     first, last = SAMPLE_RATE // HIGHEST_PITCH, SAMPLE_RATE // LOWEST_PITCH
-    overlap_L = 1 - np.arange(PITCH_FRAME) / PITCH_FRAME  # fewer samples meet at a longer lag
+    overlap_L = 1 - np.arange(PITCH_FRAME) / PITCH_FRAME  # fewer samples overlap at a longer lag
     normal_TL = correlations_TL[:, first:last] / (overlap_L[first:last] * correlations_TL[:, :1] + SILENCE)
     is_voiced_T = normal_TL.max(axis=1) > 0.5
     if not is_voiced_T.any():
         return float("nan")
-    # the shortest lag that is about as good as the best, or half the pitch would be found
+    # the shortest lag that is nearly as good as the best; the best may be half the pitch
     is_good_TL = normal_TL >= 0.9 * normal_TL.max(axis=1, keepdims=True)
     lags_T = first + is_good_TL.argmax(axis=1)
     return float(np.median(SAMPLE_RATE / lags_T[is_voiced_T]))

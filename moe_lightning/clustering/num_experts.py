@@ -1,4 +1,4 @@
-"""How many clusters the data has: ``--num-experts auto``."""
+"""Choose the number of clusters: ``--num-experts auto``."""
 
 from typing import NamedTuple
 
@@ -10,23 +10,24 @@ MOST_EXPERTS = 16
 MOST_POINTS = 1_500
 NUM_RESAMPLES = 4
 STABLE_ENOUGH = 0.9
-"""Of the best candidate's stability; the eigengap chooses among those that reach it."""
+"""Relative to the best candidate's stability; the eigengap chooses among the candidates above it."""
 UNSURE = 0.5
 
 
 class Candidate(NamedTuple):
-    """A number of experts, and what speaks for it."""
+    """A number of experts, and its evidence."""
 
     num_experts: int
     eigengap: float
-    """Between the E-th and the next eigenvalue of the normalised neighbour graph: how much better the
-    points fall into E parts than into E + 1."""
+    """Between the E-th and the next eigenvalue of the normalised neighbour graph: larger if the points split better
+    into E parts than into E + 1.
+    """
     stability: float
-    """Mean adjusted Rand index of the clusters of all points with those of four samples of 80 %."""
+    """Mean adjusted Rand index between clusters of all points and clusters of four 80 % samples."""
 
 
 class Choice(NamedTuple):
-    """The number of experts that was chosen, and the evidence."""
+    """The chosen number of experts, and the evidence."""
 
     num_experts: int
     candidates: tuple[Candidate, ...]
@@ -44,14 +45,14 @@ class Choice(NamedTuple):
 
 class _Spectrum(NamedTuple):
     values_C: np.ndarray
-    """Largest eigenvalues, falling."""
+    """Largest eigenvalues, decreasing."""
     vectors_NC: np.ndarray
 
 
 def choose_num_experts(points_NR: np.ndarray, seed: int, most: int = MOST_EXPERTS) -> Choice:
-    """Of the numbers that are about as stable as the best, the one with the widest eigengap.
+    """Choose the widest eigengap among the numbers with nearly the best stability.
 
-    Of more than 1,500 points, a random 1,500 are looked at. Fewer than six points are one cluster.
+    Uses at most 1,500 random points. Fewer than six points are one cluster.
     """
     random = np.random.default_rng(seed)
     points_NR = points_NR[np.sort(random.permutation(len(points_NR))[:MOST_POINTS])]

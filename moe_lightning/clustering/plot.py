@@ -1,4 +1,4 @@
-"""Scatters of the training utterances."""
+"""Scatter plots of the training utterances."""
 
 import io
 from collections.abc import Sequence
@@ -9,38 +9,38 @@ import numpy as np
 from moe_lightning.clustering.speakers import speaker_means
 from moe_lightning.clustering.umap_layout import umap_layout
 
-# Okabe and Ito, "Color Universal Design" (2008): eight colours that colour-blind readers tell apart,
-# the yellow left for last because it is faint on white. More clusters repeat them with another marker.
+# Okabe and Ito, "Color Universal Design" (2008): eight colours that colour-blind readers can distinguish,
+# yellow last because it is faint on white. More clusters repeat them with another marker.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 UNKNOWN_COLOUR = "#BBBBBB"
 MOST_POINTS = 3_000
 ROWS_OF_LEGEND = 16
 MIN_DIST = 0.5
-"""Of UMAP: points stay apart, so that each can be seen."""
+"""For UMAP: keeps points apart, so that each stays visible."""
 SEED_SPACING = 0.004
-"""Distance of the points of a group, as part of the picture."""
+"""Distance between the points of a group, as a share of the picture."""
 NUMBER_SIZE = np.array([0.05, 0.045])
-"""Room that the number of a cluster takes, as parts of the picture's width and height."""
+"""Room for a cluster's number, as shares of the picture's width and height."""
 MOST_PUSHES = 500
 
 
 class Layout(NamedTuple):
-    """Points that are drawn, and where."""
+    """Drawn points, and their coordinates."""
 
     rows: np.ndarray
-    """Of all points; a random 3,000 if there are more."""
+    """Indices into all points; a random 3,000 if there are more."""
     xy_N2: np.ndarray
     method: str
     """``umap`` or ``pca``."""
 
 
 def lay_out(points_NR: np.ndarray, method: str, seed: int, groups: Sequence[str] | None = None) -> Layout:
-    """Two coordinates a point: the first principal directions, or UMAP.
+    """Two coordinates per point: the first principal directions, or UMAP.
 
     Args:
-        groups: Of each point, where points of a group lie together: UMAP then lays out the groups, since
-            neighbours within a group tell nothing of its place, and a group's points stand around it.
+        groups: Group per point, if a group's points lie together. UMAP then lays out the groups, because neighbours
+            within a group say nothing about its place; a group's points are drawn around it.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(points_NR))[:MOST_POINTS])
     shown_NR = points_NR[rows]
@@ -54,7 +54,7 @@ def lay_out(points_NR: np.ndarray, method: str, seed: int, groups: Sequence[str]
 
 
 def _around_groups(points_NR: np.ndarray, groups: Sequence[str], seed: int) -> np.ndarray:
-    """Each group's mean laid out, and its points around it like the seeds of a sunflower, (N, 2); "" is no group."""
+    """Lay out the groups' means, with each group's points around it in a sunflower pattern, (N, 2); "" is no group."""
     own = [name or f"point {place}" for place, name in enumerate(groups)]
     _, group_N, counts_G = np.unique(own, return_inverse=True, return_counts=True)
     layout_G2 = umap_layout(speaker_means(points_NR, own), 2, seed, min_dist=MIN_DIST)
@@ -68,10 +68,10 @@ def _around_groups(points_NR: np.ndarray, groups: Sequence[str], seed: int) -> n
 
 
 def plot_clusters(layout: Layout, labels_N: np.ndarray, title: str) -> bytes:
-    """PNG of the points coloured by cluster, with the number of each cluster on it.
+    """PNG of the points, coloured and numbered by cluster.
 
     Args:
-        labels_N: Of all points, drawn or not; -1 is noise, drawn grey and under the others.
+        labels_N: Labels of all points, drawn or not; -1 is noise, drawn grey below the others.
     """
     clusters, counts = np.unique(labels_N[labels_N >= 0], return_counts=True)
     values = [None if label < 0 else int(label) for label in labels_N[layout.rows]]
@@ -85,10 +85,10 @@ def plot_clusters(layout: Layout, labels_N: np.ndarray, title: str) -> bytes:
 
 
 def plot_column(layout: Layout, values: Sequence[str | float | None], name: str) -> bytes:
-    """PNG of the points coloured by a value each: numbers on a scale, texts by colour, None grey.
+    """PNG of the points, coloured by value: numbers on a scale, texts by colour, None grey.
 
     Args:
-        values: Of all points, drawn or not.
+        values: Values of all points, drawn or not.
     """
     shown = [values[row] for row in layout.rows]
     numbers = {value for value in shown if isinstance(value, int | float)}
@@ -133,14 +133,14 @@ def _draw_scale(figure: Any, axes: Any, layout: Layout, values: Sequence[Any]) -
     is_known_N = np.isfinite(numbers_N)
     size = 26 if len(layout.rows) < 500 else 12
     axes.scatter(*layout.xy_N2[~is_known_N].T, c=UNKNOWN_COLOUR, marker=".", s=size)
-    low, high = np.percentile(numbers_N[is_known_N], [1, 99])  # one odd recording would take the whole scale
+    low, high = np.percentile(numbers_N[is_known_N], [1, 99])  # one odd recording would stretch the whole scale
     style = {"cmap": "viridis", "s": size, "vmin": low, "vmax": high, "linewidths": 0.3, "edgecolors": "white"}
     drawn = axes.scatter(*layout.xy_N2[is_known_N].T, c=numbers_N[is_known_N], **style)
     figure.colorbar(drawn, ax=axes, shrink=0.8, extend="both")
 
 
 def _label_clusters(axes: Any, xy_N2: np.ndarray, labels_N: np.ndarray) -> None:
-    """The number of each cluster, at the point nearest to its median or, where others are in its way, beside it."""
+    """Draw each cluster's number at the point nearest to its median, or beside it if others are in the way."""
     from matplotlib.patheffects import withStroke
 
     clusters = np.unique(labels_N[labels_N >= 0])
@@ -164,7 +164,7 @@ def _middle(xy_N2: np.ndarray) -> np.ndarray:
 
 
 def apart(places_C2: np.ndarray, size_2: np.ndarray) -> np.ndarray:
-    """Places pushed until no two boxes of this size, centred there, overlap (or there is no room for them)."""
+    """Push places apart until no two boxes with this size, centred there, overlap (or there is no room)."""
     places_C2, earlier_CC = places_C2.astype(np.float64), np.tri(len(places_C2), k=-1, dtype=bool)
     for _ in range(MOST_PUSHES):
         gaps_CC2 = places_C2[:, None] - places_C2

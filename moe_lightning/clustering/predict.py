@@ -1,4 +1,4 @@
-"""``moe-lightning cluster predict``: label the embeddings of other audio with a finished clustering."""
+"""``moe-lightning cluster predict``: label embeddings of other audio with a finished clustering."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from moe_lightning.store.embedding_store import EmbeddingStore, StoreInfo
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """Write hard and soft labels of every utterance of a store.
+    """Write hard and soft labels for every utterance in a store.
 
     Raises:
-        InputError: The run has no clustering, or the embeddings are of another model, pooling or size.
+        InputError: The run has no clustering, or the embeddings have another model, pooling or size.
     """
     args = build_parser().parse_args(arguments)
     clusterer = Clusterer.load(RunDir(args.run_dir).stage_dir("clustering"))
@@ -44,7 +44,7 @@ def build_parser() -> CommandParser:
 
 
 def _check_same_kind(clusterer: Clusterer, store: EmbeddingStore, folder: Path) -> None:
-    """Embeddings of another model or pooling may have the right size and mean nothing."""
+    """Embeddings from another model or pooling may have the right size, but are meaningless here."""
     expected = clusterer.info.get("store")
     if not expected or not store.info:
         return

@@ -1,4 +1,4 @@
-"""The clustered points as TensorBoard's projector shows them."""
+"""The clustered points for TensorBoard's projector."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,16 @@ MOST_POINTS = 5_000
 
 
 def write_projector(folder: Path, points_NR: np.ndarray, columns: dict[str, Sequence[str]]) -> None:
-    """Write points and what is known of them; ``tensorboard --logdir`` on any folder above finds it.
+    """Write at most 5,000 points with their columns; ``tensorboard --logdir`` on any parent folder finds them.
 
     Args:
-        columns: Name -> a text for each point.
+        columns: Name -> a text per point.
     """
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.glob("events.out.tfevents*")):
-        EventFileWriter(str(folder)).close()  # TensorBoard looks only into folders that hold events
+        EventFileWriter(str(folder)).close()  # TensorBoard reads only folders with an event file
     rows = np.sort(np.random.default_rng(0).permutation(len(points_NR))[:MOST_POINTS])
     np.savetxt(folder / "tensors.tsv", points_NR[rows], fmt="%.5g", delimiter="\t")
     lines = ["\t".join(columns)]

@@ -1,4 +1,4 @@
-"""Everything that the report says of a clustering, before it becomes a page."""
+"""Contents of the clustering report, independent of the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from moe_lightning.corpus import Utterance
 from moe_lightning.corpus.bookkeeping import differs_everywhere
 
 MOST_MEASURED = 400
-"""Training utterances whose audio is measured: enough to tell what clusters follow, seconds to read."""
+"""Training utterances with measured audio: enough for the associations, and read in seconds."""
 
 Column = list[str | float | None]
 
 
 @dataclass(frozen=True)
 class ClusterRow:
-    """One cluster; the noise comes last, if there is any."""
+    """One cluster; noise, if any, comes last."""
 
     name: str
     counts: dict[str, int]
-    """Utterances of each split."""
+    """Utterances per split."""
     max_probability: float | None
-    """Mean of the largest probability of its utterances' soft labels; None where it has none."""
+    """Mean largest soft-label probability over its utterances; None if it has none."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of a clustering. Where nothing else is said, of the training utterances."""
+    """Figures of a clustering; for the training utterances unless stated otherwise."""
 
     algorithm: str
     num_utterances: int
@@ -44,21 +44,21 @@ class Report:
     entropy: float
     temperature: float
     agreement: float
-    """Share of utterances whose likeliest expert is their hard label."""
+    """Share of utterances with equal hard label and most likely expert."""
     separation: Separation
     stability: Stability
     training_labels_predicted: float
-    """Share of training utterances that the saved clusterer gives their own hard label."""
+    """Share of training utterances whose hard label the saved clusterer reproduces."""
     associations: tuple[Association, ...]
-    """The strongest first, fields of bookkeeping last."""
+    """Strongest first, bookkeeping fields last."""
     verdict: Verdict
     notes: tuple[str, ...]
     candidates: tuple[dict[str, Any], ...]
-    """Evidence for the number of experts, where it was chosen."""
+    """Evidence for the number of experts, if it was chosen automatically."""
     settings: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The report as a JSON object."""
         return {
             "algorithm": self.algorithm,
             "num_utterances": self.num_utterances,
@@ -89,13 +89,13 @@ def make_report(
     speakers: Sequence[str],
     settings: ClusteringSettings,
 ) -> Report:
-    """Judge a clustering.
+    """Evaluate a clustering.
 
     Args:
-        prediction: Labels of all utterances of the store.
+        prediction: Labels of all utterances in the store.
         splits_N: Their splits.
-        columns: What is known of the training utterances, in the order of the fit (see `known_columns`).
-        speakers: Of the same.
+        columns: Known values of the training utterances, in the order of the fit (see `known_columns`).
+        speakers: Their speakers.
     """
     labels_N = fitted.partition.labels_N
     found = [
@@ -129,9 +129,9 @@ def make_report(
 
 
 def known_columns(utterances: Sequence[Utterance], seed: int) -> dict[str, Column]:
-    """Fields, speaker, and variables measured from the audio (of 400 at most), each a value an utterance.
+    """Fields, speaker, and variables measured from the audio (at most 400 utterances), one value per utterance.
 
-    A field that differs from utterance to utterance, such as a file name, is left out.
+    A field that differs in every utterance, such as a file name, is left out.
     """
     names = dict.fromkeys(name for utterance in utterances for name in utterance.fields)
     columns: dict[str, Column] = {"speaker": [utterance.speaker for utterance in utterances]}

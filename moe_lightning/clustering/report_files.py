@@ -1,4 +1,4 @@
-"""Write the plot, the report and the projector of a clustering."""
+"""Write the plot, the report and the projector files of a clustering."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from moe_lightning.store.embedding_store import StoreEntry
 
 PROJECTOR_DIR = "projector"
 MOST_LEGEND_ENTRIES = 32
-"""A picture of more values than colours and markers tells nothing."""
+"""A picture with more values than colours and markers is unreadable."""
 
 
 def write_pictures(
@@ -33,11 +33,11 @@ def write_pictures(
     utterances: Sequence[Utterance] | None,
     settings: ClusteringSettings,
 ) -> list[Path]:
-    """Everything that is for looking at; the plot and the report can be switched off one by one.
+    """Write plot, report and projector files; plot and report can be switched off separately.
 
     Args:
-        training: What the store says of the training utterances, in the order of the fit.
-        utterances: What the manifests say of the same; None where there is no manifest.
+        training: Store entries of the training utterances, in the order of the fit.
+        utterances: Their manifest entries; None without a manifest.
     """
     if settings.plot == "none" and not settings.report:
         return []
@@ -73,7 +73,7 @@ def write_pictures(
 
 
 def own_columns(fitted: FittedClustering) -> dict[str, Column]:
-    """Cluster and confidence of each training point, as the report colours them."""
+    """Cluster and confidence per training point, for the report's colours."""
     labels_N = fitted.partition.labels_N
     probs_NE = fitted.clusterer.soft_labels_of_points(fitted.points_NR)
     return {

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing beside it but, to play, the audio."""
+"""The report as one HTML file; only playback needs further files (the audio)."""
 
 import json
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
     """The whole page.
 
     Args:
-        scatter: Of `scatter_data`.
-        pictures: Title and PNG of each.
+        scatter: From `scatter_data`.
+        pictures: Title and PNG each.
     """
     sections = [
         _head(report),
@@ -35,7 +35,7 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
         _settings_section(report),
     ]
     style, script = ((_PAGE_DIR / name).read_text(encoding="utf-8") for name in ("scatter.css", "scatter.js"))
-    # a "</script>" in a transcript would end the element: no "<" is left in the data
+    # a "</script>" in a transcript would end the element, so every "<" is escaped
     data = json.dumps(scatter, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     end = f'<div id="tip"></div>\n<script type="application/json" id="points">{data}</script>\n'
     return document(f"Clusters: {report.verdict.sentence[:80]}", sections, style, end, script)
@@ -122,8 +122,8 @@ def _kind(association: Association) -> str:
 
 
 def _field_section(association: Association, names: Sequence[str]) -> str:
-    """Heat map of clusters by values; a row is coloured by the shares of its utterances."""
-    rows = zip(names, association.counts_CV, strict=False)  # noise may lie outside train alone
+    """Heat map of clusters by values; row colours are shares of the row's utterances."""
+    rows = zip(names, association.counts_CV, strict=False)  # there may be noise outside train only
     return f"<h3>{escape(association.name)}</h3>\n" + heat_map("cluster", association.values, rows)
 
 

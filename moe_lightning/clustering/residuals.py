@@ -1,31 +1,31 @@
-"""Take the linear trace of nuisance variables out of embeddings."""
+"""Remove the linear trace of nuisance variables from embeddings."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 SMALLEST_VARIANCE = 1e-4
-"""Of the largest: directions in which the embeddings hardly vary are left alone, not blown up."""
+"""Relative to the largest: directions with hardly any variance are left alone, not amplified."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """A projection of low rank, the identity less ``write_DJ read_JD``."""
+    """A low-rank projection: identity minus ``write_DJ read_JD``."""
 
     write_DJ: np.ndarray
     read_JD: np.ndarray
 
     def apply(self, rows_ND: np.ndarray) -> np.ndarray:
-        """Rows (centred as those of the fit) without the trace."""
+        """Rows (centred like those of the fit) without the trace."""
         return rows_ND - (rows_ND @ self.read_JD.T) @ self.write_DJ.T
 
 
 def fit_removal(rows_ND: np.ndarray, nuisance_NJ: np.ndarray) -> Removal:
-    """The smallest change after which no linear function of the rows tells of the variables.
+    """The smallest change after which no linear function of the rows predicts the variables.
 
-    Least-squares concept erasure (Belrose et al., "LEACE: Perfect linear concept erasure in closed form",
-    2023, theorem 4.2): in the whitened space, drop the directions of the cross-covariance. It needs the
-    variables for the fit alone, so new audio goes the same way without them.
+    Least-squares concept erasure (Belrose et al., "LEACE: Perfect linear concept erasure in closed form", 2023,
+    theorem 4.2): in the whitened space, drop the directions of the cross-covariance. Only the fit needs the
+    variables; new audio is transformed without them.
 
     Args:
         rows_ND: Centred.

@@ -1,4 +1,4 @@
-"""What the interactive scatter of the report shows."""
+"""Data for the report's interactive scatter."""
 
 import os
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ def scatter_data(
     columns: dict[str, Column],
     page_dir: Path,
 ) -> dict[str, Any]:
-    """What the interactive scatter shows, of the points of the layout.
+    """Data for the interactive scatter, for the points in the layout.
 
     Args:
-        ids: Of all training utterances, as the utterances and columns.
-        columns: What points can be coloured by; numbers get a scale, texts a colour each.
-        page_dir: Where the page will lie; the audio is named from there.
+        ids: Ids of all training utterances, in the order of utterances and columns.
+        columns: Colour options; numbers get a scale, texts a colour each.
+        page_dir: Folder of the page; audio addresses are relative to it.
     """
     low, high = layout.xy_N2.min(axis=0), layout.xy_N2.max(axis=0)
     xy_N2 = (layout.xy_N2 - low) / np.where(high > low, high - low, 1)

@@ -1,4 +1,4 @@
-"""What a clustering is made with; the defaults are the guide's."""
+"""Settings of a clustering; the defaults are the guide's."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,28 +10,28 @@ ALGORITHMS = ("hdbscan", "spectral", "kmeans", "balanced", "random", "label")
 REDUCTIONS = ("none", "pca", "umap", "gradients")
 NOISE_POLICIES = ("drop", "nearest", "uniform", "noop")
 MOST_SEED = 2**32 - 100
-"""Of numpy's generators it is 2^32 - 1, and the report tries the next seeds too."""
+"""numpy's limit is 2^32 - 1, and the report also uses the next seeds."""
 TREE_ALGORITHMS = ("best", "generic", "prims_kdtree", "prims_balltree", "boruvka_kdtree", "boruvka_balltree")
 
 
 @dataclass(frozen=True)
 class HdbscanOptions:
-    """Options that only HDBSCAN reads."""
+    """Options used only by HDBSCAN."""
 
     min_clusters: int = 8
-    """A fit is accepted when it has at least so many clusters."""
+    """A fit with at least this many clusters is accepted."""
     min_cluster_size: int = 5
-    """Where the search starts; one less at each retry, never under 2."""
+    """Start of the search; one less per retry, never under 2."""
     max_retries: int = 5
     min_samples: int | None = None
-    """None: the library takes min_cluster_size."""
+    """None: the library uses min_cluster_size."""
     metric: str = "euclidean"
     allow_single_cluster: bool = False
     hdbscan_algorithm: str = "best"
     no_reduce_experts: bool = False
     """Too few clusters is an error; otherwise there are as many experts as clusters."""
     min_experts: int = 2
-    """Floor of that shrinking, in every path."""
+    """Lower limit for the reduced number of experts, in every path."""
 
     def __post_init__(self) -> None:
         _check_at_least(1, min_clusters=self.min_clusters, min_experts=self.min_experts)
@@ -44,46 +44,51 @@ class HdbscanOptions:
 
 @dataclass(frozen=True)
 class ClusteringSettings:
-    """Everything that decides what a clustering comes out as.
+    """All settings that influence a clustering.
 
     Raises:
-        InputError: A value is out of its range; the message names the flag.
+        InputError: A value is outside its range; the message names the flag.
     """
 
     embedding_dir: Path
     output_dir: Path
     algorithm: str = "hdbscan"
     num_experts: int | None = 8
-    """None (``auto``): by eigengap and stability; with HDBSCAN as many as it finds."""
+    """None (``auto``): by eigengap and stability; with HDBSCAN, as many as it finds."""
     label_field: str | None = None
-    """Manifest field whose values are the clusters of ``label``."""
+    """Manifest field whose values are the clusters for ``label``."""
     manifest_dir: Path | None = None
-    """Holds the manifests; None: the run's, beside the output folder, if it has them."""
+    """Folder of the manifests; None: the run's, beside the output folder, if it exists."""
     pool_stats: str | None = None
-    """``mean`` or ``mean+std`` of a store that holds both; None: whatever it holds."""
+    """``mean`` or ``mean+std`` from a store with both; None: all statistics in the store."""
     layers: tuple[str, ...] = ()
-    """Encoder layers of a store that joins several; none: all that it holds."""
+    """Encoder layers from a store with several; empty: all."""
     pool_speakers: float | None = None
-    """How far each utterance moves towards the mean of its speaker before it is clustered, 0 to 1; None
-    (``auto``): 0.8 where the train split has four speakers an expert, else not at all."""
+    """Speaker-level pooling before clustering: 0 keeps each utterance, 1 replaces it by its speaker's mean; None
+    (``auto``): 0.8 if the train split has four speakers per expert, else 0.
+    """
     residualise: tuple[str, ...] = ()
     """Nuisance variables whose linear trace is removed from the embeddings before clustering."""
     pooling: str = "mean"
     standardise: bool = True
     """Shift and scale each dimension to mean 0 and deviation 1, by the train split."""
     reduce: str = "pca"
-    """``gradients``: onto the directions in which embeddings foretell the gradients of the loss, which
-    `moe-lightning embed --gradients` keeps."""
+    """``gradients``: onto the loss gradients predicted from the embedding; needs the gradients from `moe-lightning
+    embed --gradients`.
+    """
     reduce_dim: int = 50
     temperature: float | None = None
-    """Of the softmax over cosines (spectral), squared distances (kmeans, balanced) or log memberships (HDBSCAN);
-    1.0 gives the guide's numbers for spectral and HDBSCAN, None (``auto``) is calibrated to the target entropy."""
+    """For the softmax over cosines (spectral), squared distances (kmeans, balanced) or log memberships (HDBSCAN); 1.0
+    gives the guide's numbers for spectral and HDBSCAN, None (``auto``) is calibrated to the target entropy.
+    """
     target_entropy: float = 0.4
-    """Mean normalised entropy of calibrated soft labels: at 8 experts a perplexity of 8^0.4 = 2.3, about
-    what a top-2 routing can follow."""
+    """Mean normalised entropy of calibrated soft labels: with 8 experts a perplexity of 8^0.4 = 2.3, about the limit
+    for top-2 routing.
+    """
     noise: str = "drop"
-    """Where HDBSCAN's noise mass goes: ``drop`` (rows renormalised), ``nearest`` centroids, ``uniform``, or ``noop``:
-    it stays, as one more expert behind the others, which the later stages leave without deltas (`noop_expert`)."""
+    """Destination of HDBSCAN's noise mass: ``drop`` (rows renormalised), ``nearest`` centroids, ``uniform``, or
+    ``noop``: kept as an additional last expert, which has no deltas in later stages (`noop_expert`).
+    """
     plot: str = "umap"
     report: bool = True
     seed: int = 42
@@ -121,7 +126,7 @@ class ClusteringSettings:
 
     @property
     def manifest_folder(self) -> Path:
-        """Where the manifests are looked for."""
+        """Folder to read the manifests from."""
         return self.manifest_dir or RunDir(self.output_dir.parent).stage_dir("corpus")
 
 

@@ -1,4 +1,4 @@
-"""Spectral clustering on a graph of nearest neighbours."""
+"""Spectral clustering on a nearest-neighbour graph."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from moe_lightning.clustering.spectral_landmarks import landmark_partition
 
 NUM_NEIGHBOURS, MOST_NEIGHBOURS = 10, 80
 EXACT_LIMIT = 30_000
-"""The search for neighbours, which takes most of the time, grows with N squared: six seconds here."""
+"""The neighbour search dominates and takes O(N^2) time: six seconds at this size."""
 DENSE_LIMIT = 500
 MOST_RESTARTS = 1_000
 
@@ -21,9 +21,9 @@ MOST_RESTARTS = 1_000
 def spectral_partition(points_NR: np.ndarray, num_experts: int, seed: int, exact_limit: int = EXACT_LIMIT) -> Partition:
     """Exactly ``num_experts`` clusters: eigenvectors of the neighbour graph, then k-means.
 
-    Up to ``exact_limit`` points the partition is scikit-learn's SpectralClustering with 10 neighbours;
-    beyond, landmarks stand for the points. Memory grows with N alone. Fewer than twice as many points as
-    clusters make no graph worth the name; k-means takes the points.
+    Up to ``exact_limit`` points, the partition equals scikit-learn's SpectralClustering with 10 neighbours; above,
+    landmarks represent the points. Memory is O(N). With fewer than twice as many points as clusters, a graph is
+    useless; k-means clusters the points.
     """
     if len(points_NR) < 2 * num_experts:
         note = f"{len(points_NR)} training utterances are few for {num_experts} experts: k-means took the graph's place"
@@ -42,9 +42,9 @@ def spectral_partition(points_NR: np.ndarray, num_experts: int, seed: int, exact
 
 
 def neighbour_graph(points_NR: np.ndarray, num_neighbours: int = NUM_NEIGHBOURS) -> sparse.csr_matrix:
-    """Affinities (N, N): 1 where each is among the other's ten nearest, itself counted, 0.5 where one is.
+    """Affinities (N, N): 1 for mutual neighbours, 0.5 for one-sided ones, among the ten nearest, itself included.
 
-    Of fewer than twenty points, the nearest half.
+    With fewer than twenty points, the nearest half.
     """
     from sklearn.neighbors import kneighbors_graph
 
@@ -57,17 +57,17 @@ class Spectrum(NamedTuple):
     """Eigenvectors of a graph."""
 
     values_E: np.ndarray
-    """Of the normalised affinities, falling from 1."""
+    """Eigenvalues of the normalised affinities, decreasing from 1."""
     vectors_NE: np.ndarray
-    """Divided by the root of the degrees, as scikit-learn's spectral embedding."""
+    """Divided by the root of the degrees, as in scikit-learn's spectral embedding."""
 
 
 def leading_eigenvectors(graph_NN: sparse.csr_matrix, num_experts: int, seed: int) -> Spectrum | None:
-    """The first ``num_experts`` eigenvectors; None where Lanczos does not converge.
+    """The first ``num_experts`` eigenvectors; None if Lanczos does not converge.
 
-    scikit-learn inverts the Laplacian for them, and the factors fill up: 40 s at 20,000 points. Its leading
-    eigenvectors, one for each unconnected part, are known without: taken out of the matrix, they leave a
-    spectrum that plain Lanczos handles in a fraction of a second.
+    scikit-learn inverts the Laplacian, and the factors fill up: 40 s for 20,000 points. But the leading eigenvectors,
+    one per unconnected part, are known in advance. Without them, plain Lanczos finds the rest in a fraction of a
+    second.
     """
     graph_NN = graph_NN - sparse.diags(graph_NN.diagonal())
     degrees_N = np.asarray(graph_NN.sum(axis=1)).ravel()
@@ -87,14 +87,14 @@ def leading_eigenvectors(graph_NN: sparse.csr_matrix, num_experts: int, seed: in
 def _largest(
     matrix_NN: sparse.csr_matrix, known_NC: np.ndarray, num_wanted: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The largest eigenvalues, falling, and eigenvectors beside the known ones."""
+    """The largest eigenvalues, decreasing, with eigenvectors, apart from the known ones."""
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
     size = len(known_NC)
     if num_wanted < 1:
         return np.empty(0), np.empty((size, 0))
     if size <= DENSE_LIMIT:
-        # twice: at once, a known eigenvalue becomes 0 and might still be among the largest
+        # subtracted twice: once would make a known eigenvalue 0, which might still be among the largest
         values, vectors = np.linalg.eigh(matrix_NN.toarray() - 2 * known_NC @ known_NC.T)
         return values[::-1][:num_wanted], vectors[:, ::-1][:, :num_wanted]
     rest = LinearOperator(
@@ -113,10 +113,10 @@ def _largest(
 
 
 def _graph_of_few_parts(points_NR: np.ndarray, num_experts: int) -> tuple[sparse.csr_matrix, tuple[str, ...]]:
-    """The neighbour graph with no more unconnected parts than experts, and what to tell the user.
+    """The neighbour graph with at most as many unconnected parts as experts, and notes for the user.
 
-    Groups of more than ten that lie close together, as the utterances of one speaker may, have no edge
-    to anything else: then there are more neighbours, and what is left in parts at 80 is tied together.
+    Groups of more than ten near points, such as one speaker's utterances, may have no edge to other points. The
+    number of neighbours is then doubled, up to 80, and the remaining parts are tied together.
     """
     num_neighbours, graph_NN = NUM_NEIGHBOURS, neighbour_graph(points_NR)
     num_parts = first_parts = connected_components(graph_NN, directed=False)[0]
@@ -132,7 +132,7 @@ def _graph_of_few_parts(points_NR: np.ndarray, num_experts: int) -> tuple[sparse
 
 
 def _fill_empty(labels_N: np.ndarray, points_NR: np.ndarray, num_experts: int) -> np.ndarray:
-    """Each empty cluster gets the point that is farthest from its own cluster's mean."""
+    """Give each empty cluster the point farthest from its own cluster's mean."""
     for expert in np.setdiff1d(np.arange(num_experts), labels_N):
         present, label_N, sizes = np.unique(labels_N, return_inverse=True, return_counts=True)
         means = np.stack([points_NR[labels_N == label].mean(axis=0) for label in present])

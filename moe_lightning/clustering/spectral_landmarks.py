@@ -1,10 +1,9 @@
-"""Spectral clustering of many points through few landmarks.
+"""Spectral clustering of many points by few landmarks.
 
-Chen and Cai, "Large Scale Spectral Clustering with Landmark-Based Representation" (AAAI 2011): a point
-is a sparse mixture Z of its nearest landmarks, and the graph is Z Z^T. Its eigenvectors come from the
-small matrix of the landmarks, Z^T Z, which is summed over the points a chunk at a time. Here the
-landmarks are clustered, and a point takes the label that its landmarks vote for: the same rule labels
-the points of the fit and those that come later.
+Chen and Cai, "Large Scale Spectral Clustering with Landmark-Based Representation" (AAAI 2011): a point is a sparse
+mixture Z of its nearest landmarks, and the graph is Z Z^T. Its eigenvectors come from the small landmark matrix Z^T
+Z, summed over chunks of points. Here the landmarks are clustered, and each point takes the majority label of its
+landmarks: training points and new points follow the same rule.
 """
 
 from dataclasses import replace
@@ -23,7 +22,7 @@ SAMPLE_PER_LANDMARK = 20
 
 
 def landmark_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Partition:
-    """Exactly ``num_experts`` clusters, in memory that grows with N alone."""
+    """Exactly ``num_experts`` clusters, in O(N) memory."""
     landmarks_PR = choose_landmarks(points_NR, num_experts, seed)
     graph_PP = _landmark_graph(points_NR, landmarks_PR)
     graph_PP, notes = join_parts(graph_PP, landmarks_PR, num_experts)
@@ -38,7 +37,7 @@ def landmark_partition(points_NR: np.ndarray, num_experts: int, seed: int) -> Pa
 
 
 def choose_landmarks(points_NR: np.ndarray, num_experts: int, seed: int) -> np.ndarray:
-    """Centres of k-means on a sample, (P, R)."""
+    """K-means centres of a sample, (P, R)."""
     from sklearn.cluster import MiniBatchKMeans
 
     num_landmarks = min(len(points_NR) // 2, int(np.clip(LANDMARKS_PER_EXPERT * num_experts, FEWEST, MOST)))
@@ -51,10 +50,10 @@ def choose_landmarks(points_NR: np.ndarray, num_experts: int, seed: int) -> np.n
 
 
 def _landmark_graph(points_NR: np.ndarray, landmarks_PR: np.ndarray) -> sparse.csr_matrix:
-    """Z^T Z, (P, P): how often two landmarks are among the nearest of the same point.
+    """Z^T Z, (P, P): co-occurrence of two landmarks among the nearest of a point.
 
-    The nearest count alike, as in a graph of nearest neighbours: weights by distance leave an outlier that
-    became a landmark tied to nothing else, and the eigenvectors find it in place of a cluster.
+    The nearest landmarks count equally, as in a nearest-neighbour graph. With weights by distance, an outlier
+    landmark would be tied to nothing else, and the eigenvectors would find it instead of a cluster.
     """
     num_landmarks = len(landmarks_PR)
     graph_PP = sparse.csr_matrix((num_landmarks, num_landmarks))
@@ -67,7 +66,7 @@ def _landmark_graph(points_NR: np.ndarray, landmarks_PR: np.ndarray) -> sparse.c
 
 
 def _landmark_labels(graph_PP: sparse.csr_matrix, num_experts: int, seed: int) -> np.ndarray:
-    """K-means of the first eigenvectors, each landmark counted as often as points are near it."""
+    """K-means on the first eigenvectors, each landmark weighted by its degree (the points near it)."""
     from scipy.linalg import eigh
     from sklearn.cluster import KMeans
 
@@ -75,7 +74,7 @@ def _landmark_labels(graph_PP: sparse.csr_matrix, num_experts: int, seed: int) -
     is_used_P = degrees_P > 0
     scale_P = np.where(is_used_P, degrees_P, 1.0) ** -0.5
     normalised_PP = sparse.diags(scale_P) @ graph_PP @ sparse.diags(scale_P)
-    # dense: Lanczos does not converge on eigenvalues that all lie just under 1, as well-kept clusters have them
+    # dense: Lanczos does not converge if all eigenvalues lie just under 1, as for well-separated clusters
     wanted = (len(degrees_P) - num_experts, len(degrees_P) - 1)
     vectors_PE = eigh(normalised_PP.toarray(), subset_by_index=wanted)[1]
     fit = KMeans(num_experts, n_init=10, random_state=seed)

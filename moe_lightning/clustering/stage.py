@@ -1,4 +1,4 @@
-"""The stage: an embedding store in, labels, plot and clusterer out."""
+"""The clustering stage: an embedding store in; labels, plot and clusterer out."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -26,7 +26,7 @@ MOST_SEARCHED = 20_000
 
 
 def run(settings: ClusteringSettings) -> Clusterer:
-    """Fit on the train split, label every utterance of the store, write the files of the stage."""
+    """Fit on the train split, label every utterance in the store, write the stage's files."""
     store = EmbeddingStore.load(settings.embedding_dir)
     refuse_gradients(store, settings.embedding_dir)
     rows = _training_rows(store)
@@ -47,10 +47,10 @@ def run(settings: ClusteringSettings) -> Clusterer:
 
 
 def embeddings_of(store: EmbeddingStore, settings: Mapping[str, Any]) -> np.ndarray:
-    """One vector an utterance, of the statistics and layers asked for, (N, D), moved towards those of its speaker.
+    """One vector per utterance with the selected statistics and layers, (N, D), after speaker-level pooling.
 
     Args:
-        settings: The fields of `ClusteringSettings`, or what a clusterer keeps of them.
+        settings: Fields of `ClusteringSettings`, or the subset kept by a clusterer.
     """
     stored, info = stored_vectors(store, settings["pooling"], settings["pool_stats"])
     embeddings_ND = select_parts(
@@ -62,15 +62,14 @@ def embeddings_of(store: EmbeddingStore, settings: Mapping[str, Any]) -> np.ndar
 def label_store(
     fitted: FittedClustering, embeddings_ND: np.ndarray, rows: np.ndarray, most_searched: int = MOST_SEARCHED
 ) -> tuple[Prediction, float]:
-    """Labels of every utterance, and the share of training labels that the saved clusterer gives back.
+    """Labels of every utterance, and the share of training labels that the saved clusterer reproduces.
 
-    Of a large corpus whose training points speak for themselves, the training utterances keep what they
-    were fitted with, which is what a search among themselves would find: it would compare each with all.
-    Then the share is measured on some of them.
+    In a large corpus without landmarks, training utterances keep their fitted labels: a search would give the same
+    result, but compares every pair. The share is then measured on a sample.
 
     Args:
-        rows: Of the training utterances, in the order that they were fitted in.
-        most_searched: Training utterances that are predicted like any other.
+        rows: Rows of the training utterances, in the order of the fit.
+        most_searched: Up to this many, training utterances are predicted like any other.
     """
     if len(rows) <= most_searched or fitted.partition.landmarks is not None:
         prediction = fitted.clusterer.predict(embeddings_ND)
@@ -87,7 +86,7 @@ def label_store(
 
 
 def label_files(folder: Path, algorithm: str) -> tuple[Path, Path]:
-    """Hard and soft labels in a folder, whatever it is called."""
+    """Files of hard and soft labels in a folder with any name."""
     names = RunDir(folder.parent)
     return folder / names.labels_file(algorithm).name, folder / names.soft_labels_file(algorithm).name
 
@@ -110,13 +109,13 @@ def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: Cluste
 
 
 def refuse_gradients(store: EmbeddingStore, folder: Path) -> None:
-    """Raise an InputError for a store of gradients, whose vectors tell of training, not of speech."""
+    """Raise an InputError for a store of gradients; clustering needs embeddings of speech."""
     if store.info and store.info.kind == "gradients":
         raise InputError(f"{folder} holds gradients of the loss; take the folder of embeddings that it lies in")
 
 
 def _gradients(embedding_dir: Path, ids: list[str]) -> np.ndarray:
-    """Gradients of the loss of some utterances, (len(ids), G)."""
+    """Loss gradients of the utterances, (len(ids), G)."""
     try:
         return EmbeddingStore.load(embedding_dir / GRADIENTS_DIR).of(ids)
     except InputError as error:
@@ -128,7 +127,7 @@ def _gradients(embedding_dir: Path, ids: list[str]) -> np.ndarray:
 
 
 def _training_rows(store: EmbeddingStore) -> np.ndarray:
-    """Rows of the train split in the order of their ids, so that the order in the store does not matter."""
+    """Rows of the train split, sorted by id, so that the order in the store does not matter."""
     rows = np.flatnonzero(store.splits_N == "train")
     if not len(rows):
         raise InputError("no entry of mapping.json is of the split train; clusters are fitted on train alone")
@@ -147,7 +146,7 @@ def _write(
 
 
 def _known_utterances(ids: list[str], settings: ClusteringSettings) -> list[Utterance] | None:
-    """The training utterances for the report; None, and a note, where no manifest tells of them."""
+    """Training utterances for the report; None, with a note, if no manifest has them."""
     if not settings.report:
         return None
     try:

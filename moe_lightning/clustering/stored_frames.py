@@ -1,4 +1,4 @@
-"""Vectors made of the frames that a store keeps, where its own pooling is not the one asked for."""
+"""Pool stored frames anew if the store's own pooling is not the requested one."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -10,22 +10,22 @@ from moe_lightning.store.embedding_store import EmbeddingStore, Pooling, StoreIn
 
 
 class Vectors(NamedTuple):
-    """One vector an utterance, and what it was made of."""
+    """One vector per utterance, and the matching store info."""
 
     embeddings: np.ndarray
-    """(N, D) float32; (N, T, D) of a folder with an array of frames an utterance."""
+    """(N, D) float32; (N, T, D) for a folder with one array of frames per utterance."""
     info: StoreInfo | None
 
 
 def stored_vectors(store: EmbeddingStore, pooling: str, pool_stats: str | None) -> Vectors:
-    """The vectors of a store; where it keeps frames and pooled them otherwise, new ones of the frames.
+    """Vectors of a store; if it keeps frames and has another pooling, pooled anew from the frames.
 
     Args:
-        pooling: ``flatten`` joins all frames; anything else asks for ``pool_stats``.
-        pool_stats: ``mean``, ``mean+std``, or None for what is there.
+        pooling: ``flatten`` joins all frames; otherwise ``pool_stats`` decides.
+        pool_stats: ``mean``, ``mean+std``, or None for all in the store.
 
     Raises:
-        InputError: ``flatten``, and utterances differ in their number of frames.
+        InputError: ``flatten`` with different numbers of frames.
     """
     wanted: Pooling | None = "flatten" if pooling == "flatten" else "mean+std" if pool_stats == "mean+std" else None
     if not (wanted and store.info and store.has_frames and store.info.pooling != wanted):
@@ -34,7 +34,7 @@ def stored_vectors(store: EmbeddingStore, pooling: str, pool_stats: str | None) 
 
 
 def _pool_frames(store: EmbeddingStore, pooling: Pooling) -> np.ndarray:
-    """One utterance after another, so that no more than one is in memory."""
+    """One utterance after another, so that only one utterance's frames are in memory."""
     lengths = {entry.num_frames for entry in store.entries}
     if pooling == "flatten" and len(lengths) > 1:
         raise InputError("--pooling flatten needs as many frames of every utterance; embed with --pooling flatten")

@@ -1,4 +1,4 @@
-"""What the command prints when it is done."""
+"""Summary that the command prints at the end."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from moe_lightning.clustering.memberships import normalised_entropy
 
 
 def print_summary(clusterer: Clusterer, prediction: Prediction, splits_N: np.ndarray, files: list[Path]) -> None:
-    """Cluster sizes in each split, how sharp the soft labels are, and where everything lies."""
+    """Print cluster sizes per split, sharpness of the soft labels, and all written files."""
     from rich.console import Console
     from rich.table import Table
 

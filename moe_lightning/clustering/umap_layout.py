@@ -1,8 +1,8 @@
 """UMAP (McInnes, Healy and Melville, "UMAP: Uniform Manifold Approximation and Projection", 2018), seeded and quiet.
 
-umap-learn lays the points out. It compiles its neighbour search and its fuzzy graph anew in every
-process, fifteen seconds for two short computations, so these are done here. Imported only where it is
-used: umap-learn takes seconds to import.
+umap-learn computes the layout. Its neighbour search and fuzzy graph are compiled anew in every process, fifteen
+seconds for two short computations, so both are done here. Import this module only when needed: umap-learn takes
+seconds to import.
 """
 
 import warnings
@@ -19,10 +19,10 @@ BISECTIONS = 64
 def umap_layout(rows_ND: np.ndarray, dim: int, seed: int, min_dist: float = 0.0) -> np.ndarray:
     """Coordinates (N, dim), float64; the same for the same rows and seed.
 
-    Under four rows there is no neighbourhood to lay out: the first dimensions are returned.
+    Fewer than four rows have no neighbourhood: the result is their first dimensions.
 
     Args:
-        min_dist: How close rows may come to each other; 0 packs clusters, 0.5 keeps their points apart.
+        min_dist: Least distance between rows; 0 packs clusters, 0.5 keeps their points apart.
     """
     if len(rows_ND) < 4:
         return np.pad(rows_ND, ((0, 0), (0, dim)))[:, :dim]
@@ -55,8 +55,8 @@ def umap_layout(rows_ND: np.ndarray, dim: int, seed: int, min_dist: float = 0.0)
 def fuzzy_graph(rows_ND: np.ndarray, num_neighbours: int = NUM_NEIGHBOURS) -> sparse.csr_matrix:
     """Symmetric strengths (N, N) between neighbours, in 0 .. 1 (section 3.1 of the paper).
 
-    A row's nearest neighbour has strength 1, and farther ones fall off at a rate at which all strengths
-    sum to log2 of the number of neighbours.
+    A row's nearest neighbour has strength 1. Strengths decay with distance, at a rate where they sum to log2 of the
+    number of neighbours, the row itself counted.
     """
     num_rows, num_neighbours = len(rows_ND), min(num_neighbours, len(rows_ND) - 1)
     found = list(search(rows_ND, rows_ND, num_neighbours + 1))
@@ -69,7 +69,7 @@ def fuzzy_graph(rows_ND: np.ndarray, num_neighbours: int = NUM_NEIGHBOURS) -> sp
 
 
 def _fall_off(beyond_NK: np.ndarray) -> np.ndarray:
-    """Scales (N,) at which ``exp(-beyond / scale)`` sums to log2 K, by bisection."""
+    """Scales (N,) at which ``exp(-beyond / scale)`` sums to log2(K + 1), by bisection."""
     target = np.log2(beyond_NK.shape[1] + 1)
     size = float(beyond_NK.mean()) or 1.0
     low_N, high_N = np.full(len(beyond_NK), 1e-3 * size), np.full(len(beyond_NK), 1e3 * size)

@@ -1,4 +1,4 @@
-"""What the manifests, and the audio itself, say of the clustered utterances."""
+"""Manifest values and audio measurements of the clustered utterances."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from moe_lightning.errors import InputError, MissingInputError
 
 
 def read_utterances(manifest_dir: Path, ids: Sequence[str]) -> list[Utterance]:
-    """Utterances of the given ids, in their order, from the folder's train, dev and test manifests.
+    """Utterances with the given ids, in this order, from the folder's train, dev and test manifests.
 
     Raises:
         MissingInputError: The folder holds no manifest.
@@ -34,10 +34,10 @@ def read_utterances(manifest_dir: Path, ids: Sequence[str]) -> list[Utterance]:
 
 
 def field_values(utterances: Sequence[Utterance], field: str) -> list[str | None]:
-    """A field of each utterance as text, None where it has none; ``speaker`` counts as a field.
+    """A field per utterance as text, None if missing; ``speaker`` counts as a field.
 
     Raises:
-        InputError: No utterance has it; the message lists the fields that there are.
+        InputError: No utterance has it; the message lists the existing fields.
     """
     values = [utterance.speaker if field == "speaker" else utterance.fields.get(field) for utterance in utterances]
     if all(value in (None, "") for value in values):
@@ -47,10 +47,10 @@ def field_values(utterances: Sequence[Utterance], field: str) -> list[str | None
 
 
 def nuisance_columns(utterances: Sequence[Utterance], names: Sequence[str]) -> np.ndarray:
-    """Measured variables and numeric fields, one column each, (N, J); a gap takes the column's median.
+    """Measured variables and numeric fields, one per column, (N, J); a gap takes the column's median.
 
     Raises:
-        InputError: A name is neither a measured variable nor a field of numbers.
+        InputError: A name is neither a measured variable nor a numeric field.
     """
     measured = measure(utterances) if set(names) & set(NUISANCES) else {}
     columns = [measured[name] if name in measured else _numeric_field(utterances, name) for name in names]
