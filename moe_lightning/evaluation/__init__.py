@@ -1,1 +1,1 @@
-"""Stage 6: word error rates of the bare backbone and of the mixture, overall and by group."""
+"""Stage 6: word error rates of backbone and mixture, overall and by group."""

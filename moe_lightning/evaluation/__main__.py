@@ -85,13 +85,13 @@ def parser() -> CommandParser:
 
 
 def settings_of(arguments: Sequence[str]) -> StageSettings:
-    """Settings of a command line."""
+    """Settings from a command line."""
     return parser_settings(parser(), vars(parser().parse(arguments)), arguments)
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluate a run unless that is done."""
+    """Evaluate a run unless the stage is finished."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse(arguments)
     run = RunDir(Path(options.run_dir))

@@ -1,4 +1,4 @@
-"""Hypotheses laid against their references: which words are right, replaced, missing, too many."""
+"""Alignment of hypotheses with references: hits, substitutions, deletions, insertions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,15 +14,15 @@ class Pair(NamedTuple):
     """One step of an alignment."""
 
     kind: str
-    """``=`` right, ``S`` replaced, ``D`` missing, ``I`` too many."""
+    """``=`` hit, ``S`` substitution, ``D`` deletion, ``I`` insertion."""
     reference: str
-    """The word that was said; empty for ``I``."""
+    """The spoken word; empty for ``I``."""
     hypothesis: str
-    """The word that was written; empty for ``D``."""
+    """The written word; empty for ``D``."""
 
 
 class Counts(NamedTuple):
-    """Steps of each utterance's alignment, int64."""
+    """Alignment steps per utterance, int64."""
 
     hits_N: np.ndarray
     substitutions_N: np.ndarray
@@ -35,22 +35,22 @@ class Counts(NamedTuple):
 
     @property
     def lengths_N(self) -> np.ndarray:
-        """Words (or characters) of each reference."""
+        """Words (or characters) per reference."""
         return self.hits_N + self.substitutions_N + self.deletions_N
 
 
 def count_words(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
-    """Word errors of each utterance by the alignment with the fewest (Levenshtein)."""
+    """Word errors per utterance, by minimum edit distance (Levenshtein)."""
     return _counts(jiwer.process_words(list(references), list(hypotheses)).alignments)
 
 
 def count_characters(references: Sequence[str], hypotheses: Sequence[str]) -> Counts:
-    """Character errors of each utterance, spaces counted."""
+    """Character errors per utterance, spaces counted."""
     return _counts(jiwer.process_characters(list(references), list(hypotheses)).alignments)
 
 
 def align(reference: str, hypothesis: str) -> list[Pair]:
-    """The words of both sides, step by step.
+    """Word alignment, step by step.
 
     >>> align("a b c", "a x")
     [Pair(kind='=', reference='a', hypothesis='a'), Pair(kind='S', reference='b', hypothesis='x'),

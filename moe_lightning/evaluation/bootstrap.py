@@ -1,10 +1,9 @@
 """Confidence intervals of error rates, and the probability that one system beats another.
 
-M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
-ICASSP 2004: the test set is drawn again and again, with replacement, and scored each time (section 2);
-two systems are scored on the same draws, and the share of draws in which the one makes fewer errors is
-the probability of improvement (section 3). What is drawn are speakers, since the utterances of a
-speaker are not independent of each other; or, for comparison, utterances.
+M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004: the
+test set is drawn again and again, with replacement, and scored each time (section 2). Two systems are scored on the
+same draws; the share of draws with fewer errors is the probability of improvement (section 3). The bootstrap draws
+speakers, because utterances from one speaker are not independent; or, for comparison, utterances.
 """
 
 from collections.abc import Sequence
@@ -20,25 +19,25 @@ Interval = tuple[float, float]
 
 
 class Resampled(NamedTuple):
-    """The error rate of a system, on the test set as it is and as it is drawn again."""
+    """Error rate of a system, on the full test set and on the draws."""
 
     rate: float
     rates_R: np.ndarray
-    """Of each of R draws."""
+    """Rate per draw, for R draws."""
 
 
 class Comparison(NamedTuple):
     """A system against a baseline, on the same draws."""
 
     relative_improvement: float | None
-    """``(baseline - system) / baseline``; None where the baseline makes no error."""
+    """``(baseline - system) / baseline``; None if the baseline makes no error."""
     interval: Interval | None
-    """Of the relative improvement."""
+    """For the relative improvement."""
     difference: float
-    """``system - baseline``: negative where the system is better."""
+    """``system - baseline``: negative if the system is better."""
     difference_interval: Interval
     probability_better: float
-    """Share of draws in which the system makes fewer errors; a draw with as many counts half."""
+    """Share of draws with fewer errors by the system; a tie counts half."""
 
 
 def resample(
@@ -49,9 +48,9 @@ def resample(
     The order of the utterances does not matter: units are drawn in the order of their names.
 
     Args:
-        errors_NS: Errors of each system in each utterance.
-        lengths_N: Words of each reference; every unit needs at least one.
-        units: What is drawn as a whole: the speaker of each utterance, or its id.
+        errors_NS: Errors per utterance and system.
+        lengths_N: Words per reference; every unit needs at least one.
+        units: Unit of drawing per utterance: its speaker, or its id.
     """
     names, unit_N = np.unique(np.asarray(units), return_inverse=True)
     num_units = len(names)
@@ -71,19 +70,19 @@ def resample(
 
 
 def interval(values_R: np.ndarray) -> Interval:
-    """The middle 95 % of drawn values."""
+    """Central 95 % of the drawn values."""
     return intervals(values_R[:, None])[0]
 
 
 def intervals(values_RS: np.ndarray) -> list[Interval]:
-    """The middle 95 % of the drawn values of each column."""
+    """Central 95 % of the drawn values, per column."""
     tail = 100 * (1 - CONFIDENCE) / 2
     bounds_S2 = np.percentile(values_RS, [tail, 100 - tail], axis=0).T
     return [(round(low, 6) + 0.0, round(high, 6) + 0.0) for low, high in bounds_S2.tolist()]  # no minus before a zero
 
 
 def compare(system: Resampled, baseline: Resampled) -> Comparison:
-    """A system against a baseline whose draws are the same (see `resample`)."""
+    """Compare a system with a baseline on the same draws (see `resample`)."""
     differences_R = system.rates_R - baseline.rates_R
     is_better_R = np.where(differences_R == 0, 0.5, differences_R < 0)
     improvement, improvements = None, None

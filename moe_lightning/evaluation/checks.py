@@ -1,4 +1,4 @@
-"""What must hold before a split is scored."""
+"""Checks before a split is scored."""
 
 from moe_lightning.corpus import read_manifest
 from moe_lightning.corpus.splits import refuse_shared_speakers
@@ -8,10 +8,10 @@ from moe_lightning.run_dir import RunDir
 
 
 def check_split(run: RunDir, split: str) -> int:
-    """Refuse a split whose speakers were heard in training, unless the corpus was made with that accepted.
+    """Refuse a split with speakers from training, unless the corpus was made with that accepted.
 
     Returns:
-        How many speakers are shared: 0 where nothing is accepted.
+        Number of shared speakers, if accepted; else 0.
 
     Raises:
         InputError: Speakers are shared, or the split is empty.

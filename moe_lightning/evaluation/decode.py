@@ -1,4 +1,4 @@
-"""Transcripts of a split by one or more systems of the same weights, and what they cost."""
+"""Decode a split by one or more systems with the same weights, and measure their cost."""
 
 import platform
 import resource
@@ -36,15 +36,15 @@ def decode(
     speakers: Mapping[str, str] | None = None,
     guard: bool = True,
 ) -> Decoded:
-    """Transcripts of every utterance of a loader, all systems on the same batches; as many beams as the backbone says.
+    """Transcripts of every utterance in a loader, all systems on the same batches, with the backbone's beam size.
 
-    The mixture's gate listens to each utterance itself, as to new audio: that is part of what it costs.
+    The mixture's gate reads each utterance itself, like new audio: this is part of the mixture's cost.
 
     Args:
-        true_experts: Expert of each utterance's true group by its id, for the system ``label``.
-        speakers: Speaker of each utterance by its id: the gate hears all of a speaker's utterances before any
-            is decoded. None: it hears each alone.
-        guard: Listen for speech first, and end loops, see `DecodeOptions`; it is part of what each system costs.
+        true_experts: Expert for the true group, by utterance id; for the system ``label``.
+        speakers: Speaker by utterance id: the gate reads all of a speaker's utterances before decoding. None: it
+            reads each utterance alone.
+        guard: Detect speech first, and end loops, see `DecodeOptions`; part of every system's cost.
     """
     texts: dict[str, dict[str, str]] = {str(name): {} for name in systems}
     notes: dict[str, dict[str, Notes]] = {str(name): {} for name in systems}
@@ -77,13 +77,13 @@ def decode(
 
 
 class _Known(NamedTuple):
-    """The gate's logits by utterance id, after it has heard every speaker."""
+    """Gate logits by utterance id, after reading every speaker."""
 
     own: dict[str, Tensor]
-    """As if each utterance were the only one."""
+    """Logits from each utterance alone."""
     by_speaker: dict[str, Tensor]
     must_listen_again: bool
-    """Whether the experts go on from frames that lie on the gate's way."""
+    """True if the experts reuse frames from the gate's forward pass."""
 
 
 def _hear_speakers(
@@ -101,7 +101,7 @@ def _hear_speakers(
 
 
 def _gate_logits(mixture: MixtureASR, batch: SpeechBatch, known: _Known | None) -> tuple[Tensor, Tensor, Frames | None]:
-    """Logits by each utterance alone, logits to decode by, and what the experts go on from."""
+    """Logits from each utterance alone, logits for decoding, and frames that the experts reuse."""
     if known is None:
         own_BE, base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)
         return own_BE, own_BE, base
@@ -111,7 +111,7 @@ def _gate_logits(mixture: MixtureASR, batch: SpeechBatch, known: _Known | None) 
 
 
 class _Stopwatch:
-    """Seconds of work on a device, the work that it does behind our back included."""
+    """Seconds of work on a device, including asynchronous work."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -137,9 +137,9 @@ def _cost(
     num_backbone = sum(parameter.numel() for parameter in backbone.parameters())
     num_experts = sum(parameter.numel() for parameter in mixture.experts.expert_parameters())
     num_gate = sum(parameter.numel() for parameter in mixture.gate.parameters())
-    num_backbone -= num_experts  # they live in its layers
+    num_backbone -= num_experts  # the experts are part of its layers
     with_gate = num_experts + num_gate
-    trained = {"backbone": 0, "mixture": with_gate, "utterance_gate": with_gate}  # the others run no gate
+    trained = {"backbone": 0, "mixture": with_gate, "utterance_gate": with_gate}  # the other systems run no gate
     systems = {
         name: SystemCost(
             seconds=round(watch.seconds, 3),

@@ -1,4 +1,4 @@
-"""The ways to decode one mixture's weights: the systems that a ladder compares without training anything more."""
+"""All ways to decode one mixture's weights: systems for a ladder that need no further training."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -40,9 +40,9 @@ def decode_as(
     """Transcripts of a batch by one system.
 
     Args:
-        logits_BE: Of the gate.
-        true_experts: Expert of each utterance's true group by its id, for ``label``.
-        base: Of `MixtureASR.listen`: what the mixture's experts go on from.
+        logits_BE: Gate logits.
+        true_experts: Expert for the true group, by utterance id; for ``label``.
+        base: From `MixtureASR.listen`: frames that the mixture's experts reuse.
     """
     speech = (batch.waveforms_BL, batch.num_samples_B, batch.languages)
     if system in ("mixture", "utterance_gate"):
@@ -63,7 +63,7 @@ def decode_as(
 
 
 def _fewest_errors(by_gates: Callable[[Tensor], Written], batch: SpeechBatch, num_experts: int) -> Written:
-    """Of all experts' transcripts the best one of each utterance; the first of equals."""
+    """The best of all experts' transcripts per utterance; the first among equals."""
     normaliser = Normaliser()
     references = [normaliser.units(*pair) for pair in zip(batch.texts, batch.languages, strict=True)]
     by_expert, errors = [], []

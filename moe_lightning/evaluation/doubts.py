@@ -1,4 +1,4 @@
-"""Reasons to conclude nothing from two error rates, however far apart they lie."""
+"""Reasons to conclude nothing from two error rates, however far apart."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,36 +8,36 @@ from moe_lightning.evaluation.system_names import called
 Results = Mapping[str, Any]
 
 FEWEST_SPEAKERS = 10
-"""Of a test split. Intervals over fewer are too narrow, and the next speakers may be of another kind."""
+"""For a test split. With fewer speakers, intervals are too narrow, and new speakers may differ in kind."""
 
 MANY_FIGURES = 0.01
-"""Share of utterances with figures for words from which on the verdict is a warning."""
+"""Share of utterances with figures for words from which the verdict is a warning."""
 
 
 def no_comparison(results: Results, system: str, baseline: str) -> str | None:
-    """A sentence that says why two systems cannot be compared; None where they can."""
+    """Reason why two systems cannot be compared, as a sentence; None if they can."""
     return _foreign_window(results, (system, baseline)) or _broken_baseline(results, system, baseline)
 
 
 def has_few_speakers(results: Results) -> bool:
-    """True of a split that is too small for any claim about other speakers."""
+    """True for a split too small for claims about other speakers."""
     return bool(results["speakers"] < FEWEST_SPEAKERS)
 
 
 def nothing_established(results: Results) -> str:
-    """The beginning of a sentence about a split of few speakers."""
+    """Beginning of a sentence about a split with few speakers."""
     count = results["speakers"]
     speakers = "1 test speaker" if count == 1 else f"{count} test speakers"
     return f"Nothing can be established with {speakers} (it takes {FEWEST_SPEAKERS})"
 
 
 def has_many_figures(results: Results, systems: Sequence[str]) -> bool:
-    """True where figures stand for words so often that a gain may be no more than another way of writing."""
+    """True if figures replace words so often that a gain may be only a matter of spelling."""
     return any(results["systems"][name]["figures_for_words"] > MANY_FIGURES * results["utterances"] for name in systems)
 
 
 def figures_in_words(results: Results, systems: Sequence[str]) -> str:
-    """A warning of systems that write figures where the references spell numbers out; "" of others."""
+    """Warning about systems that write figures for spelled-out numbers; "" if there are none."""
     counts = {name: results["systems"][name]["figures_for_words"] for name in systems}
     if not any(counts.values()):
         return ""
@@ -49,7 +49,7 @@ def figures_in_words(results: Results, systems: Sequence[str]) -> str:
 
 
 def _foreign_window(results: Results, systems: Sequence[str]) -> str | None:
-    """The bare backbone is only itself over the window that it was made for."""
+    """The bare backbone must be decoded over its own window."""
     own = (results.get("decoding") or {}).get("own_window")
     window = results["systems"].get("backbone", {}).get("window")
     if "backbone" not in systems or own is None or window is None or window == own:
@@ -65,7 +65,7 @@ def _window(seconds: float) -> str:
 
 
 def _broken_baseline(results: Results, system: str, baseline: str) -> str | None:
-    """A recogniser that works makes fewer errors than there are words."""
+    """A working recogniser makes fewer errors than there are words."""
     rates = {name: 100 * results["systems"][name]["rate"] for name in (system, baseline)}
     if rates[baseline] <= 100:
         return None

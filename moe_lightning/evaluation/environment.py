@@ -1,4 +1,4 @@
-"""What a run was made with: stages' settings, versions, hardware, git revision."""
+"""Snapshot of a run's environment: settings per stage, versions, hardware, git revision."""
 
 import os
 import platform
@@ -26,7 +26,7 @@ def environment(run: RunDir) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores and the memory of this machine."""
+    """Processor, cores and memory of this machine."""
     facts: dict[str, Any] = {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

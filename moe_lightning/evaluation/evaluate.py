@@ -29,44 +29,44 @@ HEADLINE = ("mixture", "backbone")
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """Settings of decoding a split; routing, beams, guard, window and what the gate hears change a transcript."""
+    """Settings for decoding a split; routing, beams, guard, window and gate input change transcripts."""
 
     batch_size: int = 16
     num_workers: int = 2
     accelerator: str = "auto"
     systems: tuple[System, ...] = DEFAULT_SYSTEMS
-    """What is decoded, see `decodings.System`."""
+    """Systems to decode, see `system_names.System`."""
     routing: str | None = None
-    """Of the mixture, in place of the one that it was trained with."""
+    """For the mixture; None: as in training."""
     num_beams: int = 1
-    """Hypotheses that a CTC model keeps."""
+    """Beam size of a CTC model."""
     gate_by: GateBy = "auto"
-    """What the gate hears before it chooses."""
+    """Input of the gate, see `system_names.GateBy`."""
     deterministic: bool = False
-    """On a GPU too."""
+    """Also on a GPU."""
     window: Window | None = None
-    """Of the mixture, in place of the one that it was trained with; the bare backbone always reads its own."""
+    """For the mixture; None: as in training. The bare backbone always reads its own."""
     precision: str = "32-true"
-    """Of all systems."""
+    """For all systems."""
     guard: bool = True
-    """End loops, and write nothing where nobody speaks."""
+    """End loops, and write no text without speech."""
 
 
 def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
-    """Decode a split by backbone and mixture, score both, write and print everything."""
+    """Decode a split by all systems, score them, write and print the results."""
     num_shared = check_split(run, split)
     utterances = read_split(run, split)
-    group_columns(utterances, scoring.by)  # an unknown field: now, not after the decoding
+    group_columns(utterances, scoring.by)  # an unknown field fails now, not after decoding
     decode_split(run, split, utterances, decoding, Normaliser(scoring.normaliser))
     return score_split(run, split, scoring, num_shared)
 
 
 def rescore(run: RunDir, split: str, scoring: ScoreSettings) -> dict[str, Any]:
-    """Score what was decoded before, with other settings; no model runs."""
+    """Score earlier transcripts with other settings; no model runs."""
     check_inputs(run, "evaluation")
     results = score_split(run, split, scoring, check_split(run, split))
     if split == "test":
-        renew_record(run, "evaluation")  # where the stage is finished, its files are others now
+        renew_record(run, "evaluation")  # a finished stage has new files now
     return results
 
 
@@ -92,10 +92,10 @@ def decode_split(
 
 
 def gate_speakers(run: RunDir, utterances: Sequence[Utterance], gate_by: GateBy) -> dict[str, str] | None:
-    """Speaker of each utterance by its id, where the gate is to hear all of a speaker; None where it is not.
+    """Speaker by utterance id, if the gate reads all of a speaker; else None.
 
-    By itself it hears what the clusters were made of; a run whose experts were changed by hand has no clusterer that
-    says so, and utterances are then heard alone.
+    With ``auto``, the gate reads speakers if the clusters were made from speakers. A run with manually changed
+    experts has no clusterer to look this up; its gate then reads utterances alone.
     """
     if gate_by == "auto" and not run.clusterer_file.exists():
         gate_by = "utterance"
@@ -106,7 +106,7 @@ def gate_speakers(run: RunDir, utterances: Sequence[Utterance], gate_by: GateBy)
 
 
 def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: int = 0) -> dict[str, Any]:
-    """Score the hypotheses of a split that was decoded before, and write everything made from them."""
+    """Score the stored hypotheses of a split, and write all results."""
     report = run.report(split)
     decoded = Decoded.load(report)
     utterances = sorted(read_split(run, split), key=lambda utterance: utterance.id)
@@ -124,7 +124,7 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
         "environment": environment(run),
     }
     results["verdict"] = judge(results)._asdict()
-    decoded.save(report, utterances, Normaliser(settings.normaliser))  # its alignments are those that were scored
+    decoded.save(report, utterances, Normaliser(settings.normaliser))  # the scored alignments
     write_json(report.results_file, results)
     if split == "test":
         _add_to_best(run, results)
@@ -136,7 +136,7 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
 
 
 def _run_columns(run: RunDir, decoded: Decoded) -> dict[str, dict[str, str]]:
-    """Cluster and likeliest expert of each utterance."""
+    """Cluster and most likely expert per utterance."""
     experts = decoded.experts()
     config = read_json_object(run.mixture_config_file, "moe-lightning pipeline", {"whisper_model": str})
     labels = RunInputs.load(run, config["whisper_model"]).soft_labels
@@ -151,7 +151,7 @@ def _run_columns(run: RunDir, decoded: Decoded) -> dict[str, dict[str, str]]:
 def _usage_columns(
     utterances: Sequence[Utterance], groups: dict[str, Any], columns: dict[str, dict[str, str]]
 ) -> dict[str, dict[str, str]]:
-    """Of each field whose values fit on a page, the value of each utterance by its id."""
+    """Values by utterance id, for each field whose values fit on a page."""
     ids = [utterance.id for utterance in utterances]
     named = group_columns(utterances, [field for field in groups if field not in columns])
     by_id = {field: dict(zip(ids, values, strict=True)) for field, values in named.items()}

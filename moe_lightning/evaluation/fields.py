@@ -1,4 +1,4 @@
-"""The groups that utterances are scored in: manifest fields, speakers, lengths."""
+"""Groups for scoring: manifest fields, speakers, lengths."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,33 +7,33 @@ from moe_lightning.corpus.bookkeeping import bookkeeping_fields
 from moe_lightning.errors import InputError
 
 MIN_UTTERANCES = 3
-"""A field whose values have fewer utterances on average (a sentence number, say) makes no groups."""
+"""A field whose values have fewer utterances on average (such as a sentence number) makes no groups."""
 DURATION = "duration slot"
 DURATION_SLOTS = ((2.0, "under 2 s"), (5.0, "2 to 5 s"), (10.0, "5 to 10 s"), (20.0, "10 to 20 s"))
-"""Upper bound in seconds, and what the slot is called; the rest is the last slot."""
+"""Upper bound in seconds, and the slot's name; longer utterances are in `LAST_SLOT`."""
 LAST_SLOT = "20 s and more"
 OWN_FIELDS = ("cluster", "expert", DURATION)
-"""Groups that no manifest names."""
+"""Groups that are not manifest fields."""
 UNKNOWN = "unknown"
 TELLING_FIELDS = ("etiology", "accent", "dialect", "population", "domain", "language", "gender", "age")
-"""Fields that say what a group is, most telling first; they are shown before others."""
+"""Fields that describe a group, most informative first; shown before others."""
 MOST_VALUES = 16
-"""A field with more values (speakers, say) is in results.json, not in tables and figures."""
+"""A field with more values (such as speakers) is in results.json, but not in tables and figures."""
 MOST_FIELDS = 3
 
 Columns = dict[str, list[str]]
-"""Value of each utterance, by the name of the field."""
+"""One value per utterance, by field name."""
 
 
 def group_columns(utterances: Sequence[Utterance], by: Sequence[str] = ()) -> Columns:
-    """The fields that utterances are scored by, each with the value of every utterance.
+    """Fields for scoring, each with one value per utterance.
 
     Args:
-        by: Fields to take, whatever their values; none takes each that makes groups of at least two
-            values and enough utterances, and is no bookkeeping (a licence, a path).
+        by: Fields to use, whatever their values. If empty: each field with at least two values and enough utterances,
+            except bookkeeping (a licence, a path).
 
     Raises:
-        InputError: A field of ``by`` is in no utterance.
+        InputError: A field in ``by`` is in no utterance.
     """
     columns = _all_columns(utterances)
     unknown = [name for name in by if name not in columns]
@@ -50,7 +50,7 @@ def group_columns(utterances: Sequence[Utterance], by: Sequence[str] = ()) -> Co
 
 
 def duration_slot(seconds: float) -> str:
-    """The slot of an utterance's length.
+    """Slot for an utterance's length.
 
     >>> duration_slot(3.5)
     '2 to 5 s'
@@ -59,7 +59,7 @@ def duration_slot(seconds: float) -> str:
 
 
 def shown_fields(groups: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """The most telling fields that a page has room for, speakers where there is no other; results.json has all."""
+    """The most informative fields that fit on a page, speakers only without any other; results.json has all."""
     short = [name for name, values in groups.items() if name not in OWN_FIELDS and len(values) <= MOST_VALUES]
     ranks = {name: rank for rank, name in enumerate(TELLING_FIELDS)}
     short.sort(key=lambda name: (ranks.get(name.lower(), len(ranks)), len(groups[name])))

@@ -1,4 +1,4 @@
-"""Transcripts of systems on disk: one utterance a line, with alignments, so that scoring needs no model."""
+"""Transcripts on disk: one line per utterance, with alignments, so that scoring needs no model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,50 +22,50 @@ _MADE_BY = "moe-lightning evaluate"
 
 
 class SystemCost(NamedTuple):
-    """What decoding a split by one system took."""
+    """Cost of decoding a split by one system."""
 
     seconds: float
     real_time_factor: float
-    """Seconds of work for a second of audio."""
+    """Seconds of work per second of audio."""
     parameters: int
-    """Of everything that runs."""
+    """All parameters used."""
     trained_parameters: int
     window: float = 0.0
-    """Seconds that it read at least; 0 for real lengths."""
+    """Minimum seconds per input; 0 for real lengths."""
 
 
 class Decoding(NamedTuple):
-    """What decoding a split took."""
+    """Cost and settings of decoding a split."""
 
     device: str
     num_threads: int
     audio_seconds: float
     memory_bytes: int
-    """Peak of the GPU where there is one, else of the process."""
+    """Peak memory of the GPU if there is one, else of the process."""
     systems: dict[str, SystemCost]
     routing: str = ""
-    """Of the mixture."""
+    """For the mixture."""
     num_beams: int = 1
-    """Of a CTC model."""
+    """For a CTC model."""
     gate_by: str = "utterance"
-    """What the gate heard before it chose: an utterance, or all of its ``speaker``."""
+    """Input of the gate: one ``utterance``, or all of its ``speaker``."""
     own_window: float = 0.0
-    """Seconds of the window that the backbone was trained with."""
+    """Seconds of the backbone's training window."""
     guard: bool = False
-    """True where loops were ended and silence had no text; earlier versions did neither."""
+    """True if loops were ended and silence had no text; earlier versions did neither."""
 
 
 class Guarded(NamedTuple):
-    """Ids of a system's utterances in which the guard of decoding has found something."""
+    """Ids of a system's utterances with a finding by the decoding guard."""
 
     looped: frozenset[str] = frozenset()
-    """Their texts end where a phrase would be said for the second time."""
+    """Their texts end before the second occurrence of a phrase."""
     silenced: frozenset[str] = frozenset()
-    """They hold no speech, and have no text."""
+    """They have no speech, and no text."""
 
     @classmethod
     def of(cls, notes: Mapping[str, "Notes"]) -> "Guarded":
-        """By the notes of each utterance."""
+        """From the notes per utterance."""
         looped = frozenset(id_ for id_, note in notes.items() if note.has_looped)
         return cls(looped, frozenset(id_ for id_, note in notes.items() if note.is_silenced))
 
@@ -75,30 +75,30 @@ class Decoded:
     """Transcripts of a split by several systems."""
 
     systems: dict[str, dict[str, str]]
-    """Text by utterance id, by the name of the system."""
+    """Text by utterance id, by system name."""
     gates: dict[str, list[float]]
-    """Weight of each expert in the mixture, by utterance id."""
+    """Weight per expert in the mixture, by utterance id."""
     decoding: Decoding
     guarded: dict[str, Guarded] = field(default_factory=dict)
-    """By the name of the system."""
+    """By system name."""
 
     def counts(self, system: str) -> dict[str, int | None]:
-        """``loops`` and ``silenced`` utterances of a system; None where nobody looked for them."""
+        """Number of ``loops`` and ``silenced`` utterances for a system; None if decoded without the guard."""
         if not self.decoding.guard:
             return {"loops": None, "silenced": None}
         found = self.guarded.get(system, Guarded())
         return {"loops": len(found.looped), "silenced": len(found.silenced)}
 
     def experts(self) -> dict[str, int]:
-        """The likeliest expert of each utterance."""
+        """Most likely expert by utterance id."""
         return {id_: max(range(len(gate)), key=gate.__getitem__) for id_, gate in self.gates.items()}
 
     def save(self, report: ReportDir, utterances: Sequence[Utterance], normaliser: Normaliser) -> None:
-        """Write a line an utterance, sorted by id, and what the decoding cost.
+        """Write one line per utterance, sorted by id, and the decoding cost.
 
-        A line has ``id``, ``speaker``, ``language``, ``reference``, ``expert``, ``gate``, the text of each system
-        under its name, ``looped`` and ``silenced``, the systems of which the guard has found that, and ``alignments``
-        of the normalised texts: ``[kind, reference word, hypothesis word]`` (characters of a language without spaces).
+        A line has ``id``, ``speaker``, ``language``, ``reference``, ``expert``, ``gate``, each system's text under
+        its name, ``looped`` and ``silenced`` (systems with this finding by the guard), and ``alignments`` of the
+        normalised texts: ``[kind, reference word, hypothesis word]`` (characters for a language without spaces).
         """
         experts = self.experts()
         lines = []
@@ -131,7 +131,7 @@ class Decoded:
 
     @classmethod
     def load(cls, report: ReportDir) -> "Decoded":
-        """What `save` wrote.
+        """Read saved transcripts.
 
         Raises:
             InputError: Nothing was decoded yet, or a file is broken.
@@ -156,10 +156,10 @@ def _guarded(rows: Sequence[Mapping[str, Any]], system: str) -> Guarded:
 
 
 def read_hypotheses(report: ReportDir) -> list[dict[str, Any]]:
-    """Lines of the hypotheses' file, at least one.
+    """Lines of the hypotheses file, at least one.
 
     Raises:
-        InputError: It is missing, empty, or a line is no JSON.
+        InputError: It is missing or empty, or a line is not an utterance in JSON.
     """
     file = report.hypotheses_file
     if not file.exists():
@@ -178,7 +178,7 @@ def read_hypotheses(report: ReportDir) -> list[dict[str, Any]]:
 
 
 def _check_row(row: Any, file: Path) -> None:
-    """Raise an InputError for a line that is not as `Decoded.save` writes it."""
+    """Raise an InputError for a line in another format than `Decoded.save` writes."""
     is_row = isinstance(row, dict) and isinstance(row.get("id"), str) and isinstance(row.get("alignments"), dict)
     is_whole = is_row and bool(row.get("gate")) and fits(row["gate"], list[float])
     is_whole = is_whole and all(fits(row.get(kind, []), list[str]) for kind in Guarded._fields)

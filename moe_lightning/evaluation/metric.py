@@ -1,4 +1,4 @@
-"""The headline's error rate: of words, or of characters where a language puts no spaces between words."""
+"""Error rate for the headline: of words, or of characters for a language without spaces between words."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from moe_lightning.backbone.normaliser import has_spaces
 
 
 class Metric(NamedTuple):
-    """An error rate as tables and sentences call it."""
+    """An error rate, named for tables and sentences."""
 
     name: str
     short: str
-    """``WER``, ``CER``, or ``WER/CER`` of languages of both kinds together."""
+    """``WER``, ``CER``, or ``WER/CER`` for a mixture of both kinds of languages."""
     units: str
-    """Counted in the references."""
+    """Units counted in the references."""
 
     @property
     def is_mixed(self) -> bool:
@@ -24,7 +24,7 @@ MIXED = "WER/CER"
 
 
 def metric_of(languages: Iterable[str | None]) -> Metric:
-    """The error rate of utterances of these languages.
+    """Error rate for utterances in these languages.
 
     >>> metric_of(["en", None]).name, metric_of(["ja"]).short, metric_of(["en", "zh"]).units
     ('word error rate', 'CER', 'words (characters in zh)')

@@ -1,4 +1,4 @@
-"""Scores of a system on a split; as JSON they are an entry of ``systems`` in ``results.json``."""
+"""Scores of a system on a split; as JSON, an entry of ``systems`` in ``results.json``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,29 +9,29 @@ from moe_lightning.evaluation.scores import Rates
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScores(Rates):
-    """A system on the utterances of a group."""
+    """Scores of a system on a group's utterances."""
 
     utterances: int
     speakers: int
     interval: Interval | None
-    """Of the headline's rate, 95 %."""
+    """For the headline's rate, 95 %."""
     interval_over: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemScores(Rates):
-    """A system on all utterances, and by group."""
+    """Scores of a system on all utterances, and by group."""
 
     interval: Interval | None
-    """Of the headline's rate, 95 %."""
+    """For the headline's rate, 95 %."""
     interval_over: str
     interval_over_utterances: Interval | None
     raw: dict[str, float]
-    """``wer`` and ``cer`` of the texts as they are."""
+    """``wer`` and ``cer`` of the texts without normalisation."""
     figures_for_words: int
-    """Utterances with figures where the reference has none, in languages whose normaliser leaves both as they are."""
+    """Utterances with figures but none in the reference, in languages whose normaliser changes neither."""
     groups: dict[str, dict[str, GroupScores]]
     worst_group: dict[str, dict[str, Any]]
-    """Of each field the value with the highest rate, and that rate."""
+    """Per field: the value with the highest rate, and that rate."""
     spread: dict[str, float]
-    """Of each field the highest rate of a group minus the lowest."""
+    """Per field: highest rate of a group minus the lowest."""

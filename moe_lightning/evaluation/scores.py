@@ -1,4 +1,4 @@
-"""Error rates of systems, overall and by group, from the counts of each utterance."""
+"""Error rates of systems, overall and by group, from the counts per utterance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ from moe_lightning.evaluation.metric import metric_of
 
 @dataclass(frozen=True)
 class References:
-    """What was said, as it is and as it is compared; only utterances that have a word."""
+    """Reference transcripts, raw and normalised; only utterances with at least one word."""
 
     ids: tuple[str, ...]
     speakers: tuple[str, ...]
     languages: tuple[str | None, ...]
     raw: tuple[str, ...]
-    """Single spaces between words, nothing else changed."""
+    """Single spaces between words; otherwise unchanged."""
     normaliser: Normaliser
 
     @classmethod
     def of(cls, utterances: Sequence[Utterance], normaliser: Normaliser) -> "References":
-        """Those utterances whose reference has a word.
+        """Keep the utterances with a word in their reference.
 
         Raises:
-            InputError: None has.
+            InputError: There are none.
         """
         kept = [utterance for utterance in utterances if normaliser(utterance.text, utterance.language)]
         if not kept:
@@ -47,7 +47,7 @@ class References:
         )
 
     def forms(self, texts: Sequence[str]) -> "Forms":
-        """Texts of these utterances as they are compared."""
+        """Normalise texts of these utterances for comparison."""
         pairs = list(zip(texts, self.languages, strict=True))
         words = [self.normaliser(*pair) for pair in pairs]
         characters = [
@@ -59,31 +59,31 @@ class References:
 
 @dataclass(frozen=True)
 class Forms:
-    """Texts as they are compared."""
+    """Texts normalised for comparison."""
 
     units: list[str]
-    """Words, or characters of a language without spaces, each separated by a space."""
+    """Words, or characters for a language without spaces, separated by a space."""
     words: list[str]
     characters: list[str]
-    """The same as words, no space in a language without spaces."""
+    """As ``words``, but without spaces for a language without spaces."""
 
 
 @dataclass(frozen=True)
 class SystemCounts:
-    """A system's errors, utterance by utterance."""
+    """A system's errors per utterance."""
 
     units: Counts
-    """Units of the headline: words, or characters of a language without spaces."""
+    """In units of the headline: words, or characters for a language without spaces."""
     words: Counts
     characters: Counts
     raw_words: Counts
     raw_characters: Counts
     has_figures_N: np.ndarray
-    """Bool: figures are written where the reference has none, and the normaliser cannot make them alike."""
+    """Bool: the hypothesis has figures, the reference has none, and the normaliser cannot make them alike."""
 
     @classmethod
     def of(cls, references: References, hypotheses: Mapping[str, str]) -> "SystemCounts":
-        """Count the errors of hypotheses, by the utterances' ids."""
+        """Count the errors of hypotheses, given by utterance id."""
         raw = [" ".join(hypotheses[id_].split()) for id_ in references.ids]
         said, written = references.forms(references.raw), references.forms(raw)
         words = count_words(said.words, written.words)
@@ -102,13 +102,13 @@ class Draws:
     """Error rates of all systems on the same drawn test sets."""
 
     rates_RS: np.ndarray | None
-    """None where there is one thing to draw: then nothing is known of the next one."""
+    """None if there is only one unit to draw: then nothing is known about the next one."""
     over: str
-    """What was drawn: speakers, or utterances where there is but one speaker."""
+    """Unit of drawing: speakers, or utterances if there is only one speaker."""
 
     @cached_property
     def intervals(self) -> list[Interval] | None:
-        """Of each system's rate."""
+        """Interval per system."""
         return None if self.rates_RS is None else intervals(self.rates_RS)
 
     def interval(self, system: int) -> Interval | None:
@@ -127,7 +127,7 @@ def draw(
     seed: int,
     over: str = "speakers",
 ) -> Draws:
-    """Draw the utterances of these rows again and again, over speakers if there are two or more."""
+    """Draw the utterances in these rows repeatedly, over speakers if there are two or more."""
     units = np.asarray(references.speakers if over == "speakers" else references.ids)[rows]
     if over == "speakers" and len(set(units.tolist())) < 2:
         return draw(systems, references, rows, num_resamples, seed, "utterances")
@@ -139,28 +139,28 @@ def draw(
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Error rates over some utterances together, no mean of rates.
+    """Error rates over utterances together, not a mean of rates.
 
-    They are fractions, and exceed 1 where more is inserted than was said.
+    They are fractions; with more insertions than spoken words, they exceed 1.
     """
 
     metric: str
-    """Of the headline's rate, as `Metric.short`."""
+    """Name of the headline's rate, as in `Metric.short`."""
     rate: float
-    """The headline's: errors in words, or in characters of a language without spaces."""
+    """The headline's: errors in words, or in characters for a language without spaces."""
     length: int
-    """Words (or such characters) of the references."""
+    """Words (or such characters) in the references."""
     substitutions: int
     deletions: int
     insertions: int
     wer: float
     cer: float
     words: int
-    """Of the references, as spaces part them."""
+    """In the references, separated by spaces."""
 
 
 def rates(system: SystemCounts, references: References, rows: np.ndarray) -> Rates:
-    """Error rates over the utterances of these rows."""
+    """Error rates over the utterances in these rows."""
     units = system.units
     return Rates(
         metric=metric_of(references.languages[row] for row in rows).short,
@@ -176,12 +176,12 @@ def rates(system: SystemCounts, references: References, rows: np.ndarray) -> Rat
 
 
 def error_rate(counts: Counts, rows: np.ndarray) -> float:
-    """Errors over words (or characters) of the references."""
+    """Errors divided by words (or characters) in the references."""
     return round(float(counts.errors_N[rows].sum() / counts.lengths_N[rows].sum()), 6)
 
 
 def _has_figures(references: References, hypotheses: Sequence[str]) -> np.ndarray:
-    """Where a hypothesis has figures, its reference none, and the language's normaliser leaves both as they are."""
+    """True if a hypothesis has figures, its reference has none, and the language's normaliser changes neither."""
     triples = zip(references.raw, hypotheses, references.languages, strict=True)
     return np.array([
         references.normaliser.kind(language) == "basic" and has_figures(written) and not has_figures(said)
@@ -190,5 +190,5 @@ def _has_figures(references: References, hypotheses: Sequence[str]) -> np.ndarra
 
 
 def has_figures(text: str) -> bool:
-    """True of a text with a number in figures."""
+    """True for a text with a number in figures."""
     return any(character.isdecimal() for character in text)

@@ -1,6 +1,6 @@
-"""Systems as rows of tables: one list of columns for the page, the model card and the ladder.
+"""Systems as table rows: one list of columns for the page, the model card and the ladder.
 
-A new number of a system is a field of `SystemLine` and an entry of `COLUMNS`.
+To add a number, add a field to `SystemLine` and an entry to `COLUMNS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from moe_lightning.evaluation.system_names import called
 
 @dataclass(frozen=True)
 class SystemLine:
-    """A system as tables show it; rates are fractions."""
+    """Table row of a system; rates are fractions."""
 
     name: str
     metric: str
@@ -29,7 +29,7 @@ class SystemLine:
     figures_for_words: int
     trained_parameters: int | None
     loops: int | None
-    """Utterances; None where nobody looked for them."""
+    """Utterances; None if decoded without the guard."""
     silenced: int | None
 
     @classmethod
@@ -55,7 +55,7 @@ class SystemLine:
 
 
 class Column(NamedTuple):
-    """A column of a table of systems."""
+    """Column in a table of systems."""
 
     head: str
     cell: Callable[[SystemLine], str]
@@ -68,7 +68,7 @@ def system_lines(results: Mapping[str, Any]) -> list[SystemLine]:
 
 
 def shown_columns(columns: Sequence[Column], lines: Sequence[SystemLine]) -> list[Column]:
-    """Those that have something to show."""
+    """Columns with something to show."""
     return [column for column in columns if column.is_shown(lines)]
 
 
@@ -77,7 +77,7 @@ def percent(rate: float) -> str:
 
 
 def counted(utterances: int | None) -> str:
-    """A count of utterances: ``-`` where nobody has counted."""
+    """Number of utterances; ``-`` if not counted."""
     return "-" if utterances is None else str(utterances)
 
 
@@ -87,7 +87,7 @@ def interval_in_words(interval: Interval | None) -> str:
 
 
 def group_name(value: str, group: Mapping[str, Any], system: Mapping[str, Any]) -> str:
-    """A group of a system's scores, with its error rate where not all groups have the same one."""
+    """Name of a group, with its error rate's name if groups differ in it."""
     return value if group["metric"] == system["metric"] else f"{value} ({group['metric']})"
 
 
@@ -114,4 +114,4 @@ COLUMNS = (
         "silenced", lambda line: counted(line.silenced), lambda lines: any(line.silenced is not None for line in lines)
     ),
 )
-"""Of a system's scores; utterances for the last three."""
+"""Scores of a system; the last three count utterances."""

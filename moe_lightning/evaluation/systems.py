@@ -1,6 +1,6 @@
-"""Score any systems on the same utterances: rates with intervals, groups, comparisons.
+"""Score systems on the same utterances: rates with intervals, groups, comparisons.
 
-A system is a name and its hypotheses by utterance id; what made them does not matter.
+A system is a name with hypotheses by utterance id, from any source.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,23 +24,23 @@ Results: TypeAlias = dict[str, Any]
 
 MOST_DIFFERING = 20
 MOST_COMPARED = 64
-"""A field of more values (sessions, many speakers) has scores by group and no comparisons by group."""
+"""A field with more values (sessions, many speakers) has scores by group, but no comparisons by group."""
 MIN_WORDS = 30
-"""A group of fewer words is no worst group: its rate is chance."""
+"""A group with fewer words is not ranked as the worst group: its rate is chance."""
 
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """How hypotheses are scored.
+    """Settings for scoring hypotheses.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is outside its range.
     """
 
     num_resamples: int = 10_000
     seed: int = 42
     by: tuple[str, ...] = ()
-    """Manifest fields to score by; none chooses those that make groups."""
+    """Manifest fields to score by; empty: all fields that make groups."""
     normaliser: Choice = "auto"
 
     def __post_init__(self) -> None:
@@ -62,16 +62,16 @@ def score_systems(
     """Score systems on the same utterances.
 
     Args:
-        utterances: With their reference transcripts; those without a word are left out.
-        systems: Text of every utterance, by the name of the system.
+        utterances: With reference transcripts; utterances without a word are left out.
+        systems: Text of every utterance, by system name.
         comparisons: Pairs of system and baseline; the first is the headline.
-        columns: Groups besides those of the manifest: the value of every utterance by its id.
+        columns: Additional groups: value by utterance id, by field name.
 
     Returns:
-        ``systems``, ``comparisons`` and how they were scored, as `results.json` has it; rates are fractions.
+        ``systems``, ``comparisons`` and the scoring settings, as in `results.json`; rates are fractions.
 
     Raises:
-        InputError: The systems are not of the same utterances, or no reference has a word.
+        InputError: The systems have different utterances, or no reference has a word.
     """
     settings = settings or ScoreSettings()
     check_same_utterances([utterance.id for utterance in utterances], systems)
@@ -97,7 +97,7 @@ def score_systems(
 
 
 def check_same_utterances(ids: Sequence[str], systems: Mapping[str, Hypotheses]) -> None:
-    """Raise an InputError when a system lacks an utterance or has one too many."""
+    """Raise an InputError if a system has too few or too many utterances."""
     expected = set(ids)
     for name, hypotheses in systems.items():
         odd = sorted(expected ^ hypotheses.keys())
@@ -110,7 +110,7 @@ def check_same_utterances(ids: Sequence[str], systems: Mapping[str, Hypotheses])
 
 
 class _Board:
-    """All systems side by side; the draws of a group are made once."""
+    """All systems side by side; a group is drawn only once."""
 
     def __init__(self, references: References, counts: Mapping[str, SystemCounts], settings: ScoreSettings):
         self.references = references
@@ -196,7 +196,7 @@ class _Board:
         return self._drawn("", "", self.all_rows, "utterances")
 
     def _most_differing(self, system: str, baseline: str) -> Results:
-        """Ids of the utterances in which the system makes far fewer errors, and far more, the farthest first."""
+        """Ids of the utterances with the largest decrease and the largest increase in errors, largest first."""
         change_N = self.counts[system].units.errors_N - self.counts[baseline].units.errors_N
         ordered = sorted(zip(change_N.tolist(), self.references.ids, strict=True))
         return {
@@ -206,7 +206,7 @@ class _Board:
 
 
 def rows_by_value(field: str, values: Sequence[str]) -> dict[str, np.ndarray]:
-    """Rows of each value, the largest group first; slots of duration and clusters in their order."""
+    """Rows per value, largest group first; duration slots in order, numbers (clusters) ascending."""
     rows_of: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         rows_of.setdefault(value, []).append(row)

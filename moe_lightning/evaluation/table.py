@@ -1,4 +1,4 @@
-"""Results as a table on the terminal."""
+"""Results as a table in the terminal."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from moe_lightning.evaluation.system_lines import counted, group_name
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """Error rates of a system and its baseline with 95 % intervals, overall and by group; usage; the verdict."""
+    """Print error rates of system and baseline with 95 % intervals, overall and by group; usage; the verdict."""
     comparison = next(iter(results["comparisons"].values()))
     console = Console(highlight=False, width=max(Console().width, 80))
     console.print(_table(results, comparison))
@@ -67,7 +67,7 @@ def _cells(
 
 
 def _probability(probability: float | None) -> str:
-    """Never 1.00 of what is only nearly certain."""
+    """Never 1.00 for a probability below 1."""
     if probability is None:
         return "-"
     if 0.995 <= probability < 1:
@@ -76,7 +76,7 @@ def _probability(probability: float | None) -> str:
 
 
 def _rate(group: dict[str, Any]) -> str:
-    """The rate and its interval, in percent: ``9.6 [8, 11]``."""
+    """Rate and interval in percent: ``9.6 [8, 11]``."""
     if group["interval"] is None:
         return f"{100 * group['rate']:.1f}"
     low, high = (100 * bound for bound in group["interval"])

@@ -1,4 +1,4 @@
-"""Which expert stands for the group that an utterance truly belongs to, in a run that was clustered by a field."""
+"""Experts for the true groups, in a run clustered by a manifest field."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from moe_lightning.soft_labels import HardLabels
 
 
 def true_experts(run: RunDir, utterances: Sequence[Utterance]) -> dict[str, int]:
-    """Expert of each utterance by the field that the run was clustered by.
+    """Expert by utterance id, from the run's clustering field.
 
     Raises:
-        InputError: The run was not clustered by a field, or an utterance has a value that training had not.
+        InputError: The run was not clustered by a field, or an utterance has a value that is not in training.
     """
     clusterer = read_json_object(run.clusterer_file, "moe-lightning cluster", {"settings": dict})
     field = clusterer["settings"].get("label_field")

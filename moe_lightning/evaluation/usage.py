@@ -1,24 +1,24 @@
-"""Which experts the utterances went to, and whether that follows what is known of them."""
+"""Expert usage, overall and by field."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 DEAD_BELOW = 0.005
-"""Share of the gate's weight under which an expert is called dead; as the callback ExpertUsage has it."""
+"""An expert with a smaller share of the gate's weight is called dead; the same as in the callback ExpertUsage."""
 
 
 def expert_usage(gates: Mapping[str, Sequence[float]], columns: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Usage of the experts over a split.
 
     Args:
-        gates: Weight of each expert by utterance id; rows sum to 1.
-        columns: Values of each utterance by its id, by the name of the field.
+        gates: Weight per expert, by utterance id; rows sum to 1.
+        columns: Value by utterance id, by field name.
 
     Returns:
-        ``usage`` (share of utterances whose likeliest expert it is), ``weight`` (mean share of the gate),
-        ``entropy`` (mean over the utterances, of 1 when all experts share alike), ``dead`` experts, and
-        ``by_field``: for each value of a field, how many utterances went to each expert.
+        ``usage`` (share of utterances for which the expert is most likely), ``weight`` (mean share of the gate),
+        ``entropy`` (mean over the utterances; 1 for equal shares), ``dead`` experts, and ``by_field``: utterances per
+        expert, for each value of a field.
     """
     num_experts = len(next(iter(gates.values())))
     likeliest = {id_: max(range(num_experts), key=gate.__getitem__) for id_, gate in gates.items()}
@@ -41,7 +41,7 @@ def expert_usage(gates: Mapping[str, Sequence[float]], columns: Mapping[str, Map
 
 
 def normalised_entropy(gate: Sequence[float]) -> float:
-    """Entropy of a distribution over that of the uniform one: 0 for one expert alone, 1 for all alike.
+    """Entropy of a distribution relative to the uniform one: 0 for a single expert, 1 for equal shares.
 
     >>> normalised_entropy([0.25] * 4)
     1.0

@@ -1,4 +1,4 @@
-"""What the scores say, in plain words."""
+"""Verdict on the scores, in plain words."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -15,25 +15,27 @@ from moe_lightning.evaluation.system_names import called
 from moe_lightning.evaluation.usage import DEAD_BELOW
 
 SURE = 0.95
-"""Probability from which on a difference is called established."""
+"""A difference with at least this probability is called established."""
 
 
 Answer = Literal["better", "worse", "not established", "not compared"]
-"""``not established``: by chance, or on too few speakers; ``not compared``: one of the two systems is not itself."""
+"""``not established``: chance, or too few speakers; ``not compared``: one of the two systems is broken or was decoded
+over another window.
+"""
 
 
 class Verdict(NamedTuple):
-    """A sentence that answers the question, and what one must know beside it."""
+    """The answer as a sentence, with remarks."""
 
     answer: Answer
     sentence: str
     is_warning: bool
-    """The answer is not yes, or it has a catch."""
+    """The answer is not ``better``, or there is a caveat."""
     details: list[str]
 
 
 def judge(results: dict[str, Any]) -> Verdict:
-    """Verdict on the first comparison: does the system beat its baseline, for whom not, and how sure is that?"""
+    """Verdict on the first comparison: does the system beat its baseline, in all groups, and with which probability?"""
     headline = next(iter(results["comparisons"].values()))
     pair = (headline["system"], headline["baseline"])
     answer, sentence = answer_to(results, headline), headline_sentence(results, headline)
@@ -58,7 +60,7 @@ def judge(results: dict[str, Any]) -> Verdict:
 
 
 def gate_in_words(results: Mapping[str, Any]) -> str:
-    """What one must know of a gate that heard more than an utterance; "" of one that did not."""
+    """Remark on a gate that read more than one utterance; else ""."""
     if results.get("decoding", {}).get("gate_by") != "speaker":
         return ""
     return (
@@ -68,14 +70,14 @@ def gate_in_words(results: Mapping[str, Any]) -> str:
 
 
 def answer_to(results: Mapping[str, Any], comparison: Mapping[str, Any]) -> Answer:
-    """The answer of a comparison: does the system make fewer errors than its baseline?"""
+    """Answer for a comparison: does the system make fewer errors than its baseline?"""
     if no_comparison(results, comparison["system"], comparison["baseline"]):
         return "not compared"
     return answer_of(results, comparison["probability_better"])
 
 
 def answer_of(results: Mapping[str, Any], probability: float | None) -> Answer:
-    """The same of two systems that can be compared, by the probability of fewer errors."""
+    """Answer for two comparable systems, from the probability of fewer errors."""
     if probability is None or has_few_speakers(results) or 1 - SURE < probability < SURE:
         return "not established"
     return "better" if probability >= SURE else "worse"
@@ -112,7 +114,7 @@ def headline_sentence(results: dict[str, Any], comparison: dict[str, Any]) -> st
 
 
 class WorseGroup(NamedTuple):
-    """A group that a system serves worse than the baseline does."""
+    """A group with more errors by the system than by the baseline."""
 
     field: str
     value: str
@@ -122,7 +124,7 @@ class WorseGroup(NamedTuple):
 
 
 def groups_worse(results: dict[str, Any], comparison: dict[str, Any]) -> list[WorseGroup]:
-    """Groups of the most telling fields with more errors than before, the largest loss first."""
+    """Groups in the most informative fields with more errors than before, largest loss first."""
     systems = results["systems"]
     before, after = (systems[comparison[side]]["groups"] for side in ("baseline", "system"))
     found = []
@@ -179,7 +181,7 @@ def _capitalised(name: str) -> str:
 
 
 def _percent(share: float) -> str:
-    """Never 100 % of what is only nearly all."""
+    """Never 100 % for a share below 1."""
     if 0.9995 <= share < 1:
         return "over 99.9 %"
     return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"

@@ -1,1 +1,1 @@
-"""The page and the model card of an evaluation, from its results and from what the run left."""
+"""The page and the model card of an evaluation, from its results and the run's files."""

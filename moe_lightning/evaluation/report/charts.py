@@ -1,4 +1,4 @@
-"""Figures of the page: bars and dots with intervals as HTML that follows the page's width, curves as SVG."""
+"""Charts for the page: bars and dots with intervals as HTML that adapts to the page's width, curves as SVG."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Bar(NamedTuple):
     note: str = ""
     is_headline: bool = False
     points: tuple[float, ...] = ()
-    """Rates that it is made of, such as those of several seeds."""
+    """Component rates, such as one per seed."""
 
 
 class Dots(NamedTuple):
@@ -32,14 +32,14 @@ class Dots(NamedTuple):
     before: float
     after: float
     interval: Interval | None
-    """Of the rate after."""
+    """For the rate after."""
     note: str = ""
     other: float | None = None
-    """A third rate to compare with."""
+    """A third rate for comparison."""
 
 
 def bars(rows: Sequence[Bar]) -> str:
-    """A bar for each rate, a line for its interval; all from 0 on."""
+    """A bar per rate, with a line for its interval; the axis starts at 0."""
     top = _nice_top(max(max(row.rate, *(row.interval or (0.0,)), *row.points) for row in rows))
     parts = []
     for row in rows:
@@ -54,7 +54,7 @@ def bars(rows: Sequence[Bar]) -> str:
 
 
 def dot_plot(rows: Sequence[Dots]) -> str:
-    """Of each group an empty dot before and a full one after, red where it got worse; a line between them."""
+    """Per group, an empty dot before and a full one after, orange if worse, connected by a line."""
     top = _nice_top(max(max(row.before, row.after, row.other or 0.0) for row in rows))
     parts = []
     for row in rows:
@@ -116,7 +116,7 @@ def _y(value: float, bottom: float, top: float) -> float:
 
 
 def _range(low: float, high: float) -> tuple[float, float]:
-    """Ends of an axis: from 0 where that wastes no more than half of it."""
+    """Ends of an axis: it starts at 0 if that wastes at most half of it."""
     bottom = 0.0 if 0 <= low <= high / 2 or low == high > 0 else low
     return (bottom, high) if high > bottom else (bottom - 0.5, high + 0.5)
 
@@ -129,13 +129,13 @@ def _ticks(bottom: float, top: float) -> list[float]:
 
 
 def _step(rough: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
+    """The next larger number among 1, 2, 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
 
 
 def _nice_top(highest: float) -> float:
-    """End of an axis of rates: the next tick."""
+    """End of an axis for rates: the next tick."""
     step = _step(max(highest, 0.01) / 4)
     return step * math.ceil(max(highest, 0.01) / step - 1e-9)
 

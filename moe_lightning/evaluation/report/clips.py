@@ -1,4 +1,4 @@
-"""Short recordings inside the page, so that it plays wherever it is taken."""
+"""Short recordings embedded in the page, so that it plays without other files."""
 
 import base64
 import io
@@ -10,13 +10,13 @@ from moe_lightning.corpus import SAMPLE_RATE, Utterance, read_audio
 from moe_lightning.errors import InputError
 
 MAX_SECONDS = 15.0
-"""Of a clip; what is longer is cut."""
+"""Per clip; longer recordings are cut."""
 MAX_BYTES = 1_500_000
-"""Of all clips together, as they lie in the page."""
+"""For all clips together, as base64 in the page."""
 
 
 def audio_clips(utterances: Sequence[Utterance]) -> dict[str, str]:
-    """``data:`` addresses of recordings as MP3, by utterance id, as many as fit; one that is gone is left out."""
+    """``data:`` addresses of MP3 clips by utterance id, as many as fit; a missing recording is left out."""
     clips: dict[str, str] = {}
     num_bytes = 0
     for utterance in utterances:

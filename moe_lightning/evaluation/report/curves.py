@@ -9,14 +9,14 @@ from moe_lightning.run_dir import RunDir
 
 TRAINED_STAGES = ("gating", "experts", "moe")
 MOST_POINTS = 300
-"""Of a curve on the page; a longer one is thinned out evenly."""
+"""Per curve on the page; a longer curve is thinned out evenly."""
 
 
 class Curve(NamedTuple):
-    """A value over the steps of a training."""
+    """A value over training steps."""
 
     name: str
-    """As it was logged: ``val/loss``."""
+    """Name in the log: ``val/loss``."""
     steps: list[int]
     values: list[float]
 
@@ -35,13 +35,13 @@ _CHARTS = (
     ("balance", ("train/balance",)),
     ("learning rate", ("lr-*",)),
 )
-"""Titles of the charts, and the names (or patterns) of what each shows where it was logged."""
+"""Chart titles, with the names (or patterns) of their curves; curves that were not logged are skipped."""
 _OTHER_THAN_RATES = ("*-momentum", "*-weight_decay")
-"""What Lightning's LearningRateMonitor also logs under ``lr-`` where it is asked to."""
+"""Further values logged by Lightning's LearningRateMonitor under ``lr-``, if requested."""
 
 
 def training_charts(run: RunDir) -> dict[str, list[Chart]]:
-    """The charts of each trained stage that has logged something."""
+    """Charts per trained stage with logged values."""
     charts: dict[str, list[Chart]] = {}
     for stage in TRAINED_STAGES:
         folder = run.tensorboard_dir / stage
@@ -54,7 +54,7 @@ def training_charts(run: RunDir) -> dict[str, list[Chart]]:
 
 
 def _named(curves: Mapping[str, Curve], pattern: str) -> list[Curve]:
-    """Curves whose name has this pattern."""
+    """Curves with a name that matches this pattern."""
     return [
         curves[name]
         for name in sorted(fnmatch.filter(curves, pattern))
@@ -63,8 +63,8 @@ def _named(curves: Mapping[str, Curve], pattern: str) -> list[Curve]:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """Every scalar of a folder of event files; of a step that was logged twice, the later value."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # a second
+    """All scalars in a folder of event files; for a step logged twice, the later value."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # takes a second
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
@@ -78,7 +78,7 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 
 def _thinned(curve: Curve) -> Curve:
-    """At most `MOST_POINTS` of a curve, its last one among them."""
+    """At most `MOST_POINTS` of a curve, including its last one."""
     every = -(-len(curve.steps) // MOST_POINTS)
     rows = range(len(curve.steps) - 1, -1, -every)[::-1]
     return Curve(curve.name, [curve.steps[row] for row in rows], [curve.values[row] for row in rows])

@@ -1,4 +1,4 @@
-"""Utterances that two systems wrote most differently, with their alignments and their sound."""
+"""Utterances with the largest differences between two systems, with alignments and audio."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 from moe_lightning.evaluation.system_names import called
 
 NUM_EXAMPLES = 5
-"""Of each kind: where the system is better, and where it is worse."""
+"""Per kind: system better, and system worse."""
 
 
 class Example(NamedTuple):
-    """An utterance, as it was said and as systems wrote it."""
+    """An utterance with its reference and hypotheses."""
 
     reference: str
     known: str
-    """Its fields, speaker and length, in words."""
+    """Its fields, speaker and length, as text."""
     alignments: Mapping[str, Sequence[Sequence[str]]]
-    """Of each system, in the order in which they are shown."""
+    """By system, in display order."""
     clip: str | None
-    """Address of its sound."""
+    """Address of its audio."""
 
 
 def example_ids(results: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Ids to show, by the heading that they stand under."""
+    """Ids to show, by heading."""
     comparison = next(iter(results["comparisons"].values()))
     name, other = (called(results, comparison[side]) for side in ("system", "baseline"))
     return {
@@ -33,7 +33,7 @@ def example_ids(results: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def example_section(results: Mapping[str, Any], examples: Mapping[str, Example]) -> str:
-    """The most different utterances, words in colour."""
+    """The examples with the largest differences, errors coloured."""
     parts = [
         "<h2>Examples</h2>\n"
         '<p class="soft">Normalised texts. <span class="S">Written wrongly</span> (with what was said behind it),'
@@ -61,7 +61,7 @@ def alignment_html(pairs: Sequence[Sequence[str]]) -> str:
     """The words of a hypothesis, errors marked.
 
     Args:
-        pairs: Kind, word of the reference, word of the hypothesis.
+        pairs: Kind, reference word, hypothesis word.
     """
     words = []
     for kind, said, written in pairs:

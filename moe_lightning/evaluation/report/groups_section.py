@@ -1,4 +1,4 @@
-"""Groups of the page: each before and after, and which is served worst."""
+"""Groups section of the page: each group before and after, and the worst one."""
 
 from collections.abc import Mapping
 from html import escape
@@ -14,7 +14,7 @@ Results = Mapping[str, Any]
 
 
 def groups_section(results: Results) -> str:
-    """A dot plot of each telling field: bare backbone, the headline's system, and its baseline if that is another."""
+    """A dot plot per informative field: bare backbone, the headline's system, and its baseline if different."""
     comparison = next(iter(results["comparisons"].values()))
     first = "backbone" if "backbone" in results["systems"] else comparison["baseline"]
     other = comparison["baseline"] if comparison["baseline"] != first else None

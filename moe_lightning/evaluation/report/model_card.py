@@ -1,4 +1,4 @@
-"""``report/README.md``: a model card as the Hugging Face hub reads it, from the same results."""
+"""``report/README.md``: a model card for the Hugging Face hub, from the same results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ _HUB_IDS = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
 
 
 def model_card(results: Mapping[str, Any], whisper_model: str, languages: Sequence[str], dataset: str) -> str:
-    """The card: YAML front matter, then the verdict, the scores, the groups, and how to use it."""
+    """The card: YAML front matter, then verdict, scores, groups, and usage."""
     comparison = next(iter(results["comparisons"].values()))
     front = yaml.safe_dump(_front_matter(results, comparison, whisper_model, languages, dataset), sort_keys=False)
     said = results["verdict"]
@@ -120,7 +120,7 @@ def _row(*cells: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text of ours or of the corpus on one line, that is no markup."""
+    """A text on one line, with markup escaped."""
     return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("`", "'").replace("[", "\\[")
 
 

@@ -1,4 +1,4 @@
-"""``report/index.html``: one file with everything in it."""
+"""``report/index.html``: a single file with all contents embedded."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ _STYLE_FILE = Path(__file__).with_name("report.css")
 
 
 class RunFacts(NamedTuple):
-    """What the page shows beside the results."""
+    """Contents of the page besides the results."""
 
     examples: Mapping[str, Example]
-    """Utterances that are shown word by word, by id."""
+    """Utterances shown word by word, by id."""
     charts: Mapping[str, Sequence[Chart]]
     cluster_report: Mapping[str, Any] | None
     cluster_picture: bytes | None

@@ -1,4 +1,4 @@
-"""Routing, clusters, training, cost and settings of the page: what the run left, beside its scores."""
+"""Page sections from the run's files: routing, clusters, training, cost and settings."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -12,7 +12,7 @@ Results = Mapping[str, Any]
 
 
 def routing_section(results: Results) -> str:
-    """How the utterances were spread over the experts, and whether that follows a field."""
+    """Distribution of the utterances over the experts, overall and by field."""
     experts = results.get("experts")
     if not experts:
         return ""
@@ -37,11 +37,11 @@ def routing_section(results: Results) -> str:
 
 
 def cluster_section(report: Results | None, png: bytes | None, address: str) -> str:
-    """The clustering's own sentence and picture, with a link to its report.
+    """The clustering's verdict and picture, with a link to its report.
 
     Args:
-        report: Its ``report.json``; None where there is none.
-        address: Of its page, relative to this one.
+        report: Its ``report.json``; None if missing.
+        address: Address of its page, relative to this one.
     """
     if report is None and png is None:
         return ""

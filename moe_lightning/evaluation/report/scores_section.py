@@ -1,4 +1,4 @@
-"""Verdict and systems of the page."""
+"""Verdict and systems sections of the page."""
 
 from collections.abc import Mapping
 from html import escape
@@ -14,7 +14,7 @@ Results = Mapping[str, Any]
 
 
 def head_section(results: Results) -> str:
-    """The verdict, what must be known beside it, and the figures that it rests on."""
+    """The verdict with its remarks, and the figures behind it."""
     comparison = next(iter(results["comparisons"].values()))
     system, metric = results["systems"][comparison["system"]], results["metric"]
     said = results["verdict"]
@@ -37,7 +37,7 @@ def head_section(results: Results) -> str:
 
 
 def _claims(results: Results, comparison: Results) -> list[tuple[str, str]]:
-    """Figures of a comparison; none where there is nothing to compare."""
+    """Figures of a comparison; none if the systems cannot be compared."""
     if no_comparison(results, comparison["system"], comparison["baseline"]):
         return []
     return [
@@ -85,7 +85,7 @@ def _comparison_table(results: Results) -> str:
 
 
 def num_seeds_of(results: Results) -> int:
-    """Trainings of each system that were scored together: they heard the same words."""
+    """Number of trainings per system that were scored together, on the same utterances."""
     return len(results.get("seeds", [])) or 1
 
 

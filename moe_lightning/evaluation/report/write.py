@@ -1,4 +1,4 @@
-"""Gather what page and model card need of a run, and write both."""
+"""Collect the contents of page and model card from a run, and write both."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ def write_report(
     """Write ``index.html`` beside the results.
 
     Args:
-        run: Whose clusters and training curves are shown.
-        results: Of `score_systems`, with ``verdict``, ``split`` and ``environment``; ``experts``, ``decoding`` and
-            the costs of systems are shown where they are there.
-        utterances: That were scored.
-        systems: Their transcripts by id, by the name of the system.
+        run: Source of clusters and training curves.
+        results: From `score_systems`, with ``verdict``, ``split`` and ``environment``; ``experts``, ``decoding`` and
+            the costs of systems are shown if present.
+        utterances: Scored utterances.
+        systems: Transcripts by utterance id, by system name.
     """
     facts = RunFacts(
         examples=_examples(results, utterances, systems),
@@ -94,7 +94,7 @@ def _cluster_report(run: RunDir) -> Any:
 
 
 def _cluster_picture(run: RunDir) -> bytes | None:
-    """The plot of the clustering, the newest where there are several."""
+    """The clustering's plot; the newest if there are several."""
     plots = sorted(run.stage_dir("clustering").glob("*.png"), key=lambda file: file.stat().st_mtime)
     return plots[-1].read_bytes() if plots else None
 
