@@ -1,1 +1,1 @@
-"""Does the mixture help? The same corpus, steps and seeds for every system that one might train instead."""
+"""Does the mixture help? Ablations and baselines with the same corpus, steps and seeds."""

@@ -1,4 +1,4 @@
-"""`moe-lightning ladder`: does the mixture beat what one would train instead, for whom, and how sure is that?"""
+"""`moe-lightning ladder`: does the mixture beat the alternatives, in all groups, and with which probability?"""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from moe_lightning.pipeline_flags import parse as parse_pipeline
 
 
 def parser() -> CommandParser:
-    """The command's own flags; all others are the pipeline's."""
+    """Flags of this command; all others belong to the pipeline."""
     parser = CommandParser(
         prog="moe-lightning ladder",
         description="Train and score, on the same utterances and for as many steps: one LoRA of an expert's rank, one"
@@ -47,13 +47,13 @@ def parser() -> CommandParser:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is not finished of a ladder, score all of it, say what it means."""
+    """Run the unfinished part of a ladder, score all runs, print the verdict."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if {"-h", "--help"} & set(arguments):
         parser().parse_args(["--help"])
     own, flags = parser().parse_known_args(arguments)
     _check(own, flags)
-    pipeline = parse_pipeline(flags)  # a misspelt flag: now, not in the first run
+    pipeline = parse_pipeline(flags)  # a misspelt flag fails now, not in the first run
     from moe_lightning.ladder.climb import climb
 
     path = pipeline.run_dir if "--run-dir" in flags else Path("lightning_logs") / f"ladder-{pipeline.mode}"

@@ -1,4 +1,4 @@
-"""The ladder from its first rung to the verdict."""
+"""The whole ladder: training, tuning, scoring, verdict."""
 
 import argparse
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def climb(path: Path, flags: tuple[str, ...], pipeline: argparse.Namespace, own:
 
     Args:
         path: Folder of the ladder.
-        flags: Of the pipeline, as the user gave them.
+        flags: The user's flags for the pipeline.
         pipeline: The same, parsed.
         own: The ladder's own options.
     """
@@ -47,7 +47,7 @@ def _climb(ladder: Ladder, pipeline: argparse.Namespace, own: argparse.Namespace
 
 
 def _tuned(ladder: Ladder, row: Row, factors: Sequence[float], seed: int) -> float:
-    """The learning rate's factor with the best score on the dev split."""
+    """Learning-rate factor with the best score on the dev split."""
     trainings = {factor: Training(row, factor, seed) for factor in factors}
     ladder.finish(trainings.values())
     scores = {factor: dev_score(ladder.run(training)) for factor, training in trainings.items()}

@@ -1,4 +1,4 @@
-"""Transcripts of all runs of a ladder, scored together: a system's seeds are heard as one."""
+"""Score the transcripts of all runs in a ladder together; a system's seeds count as one system."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ BASELINES = (
     *("lora_equal", "random", "backbone", "lora", "uniform", "hard", "utterance_gate"),
     *("label_gate", "label", "best_expert"),
 )
-"""What the mixture is compared with; the first is the headline."""
+"""Baselines for the mixture; the first is the headline."""
 
 
 def collect(
@@ -32,7 +32,7 @@ def collect(
     """Score a finished ladder, write ``report/``, print the table and the verdict.
 
     Args:
-        factors: Learning rate's factor of each row's runs, by the name of the row.
+        factors: Learning-rate factor by row name.
     """
     runs = {(row.name, seed): ladder.run(Training(row, factors[row.name], seed)) for row in rows for seed in seeds}
     decoded = {key: Decoded.load(run.report("test")) for key, run in runs.items()}
@@ -62,14 +62,14 @@ def collect(
 
 
 def _all_seeds(line: Rung, decoded: Mapping[tuple[str, int], Decoded], seeds: Sequence[int]) -> dict[str, str]:
-    """Transcripts of a system, those of every seed under ids of their own."""
+    """Transcripts of a system for all seeds, with the seed in the utterance id."""
     return {
         _seeded(id_, seed): text for seed in seeds for id_, text in decoded[line.row, seed].systems[line.system].items()
     }
 
 
 def _gates(decoded: Mapping[tuple[str, int], Decoded], seeds: Sequence[int]) -> dict[str, list[float]]:
-    """Of the first seed: the experts of two seeds have nothing to do with one another."""
+    """Gates of the first seed: experts of different seeds are not related."""
     return decoded["mixture", seeds[0]].gates
 
 
@@ -92,7 +92,7 @@ def _cost(
 
 
 def _sum(counts: Sequence[Mapping[str, int | None]], kind: str) -> int | None:
-    """Of all seeds; None where one was decoded without the guard."""
+    """Sum over all seeds; None if one was decoded without the guard."""
     known = [count for one in counts if (count := one[kind]) is not None]
     return sum(known) if len(known) == len(counts) else None
 

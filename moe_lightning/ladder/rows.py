@@ -1,4 +1,4 @@
-"""The rungs of the ladder: what each system is, and the pipeline's flags that make it."""
+"""Systems of the ladder, and the pipeline flags for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ _ENCODED: tuple[Stage, ...] = ("corpus", "embedding")
 
 @dataclass(frozen=True)
 class Row:
-    """A system of the ladder that is a run of its own."""
+    """A system of the ladder with a run of its own."""
 
     name: str
     words: str
-    """What it is, for tables."""
+    """Description for tables."""
     flags: tuple[str, ...] = ()
-    """Laid over the user's own."""
+    """Override the user's flags."""
     shared_stages: tuple[Stage, ...] = _ENCODED
-    """Those that come out as in the mixture's run of the same seed."""
+    """Stages with the same result as in the mixture's run with the same seed."""
     systems: tuple[str, ...] = ("backbone", "mixture")
-    """What its run's evaluation decodes."""
+    """Systems decoded by its run's evaluation."""
     is_one_lora: bool = False
 
 
@@ -35,27 +35,27 @@ MIXTURE = Row(
 
 
 class Rung(NamedTuple):
-    """One line of the table: a system, and where its transcripts are."""
+    """One line of the table: a system, and the source of its transcripts."""
 
     name: str
     words: str
     row: str
-    """The run that decoded it."""
+    """Row whose run decoded it."""
     system: str
-    """Its name there."""
+    """Its name in that run."""
 
 
 CHOICES = ("lora", "lora_equal", "random", "hard", "label")
-"""Names of the rows beside the mixture; ``lora_equal``, which the verdict is about, is in every ladder."""
+"""Names of the rows besides the mixture; ``lora_equal``, the subject of the verdict, is in every ladder."""
 
 
 def trained_rows(size: Size, label_field: str | None, names: Sequence[str] = CHOICES) -> list[Row]:
-    """The runs beside the mixture's own.
+    """Rows besides the mixture.
 
     Args:
-        size: Of the mixture: the ranks of the single LoRAs follow from it.
+        size: Size of the mixture; it determines the ranks of the single LoRAs.
         label_field: Manifest field of the true groups; None leaves that oracle out.
-        names: The rows that are wanted.
+        names: Requested rows.
     """
     small, equal = size.experts.rank, size.equal_rank
     rows = [
@@ -81,7 +81,7 @@ def trained_rows(size: Size, label_field: str | None, names: Sequence[str] = CHO
 
 
 def rungs(rows: Sequence[Row]) -> list[Rung]:
-    """The lines of the table, from what one has without training to the oracles."""
+    """Lines of the table, from systems without training to the oracles."""
     words = {row.name: row.words for row in rows}
     lines = [
         Rung("backbone", "bare backbone", "mixture", "backbone"),
@@ -98,10 +98,10 @@ def rungs(rows: Sequence[Row]) -> list[Rung]:
 
 
 def one_lora(rank: int, scale: float) -> tuple[str, ...]:
-    """Flags of the same pipeline with one expert: plain LoRA, as many steps over the same utterances.
+    """Flags for the same pipeline with one expert: plain LoRA, with equal steps and utterances.
 
     Args:
-        scale: What the deltas are multiplied by, as in the mixture.
+        scale: Scaling of the LoRA deltas, as in the mixture.
     """
     settings = {"rank": rank, "alpha": f"{scale * rank:g}", "shared_rank": 0, "rslora": "false", "noop_expert": "false"}
     stages: Sequence[Stage] = ("experts", "moe")

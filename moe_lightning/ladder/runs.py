@@ -1,7 +1,7 @@
-"""The ladder's runs: a folder for each system, learning rate and seed, each made by `moe-lightning pipeline`.
+"""Runs of the ladder: one folder per system, learning rate and seed, each made by `moe-lightning pipeline`.
 
-Stages that two runs have in common are made once and linked, so that corpus, embeddings and, where only
-the joint stage differs, clusters, gate and experts are the very same.
+Stages common to two runs are made once and linked. So corpus and embeddings are identical; and clusters, gate and
+experts too, if only the joint stage differs.
 """
 
 import os
@@ -21,7 +21,7 @@ from moe_lightning.ladder.tuning import rate_flags
 from moe_lightning.run_dir import RunDir, Stage
 
 _SEEDED = ("clustering.seed", "gating.seed_everything", "experts.seed_everything", "moe.seed_everything")
-"""What a seed of the ladder changes; corpus and embeddings are the same for all."""
+"""Settings that a ladder seed changes; corpus and embeddings are the same for all seeds."""
 
 
 class Training(NamedTuple):
@@ -34,13 +34,13 @@ class Training(NamedTuple):
 
 @dataclass(frozen=True)
 class Ladder:
-    """Where a ladder lies and what all its runs have in common.
+    """Folder of a ladder, and everything common to its runs.
 
     Args:
         path: Folder of the ladder.
-        flags: The user's flags of the pipeline.
-        rates: Learning rate of each stage that trains experts, before tuning.
-        jobs: Runs at a time.
+        flags: The user's flags for the pipeline.
+        rates: Learning rate per stage that trains experts, before tuning.
+        jobs: Number of parallel runs.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Ladder:
     rates: dict[str, float]
     jobs: int = 1
     finished: list[Training] = field(default_factory=list)
-    """Runs of this process, in the order in which they were asked for."""
+    """Runs finished by this process, in the order of the requests."""
     _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def run(self, training: Training) -> RunDir:
@@ -57,7 +57,7 @@ class Ladder:
         return RunDir(self.path / "runs" / training.row.name / name / f"seed_{training.seed}")
 
     def command(self, training: Training) -> list[str]:
-        """Arguments of `moe-lightning pipeline`, with which a person would make the run by hand."""
+        """Arguments for `moe-lightning pipeline` that make the run by hand."""
         row = training.row
         seeds = [f"--set={setting}={training.seed}" for setting in _SEEDED]
         rates = rate_flags(self.rates, training.lr_factor) if training.lr_factor != 1 else ()
@@ -65,10 +65,10 @@ class Ladder:
         return [*self.flags, *seeds, *rates, *row.flags, systems, "--run-dir", str(self.run(training).path)]
 
     def finish(self, trainings: Iterable[Training]) -> None:
-        """Run every training to its end, `jobs` at a time; those that are finished answer at once.
+        """Run all trainings to the end, `jobs` at a time; finished ones return at once.
 
         Raises:
-            InputError: One of them stopped; the others have ended, and the same command goes on from there.
+            InputError: A run stopped. The others have ended, and the same command continues from there.
         """
         wanted = [training for training in trainings if training not in self.finished]
         for training in wanted:
@@ -89,7 +89,7 @@ class Ladder:
         self.finished.extend(wanted)
 
     def _link_shared(self, training: Training) -> None:
-        """Link the stages that the run has in common with one that is finished; what is there already stays."""
+        """Link stages shared with a finished run; existing stages stay."""
         run = self.run(training)
         run.path.mkdir(parents=True, exist_ok=True)
         for stage in training.row.shared_stages:
@@ -99,7 +99,7 @@ class Ladder:
                 link.symlink_to(os.path.relpath(source.stage_dir(stage), link.parent), target_is_directory=True)
 
     def _source(self, training: Training, stage: Stage) -> RunDir | None:
-        """A finished run of the mixture whose stage is the one that this run would make."""
+        """A finished run of the mixture with the same result in this stage."""
         for other in self.finished:
             is_same_seed = stage in ("corpus", "embedding") or other.seed == training.seed
             is_same_rate = stage != "experts" or other.lr_factor == training.lr_factor
@@ -108,7 +108,7 @@ class Ladder:
         return None
 
     def _finish_one(self, training: Training) -> Path | None:
-        """Run a training; its output's file where it failed."""
+        """Run a training; returns its log file if it failed, else None."""
         log = self.run(training).path / "ladder.log"
         started = time.monotonic()
         with log.open("a", encoding="utf-8") as output:
@@ -124,7 +124,7 @@ class Ladder:
 
 
 def _told_error(log: Path) -> str:
-    """The last error in a run's output, as the end of a message; nothing where there is none."""
+    """Last error in a run's output, as the end of a message; "" without one."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return f" ({errors[-1]})" if errors else ""

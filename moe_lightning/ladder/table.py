@@ -1,4 +1,4 @@
-"""The ladder on the terminal."""
+"""The ladder as a table in the terminal."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from moe_lightning.evaluation.system_lines import counted
 
 
 def print_ladder(results: dict[str, Any]) -> None:
-    """Each system's trained parameters and WER with its interval, over all seeds and by seed; the verdict."""
+    """Print trained parameters and WER with interval per system, over all seeds and by seed; the verdict."""
     table = Table(
         title=f"{results['metric']['name']} on the {results['split']} split, %",
         caption=f"{results['utterances']} utterances, {results['speakers']} speakers, {len(results['seeds'])} seeds;"

@@ -1,4 +1,4 @@
-"""Learning rates, tuned on the dev split for the mixture and for the LoRA that it is compared with alike."""
+"""Tune learning rates on the dev split, equally for the mixture and its LoRA baseline."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ STAGES = ("experts", "moe")
 
 
 def base_rates(settings: Mapping[str, str]) -> dict[str, float]:
-    """Learning rate of each stage that trains experts, before tuning.
+    """Learning rate per stage that trains experts, before tuning.
 
     Args:
-        settings: The pipeline's ``--set`` options, which win over the shipped configs.
+        settings: The pipeline's ``--set`` options; they override the shipped configs.
     """
     shipped = {stage: flat_settings(read_yaml(Path(CONFIG_DIR / f"{stage}.yaml"))) for stage in STAGES}
     return {stage: float(settings.get(f"{stage}.{LR}", shipped[stage][LR])) for stage in STAGES}
@@ -31,7 +31,7 @@ def rate_flags(rates: Mapping[str, float], factor: float) -> tuple[str, ...]:
 
 
 def dev_score(run: RunDir) -> float:
-    """Word error rate (or whatever the joint stage's checkpoint goes by) of a run's best epoch on the dev split.
+    """Word error rate (or the joint stage's other checkpoint metric) of a run's best epoch on the dev split.
 
     Raises:
         InputError: No epoch was validated.
@@ -43,12 +43,12 @@ def dev_score(run: RunDir) -> float:
 
 
 def best_factor(scores: Mapping[float, float]) -> float:
-    """The factor with the lowest score; of equals, the one nearest to 1."""
+    """The factor with the lowest score; among equals, the one nearest to 1."""
     return min(scores, key=lambda factor: (scores[factor], max(factor, 1 / factor)))
 
 
 def check_factors(factors: Sequence[float]) -> None:
-    """Raise an InputError for factors that are no learning rates."""
+    """Raise an InputError for factors that are not finite and above 0."""
     bad = [factor for factor in factors if not 0 < factor < float("inf")]
     if bad or not factors:
         raise InputError(f"--lr-factors must be numbers above 0, got {', '.join(map(str, factors)) or 'none'}")

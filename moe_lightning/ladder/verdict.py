@@ -1,4 +1,4 @@
-"""What a ladder says, in plain words: does the mixture help, is it the clusters, and what is still missing?"""
+"""Verdict on a ladder, in plain words: does the mixture help, do the clusters matter, and what is still missing?"""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _VERBS = {
 
 
 def judge_ladder(results: Results) -> Verdict:
-    """Verdict on the mixture against one LoRA of equal parameters, and what the other rungs say of why."""
+    """Verdict on the mixture against one LoRA of equal parameters, with explanations from the other systems."""
     answer = answer_to(results, results["comparisons"]["mixture vs lora_equal"])
     doubt = no_comparison(results, "mixture", "backbone")
     worse = [] if doubt else groups_worse(results, results["comparisons"]["mixture vs backbone"])
@@ -65,7 +65,7 @@ def against(results: Results, baseline: str, words: str) -> str:
 
 
 def recovered(results: Results, oracle: str) -> float | None:
-    """Part of an oracle's lead over the LoRA of equal parameters that the mixture reaches; None without a lead."""
+    """Share of an oracle's lead over the LoRA of equal parameters that the mixture reaches; None without a lead."""
     rate = {name: results["systems"][name]["rate"] for name in ("lora_equal", "mixture", oracle)}
     lead = rate["lora_equal"] - rate[oracle]
     return (rate["lora_equal"] - rate["mixture"]) / lead if lead > 0 else None
