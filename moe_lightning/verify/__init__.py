@@ -1,1 +1,1 @@
-"""Whether a run is still what its stages have made."""
+"""Check that a run is unchanged since its stages wrote it."""

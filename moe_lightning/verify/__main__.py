@@ -1,4 +1,4 @@
-"""`moe-lightning verify`: whether a run, or all runs of a ladder, are still what their stages have made."""
+"""`moe-lightning verify`: check that a run, or every run of a ladder, is unchanged since its stages wrote it."""
 
 import sys
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def parser() -> CommandParser:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check a run or a ladder, print a table, end with 1 where something is wrong."""
+    """Check a run or a ladder, print a table, exit with 1 after any finding."""
     path = parser().parse_args(sys.argv[1:] if argv is None else list(argv)).run_dir
     verified = list(verify(path))
     _print(verified, path)

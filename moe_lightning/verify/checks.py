@@ -1,4 +1,4 @@
-"""All checks of a run, stage by stage; of a ladder, those of all its runs."""
+"""All checks of a run, stage by stage; for a ladder, of all its runs."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -20,24 +20,24 @@ from moe_lightning.verify.records import (
 
 
 class Verified(NamedTuple):
-    """What the checks say of one stage of a run."""
+    """Result of the checks for one stage of a run."""
 
     run: RunDir
     stage: Stage
     state: str
     """``finished``, ``begun``, or ``not begun``."""
     record: dict[str, Any]
-    """Empty of a stage that has not finished."""
+    """Empty for an unfinished stage."""
     findings: list[Finding]
 
     @property
     def num_bytes(self) -> int:
-        """Of all files that the record tells of."""
+        """Size of all files in the record."""
         return sum(state["bytes"] for state in self.record.get("files", {}).values())
 
 
 def runs_of(path: Path) -> list[RunDir]:
-    """The run of a folder, or the runs of a ladder.
+    """The run in a folder, or the runs of a ladder.
 
     Raises:
         MissingInputError: The folder holds neither.
@@ -54,7 +54,7 @@ def runs_of(path: Path) -> list[RunDir]:
 
 
 def verify(path: Path) -> Iterator[Verified]:
-    """Check every stage of the run, or of each run of a ladder, that lies in a folder."""
+    """Check every stage of the run, or of each run of the ladder, in a folder."""
     hashed = _remembering(digest)
     for run in runs_of(path):
         records, unreadable = read_records(run)
@@ -75,7 +75,7 @@ def verify(path: Path) -> Iterator[Verified]:
 
 
 def _trained_alone(run: RunDir, records: Records, hashed: Digest) -> Iterator[Verified]:
-    """Jobs that have trained one expert each, by their records."""
+    """Check jobs that trained one expert each, by their records."""
     for expert in run.experts_alone():
         own = RunDir(run.path, expert)
         alone, findings = read_records(own)
@@ -88,7 +88,7 @@ def _trained_alone(run: RunDir, records: Records, hashed: Digest) -> Iterator[Ve
 
 
 def _contents(run: RunDir, stage: Stage) -> Iterator[Finding]:
-    """What the files of a stage hold; what reads weights or scores texts imports much, and only when it is needed."""
+    """Check the contents of a stage's files; reading weights and scoring import much, so only when needed."""
     if stage in ("corpus", "embedding", "clustering"):
         from moe_lightning.verify.contents import check_clustering, check_corpus, check_embedding
 
@@ -107,7 +107,7 @@ def _contents(run: RunDir, stage: Stage) -> Iterator[Finding]:
 
 
 def _each_file_once(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """A file that is cut off cannot be loaded either: the first rule that it breaks says it."""
+    """Keep each file's first finding: a file that is cut off cannot be loaded either."""
     seen = set()
     for finding in findings:
         if finding.file not in seen:
@@ -116,7 +116,7 @@ def _each_file_once(findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _remembering(function: Callable[[Path], str]) -> Digest:
-    """The digest of each file once, however many runs share it through links."""
+    """Compute the digest of each file once, even if several runs share it through links."""
     known: dict[Path, str] = {}
 
     def remembered(path: Path) -> str:

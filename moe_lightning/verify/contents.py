@@ -1,4 +1,4 @@
-"""What corpus, embedding and clustering hold: manifests, recordings, embeddings and labels of the same utterances."""
+"""Check corpus, embedding and clustering: manifests, recordings, embeddings and labels of the same utterances."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ from moe_lightning.verify.finding import Finding, make_again
 
 
 def check_corpus(run: RunDir) -> Iterator[Finding]:
-    """Manifests can be read, their ids are unique, and the recordings are what they were."""
+    """Manifests are readable, their ids are unique, and the recordings are unchanged."""
     way_out = make_again(run, "corpus")
     seen: set[str] = set()
     for split in SPLITS:
@@ -35,7 +35,7 @@ def check_corpus(run: RunDir) -> Iterator[Finding]:
 
 
 def check_embedding(run: RunDir) -> Iterator[Finding]:
-    """Every utterance has an embedding of finite numbers, every training utterance a gradient if those are kept."""
+    """Every utterance has a finite embedding, every training utterance a gradient if gradients are stored."""
     way_out = make_again(run, "embedding")
     ids = _ids(run)
     folders = run.embedding_dirs()
@@ -43,7 +43,7 @@ def check_embedding(run: RunDir) -> Iterator[Finding]:
         yield Finding("embedding", run.stage_dir("embedding"), "holds no embeddings", way_out)
     for folder in folders:
         wanted = {folder: ids}
-        if (folder / GRADIENTS_DIR / MAPPING_FILE).exists():  # or they were begun, and then not asked for
+        if (folder / GRADIENTS_DIR / MAPPING_FILE).exists():  # without it, gradients were begun, but are not required
             wanted[folder / GRADIENTS_DIR] = _ids(run, ("train",))
         for store, of_store in wanted.items():
             try:
@@ -53,7 +53,7 @@ def check_embedding(run: RunDir) -> Iterator[Finding]:
 
 
 def check_clustering(run: RunDir) -> Iterator[Finding]:
-    """Soft labels are distributions over the experts, of the manifests' utterances; the clusterer can be read."""
+    """Soft labels are distributions over the experts, for the manifests' utterances; the clusterer is readable."""
     way_out = make_again(run, "clustering")
     files = run.all_soft_labels_files()
     if not files:
@@ -75,7 +75,7 @@ def check_clustering(run: RunDir) -> Iterator[Finding]:
 
 
 def _ids(run: RunDir, splits: Sequence[str] = SPLITS) -> list[str]:
-    """Ids of all utterances of some splits; those of a manifest that cannot be read are a finding of their own."""
+    """Ids of all utterances in the splits; an unreadable manifest is a separate finding."""
     ids: list[str] = []
     for split in splits:
         try:

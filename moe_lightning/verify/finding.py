@@ -1,4 +1,4 @@
-"""What is wrong with a run: a file, the rule that it breaks, and the way out."""
+"""A problem with a run: a file, the rule it breaks, and the remedy."""
 
 import os
 import re
@@ -10,23 +10,23 @@ from moe_lightning.run_dir import RunDir, Stage
 
 
 class Finding(NamedTuple):
-    """One rule that is broken."""
+    """One broken rule."""
 
     stage: Stage
     file: Path
     rule: str
-    """What is wrong, in words that follow the file's name."""
+    """The problem, in words that follow the file's name."""
     way_out: str
-    """The command that mends it."""
+    """Command that fixes it."""
 
     def line(self) -> str:
-        """On one line, as an error is, and printable: the run may be somebody else's."""
+        """One printable line, like an error; the run may come from somebody else."""
         words = " ".join(f"{self.file}: {self.rule}; {self.way_out}".split())
         return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 def make_again(run: RunDir, stage: Stage) -> str:
-    """How a stage is made again, by the command that made it."""
+    """Instructions to make a stage again, with the command that made it."""
     folder = run.stage_dir(stage)
     link = f" (shared, a link to {os.path.realpath(folder)})" if folder.is_symlink() else ""
     remove = shlex.join(["rm", "-r", os.path.realpath(folder)])
@@ -34,7 +34,7 @@ def make_again(run: RunDir, stage: Stage) -> str:
 
 
 def stage_command(run: RunDir, stage: Stage) -> str:
-    """The line of the run's log that made a stage, for where the run lies now; else the command in general."""
+    """Command from the run's log that made a stage, adapted to the run's present folder; else a general command."""
     begins = f"python -m moe_lightning.{stage} "
     try:
         lines = run.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -47,13 +47,13 @@ def stage_command(run: RunDir, stage: Stage) -> str:
 
 
 def _path_then(lines: list[str]) -> str | None:
-    """Where the run lay when its log was written; None where no stage was told."""
+    """Folder of the run when its log was written; None without a stage command in the log."""
     found = [match[1] for line in lines if (match := re.search(r"python -m moe_lightning\..*--run[-_]dir (\S+)", line))]
     return found[-1] if found else None
 
 
 def _moved(line: str, then: str | None, now: str) -> str:
-    """A command line with the files of a run where they lie now."""
+    """A command line with the run's files at their present place."""
     if then is None or then == now:
         return line
     words = line.split(" ")

@@ -1,4 +1,4 @@
-"""Each stage's record against the files on disk, and against the records of the stages that it was made from."""
+"""Check each stage's record against the files on disk, and against the records of its input stages."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ Digest = Callable[[Path], str]
 
 
 def read_records(run: RunDir) -> tuple[dict[Stage, dict[str, Any]], list[Finding]]:
-    """Records of the finished stages; those that cannot be read are findings."""
+    """Records of the finished stages; unreadable ones are findings."""
     records: dict[Stage, dict[str, Any]] = {}
     findings = []
     for stage in STAGES:
@@ -40,10 +40,10 @@ def read_records(run: RunDir) -> tuple[dict[Stage, dict[str, Any]], list[Finding
 
 
 def check_files(run: RunDir, stage: Stage, records: Records, hashed: Digest = digest) -> Iterator[Finding]:
-    """Files that are missing, changed, cut off, or not the stage's.
+    """Files that are missing, changed, cut off, or unknown to the stage.
 
     Args:
-        hashed: Digest of a file; one that remembers reads what several runs share once.
+        hashed: Digest of a file; with a cache, files shared by several runs are read once.
     """
     if "files" not in records[stage]:
         return
@@ -62,7 +62,7 @@ def check_files(run: RunDir, stage: Stage, records: Records, hashed: Digest = di
 
 
 def check_whole_training(run: RunDir, stage: Stage, record: Mapping[str, Any]) -> Iterator[Finding]:
-    """Whether a stage is of a whole training: a debug run leaves no record now, an older version kept one."""
+    """Check that a stage is from a full training: debug runs leave no record now, but an older version wrote one."""
     if words := was_cut_short(record):
         rule = f"is of a debug run, cut short by {words}"
         folder = shlex.quote(os.path.realpath(run.stage_dir(stage)))
@@ -70,7 +70,7 @@ def check_whole_training(run: RunDir, stage: Stage, record: Mapping[str, Any]) -
 
 
 def check_inputs_of(run: RunDir, stage: Stage, records: Records) -> Iterator[Finding]:
-    """Whether a stage was made from what the stages before it hold now."""
+    """Check that a stage was made from the present files of its input stages."""
     then = records[stage].get("input_files")
     if then is None:
         return
@@ -89,12 +89,12 @@ def check_inputs_of(run: RunDir, stage: Stage, records: Records) -> Iterator[Fin
 
 
 def _without_added(now: dict[str, str], then: Mapping[str, str]) -> dict[str, str]:
-    """Without gradients that were added to embeddings since: a stage that was there before has not read them."""
+    """Leave out gradients added to the embeddings later: an earlier stage has not read them."""
     return {name: sha256 for name, sha256 in now.items() if name in then or GRADIENTS_DIR not in Path(name).parts}
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-    """Whether digests, where a record has them, are of the form that we write: it may be somebody else's."""
+    """True if any digests in a record have our format; the record may come from somebody else."""
     files, inputs = record.get("files", {}), record.get("input_files", {})
     return (
         isinstance(files, dict)
@@ -107,7 +107,7 @@ def _is_record(record: Mapping[str, Any]) -> bool:
 
 
 def _is_anothers(run: RunDir, stage: Stage, name: str, records: Records) -> bool:
-    """Whether a later stage answers for a file by now, or it lies outside a folder that runs share."""
+    """True if a later stage now owns a file, or it lies outside a folder shared by runs."""
     if owners(records)[name] != stage or _is_of_a_training(run, name):
         return True
     folder = run.stage_dir(stage)
@@ -115,13 +115,13 @@ def _is_anothers(run: RunDir, stage: Stage, name: str, records: Records) -> bool
 
 
 def _is_of_a_training(run: RunDir, name: str) -> bool:
-    """Whether a file lies where a joint training that has begun may just be writing."""
+    """True if a file lies where a joint training may be writing now."""
     begun = run.record_file("moe").with_name("stage.json.begun")
     return begun.exists() and (run.path / name).is_relative_to(run.stage_dir("moe"))
 
 
 def _change(path: Path, then: Mapping[str, Any], hashed: Digest) -> str:
-    """What is wrong with a file, "" where it is what it was."""
+    """Description of a file's change; "" if it is unchanged."""
     try:
         refuse_special(path)
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""The report's scores against its transcripts: error rates are computed anew."""
+"""Check the report's scores against its transcripts: error rates are computed again."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from moe_lightning.verify.finding import Finding
 
 
 def check_scores(run: RunDir, split: str) -> Iterator[Finding]:
-    """A report's results are those of its transcripts, and these of the manifest's utterances."""
+    """Check a report's results against its transcripts, and these against the manifest's utterances."""
     report = run.report(split)
     flags = f"--run-dir {run.path} --split {split}"
     try:
@@ -48,7 +48,7 @@ def _check_transcripts(run: RunDir, report: ReportDir, split: str) -> None:
 
 
 def _disagreements(run: RunDir, report: ReportDir, split: str, results: Any) -> Iterator[str]:
-    """Where results differ from what the transcripts come to."""
+    """Differences between the results and rates recomputed from the transcripts."""
     utterances = sorted(read_split(run, split), key=lambda utterance: utterance.id)
     references = References.of(utterances, Normaliser(results["normaliser"]["choice"]))
     rows = np.arange(len(references.ids))
@@ -60,7 +60,7 @@ def _disagreements(run: RunDir, report: ReportDir, split: str, results: Any) -> 
 
 
 def _check_best(run: RunDir, results: Any, way_out: str) -> Iterator[Finding]:
-    """The joint stage's best scores repeat those of the tests."""
+    """The joint stage's best scores must repeat the test scores."""
     try:
         best = read_json(run.best_file, "moe-lightning pipeline").get("test", {})
         odd = [name for name, scores in best.items() if scores["rate"] != results["systems"][name]["rate"]]

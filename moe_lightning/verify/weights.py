@@ -1,4 +1,4 @@
-"""What the trained stages left: weights that can be loaded, of the shapes that their configs say, and finite."""
+"""Check the trained stages: weights must load, have the shapes in their configs, and be finite."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,12 +20,12 @@ from moe_lightning.verify.finding import Finding, make_again
 
 Weights = dict[str, Tensor]
 _BROKEN = (InputError, OSError, KeyError, TypeError, AttributeError)
-"""What a damaged file, or a config with other contents, makes of those who read it."""
+"""Errors raised while reading a damaged file, or a config with other contents."""
 _MADE_BY = "moe-lightning pipeline"
 
 
 def check_weights(run: RunDir, stage: Stage) -> Iterator[Finding]:
-    """Exported weights against their config, checkpoints against the exported weights."""
+    """Check exported weights against their config, and checkpoints against the exported weights."""
     checks = {"gating": _gate, "experts": _experts, "moe": _mixture}
     exported: Weights = {}
     for file, load in checks[stage](run).items():
@@ -110,7 +110,7 @@ def _gate_of(weights: Weights) -> Weights:
 
 
 def _check_checkpoint(file: Path, exported: Mapping[str, Tensor]) -> None:
-    """Its trained tensors are the exported ones' in name and shape: names are longer, by where the module has them."""
+    """Trained tensors must equal the exported ones in name and shape; names have an additional module prefix."""
     state = read_checkpoint(file, _MADE_BY)["state_dict"]
     tensors = {name: one for name, one in state.items() if isinstance(one, Tensor)}
     _check_finite(tensors)
@@ -122,7 +122,7 @@ def _check_checkpoint(file: Path, exported: Mapping[str, Tensor]) -> None:
 
 
 def _exported_name(name: str, exported: Mapping[str, Tensor]) -> str | None:
-    """The name without its first parts, as the exported weights have it; None of a buffer that they leave out."""
+    """Name without its first parts, as in the exported weights; None for a buffer that is not exported."""
     parts = name.split(".")
     return next((short for first in range(len(parts)) if (short := ".".join(parts[first:])) in exported), None)
 
