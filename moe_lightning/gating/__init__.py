@@ -1,1 +1,1 @@
-"""Stage 3: a gate that gives an utterance's embedding its soft label."""
+"""Stage 3: a gate that predicts an utterance's soft label from its embedding."""

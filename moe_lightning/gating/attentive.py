@@ -1,4 +1,4 @@
-"""A gate that attends to frames and layers: what the pooled embedding has averaged away, it can still find."""
+"""A gate with attention over frames and layers: it can use information that the pooled embedding averages away."""
 
 from collections.abc import Iterable
 
@@ -11,22 +11,21 @@ from moe_lightning.gating.model import Gate
 
 
 class AttentiveGate(nn.Module):
-    """Learned weights of encoder layers, attentive statistics pooling of real frames, then the two-layer head.
+    """Learned weights for encoder layers, attentive statistics pooling over real frames, then the two-layer head.
 
-    The layers' frames are joined along D and standardised, so that the weights (a softmax) compare like with
-    like. Each frame then has a scalar weight; mean and standard deviation under these weights are what the head
-    reads (Okabe et al. 2018, arXiv:1803.10963, section 3). At the start all weights are equal: plain
-    statistics of the mean layer.
+    The layers' frames are joined along D and standardised, so that the softmax weights compare like with like. Each
+    frame then gets a scalar weight; the head reads mean and standard deviation under these weights (Okabe et al.
+    2018, arXiv:1803.10963, section 3). Initially all weights are equal: plain statistics of the mean layer.
 
     Args:
-        frame_dim: D of joined frames: layers times the size of an encoder frame.
-        num_layers: How many layers are joined in a frame.
+        frame_dim: D of joined frames: number of layers times the size of an encoder frame.
+        num_layers: Number of layers joined in a frame.
         num_experts: E.
         hidden_dim: Width of the head's hidden layer.
-        attention_dim: Width of the network that weighs frames.
+        attention_dim: Width of the network for the frame weights.
 
     Raises:
-        InputError: A size is not positive, or the frames are not made of so many layers.
+        InputError: A size is not positive, or ``frame_dim`` is not a multiple of ``num_layers``.
     """
 
     mean_D: Tensor
@@ -52,10 +51,10 @@ class AttentiveGate(nn.Module):
 
     @torch.no_grad()
     def standardise(self, batches: Iterable[Frames]) -> None:
-        """Take mean and deviation of frames, and then of what the head reads of them, from training utterances.
+        """Set mean and deviation of frames, and then of the head's input, from training utterances.
 
         Args:
-            batches: Gone through twice, so no iterator.
+            batches: Iterated twice, so not an iterator.
         """
         count, sum_D = 0, self.mean_D.new_zeros(self.mean_D.shape, dtype=torch.float64)
         squares_D = sum_D.clone()
@@ -72,20 +71,20 @@ class AttentiveGate(nn.Module):
         self.head.standardise(torch.cat([self.pool(frames) for frames in batches]))
 
     def pool(self, frames: Frames) -> Tensor:
-        """What the head reads: mean and standard deviation of the weighted frames, (B, 2 D), float32."""
+        """Input of the head: mean and standard deviation of the weighted frames, (B, 2 D), float32; D per layer."""
         with torch.autocast(frames.values_BTD.device.type, enabled=False):
             is_real_BT1 = frames.is_real_BT[..., None]
-            values_BTD = frames.values_BTD.float().masked_fill(~is_real_BT1, 0.0)  # behind an end may be anything
+            values_BTD = frames.values_BTD.float().masked_fill(~is_real_BT1, 0.0)  # padding may hold any value
             standard_BTD = (values_BTD - self.mean_D) / self.std_D
             weights_H = self.layer_logits.softmax(dim=0)
             mixed_BTD = torch.einsum("bthd,h->btd", standard_BTD.unflatten(2, (self.num_layers, -1)), weights_H)
             weights_BT1 = self._frame_weights(mixed_BTD, frames.is_real_BT)[..., None]
             mean_BD = (weights_BT1 * mixed_BTD).sum(dim=1)
             variance_BD = (weights_BT1 * (mixed_BTD - mean_BD[:, None]) ** 2).sum(dim=1)
-            return torch.cat([mean_BD, (variance_BD + 1e-6).sqrt()], dim=1)  # the root of 0 has no gradient
+            return torch.cat([mean_BD, (variance_BD + 1e-6).sqrt()], dim=1)  # the root has no finite gradient at 0
 
     def forward(self, frames: Frames) -> Tensor:
-        """``logits_BE``, float32 whatever the precision of the training."""
+        """``logits_BE``, always float32, even in mixed-precision training."""
         return self.head(self.pool(frames))
 
     def _frame_weights(self, mixed_BTD: Tensor, is_real_BT: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""GatingDataModule: what a gate reads of each utterance, with the soft labels of the clustering."""
+"""GatingDataModule: the gate's input for each utterance, with the soft labels from the clustering."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from moe_lightning.speech_loaders import SpeechLoaders
 from moe_lightning.store.frame_batches import require_frames, stored_frames
 
 MOST_STANDARDISED = 1024
-"""Utterances that frames are standardised by; pooled embeddings, being in memory, by all."""
+"""Utterances for standardising frames or live embeddings; cached embeddings, already in memory, use all."""
 FRAMES_PER_SECOND = 50.0
 
 
@@ -32,13 +32,13 @@ class GatingDataModule(LightningDataModule):
 
     Args:
         run_dir: Folder of the run, with embeddings and soft labels.
-        whisper_model: The model that the embeddings must be of.
-        batch_size: Utterances a step.
-        num_workers: Processes that read audio (live) or collate; embeddings are in memory, so none is fastest.
-        soft_labels_file: Which soft labels, where the run has several.
-        seed: Of the order of utterances.
-        gate: Of the model: ``attentive`` reads frames.
-        gate_input: Of the model: ``live`` reads audio.
+        whisper_model: The embeddings must come from this model.
+        batch_size: Utterances per step.
+        num_workers: Worker processes that read audio (live) or collate; embeddings are in memory, so 0 is fastest.
+        soft_labels_file: Soft labels to use, if the run has several.
+        seed: For the order of utterances.
+        gate: As in the model: ``attentive`` reads frames.
+        gate_input: As in the model: ``live`` reads audio.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class GatingDataModule(LightningDataModule):
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None
         self.last_batch: GateBatch | SpeechBatch | None = None
-        """What is worked on, for the message when memory runs out."""
+        """The current batch, for the message when memory runs out."""
 
     @cached_property
     def inputs(self) -> RunInputs:
@@ -79,26 +79,26 @@ class GatingDataModule(LightningDataModule):
 
     @property
     def pooling(self) -> str:
-        """How the embeddings were pooled."""
+        """Pooling of the embeddings."""
         return self.inputs.store.info.pooling if self.inputs.store.info else "mean"
 
     @property
     def embedding_window(self) -> float:
-        """Seconds of the window that they were made over."""
+        """Window of the embeddings in seconds."""
         return self.inputs.store.info.window if self.inputs.store.info else REAL
 
     @property
     def embedding_layer(self) -> str:
-        """Encoder layers that they are of."""
+        """Encoder layers of the embeddings."""
         return self.inputs.store.info.embedding_layer if self.inputs.store.info else "last"
 
     @property
     def train_embeddings_ND(self) -> Tensor:
-        """What a gate on cached embeddings is standardised by."""
+        """For standardising a gate on cached embeddings."""
         return torch.from_numpy(self.inputs.store.of(self._ids("train")))
 
     def standardising_batches(self) -> FixedLoader:
-        """What any other gate is: some train utterances, drawn by seed, the same on every rank."""
+        """For standardising any other gate: random train utterances, by seed, the same on every rank."""
         loader = self._fixed("train", rank=0, num_ranks=1)
         order = np.random.default_rng(self.hparams["seed"]).permutation(len(loader.batches))
         num_batches = max(1, MOST_STANDARDISED // self.hparams["batch_size"])
@@ -106,8 +106,8 @@ class GatingDataModule(LightningDataModule):
         return loader
 
     def train_dataloader(self) -> ResumableLoader:
-        """Batches of the train split; goes on where a checkpoint stood."""
-        if self._train_loader is not None:  # asked for before every epoch
+        """Batches of the train split; continues from a checkpoint's position."""
+        if self._train_loader is not None:  # Lightning asks before every epoch
             return self._train_loader
         assert self.trainer is not None
         place = {"rank": self.trainer.global_rank, "num_ranks": self.trainer.world_size}
@@ -125,12 +125,12 @@ class GatingDataModule(LightningDataModule):
         return self._fixed("dev", self.trainer.global_rank, self.trainer.world_size)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Remember what is worked on."""
+        """Remember the current batch."""
         self.last_batch = batch
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the train split stands."""
+        """Position in the train split."""
         return dict(self._train_loader.state_dict()) if self._train_loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -167,7 +167,7 @@ class GatingDataModule(LightningDataModule):
         return BatchPlan(durations, self.hparams["batch_size"], self.hparams["seed"])
 
     def _ids(self, split: str) -> list[str]:
-        """Utterances of a split that have a soft label."""
+        """Utterances of a split with a soft label."""
         ids = [entry.id for entry in self.inputs.store.entries if entry.split == split]
         ids = [id_ for id_ in ids if id_ in self.inputs.soft_labels]
         if not ids:
@@ -176,7 +176,7 @@ class GatingDataModule(LightningDataModule):
 
 
 class _Ids(Dataset[str]):
-    """Utterances; what is known of them is looked up when a batch is made."""
+    """Utterance ids; their data is looked up when a batch is made."""
 
     def __init__(self, ids: Sequence[str]):
         self.ids = ids

@@ -12,8 +12,8 @@ from moe_lightning.errors import InputError
 class Gate(nn.Module):
     """Linear-ReLU-Linear on the standardised embedding.
 
-    Raw embeddings of Whisper differ in a few large dimensions that say nothing of the speaker, so each
-    dimension is brought to mean 0 and deviation 1 of the training embeddings first.
+    Raw Whisper embeddings differ in a few large dimensions unrelated to the speaker. So each dimension is first
+    scaled to mean 0 and deviation 1 over the training embeddings.
 
     Args:
         embedding_dim: D of the pooled embeddings.
@@ -37,32 +37,32 @@ class Gate(nn.Module):
         self.output = nn.Linear(hidden_dim, num_experts)
 
     def standardise(self, embeddings_ND: Tensor) -> None:
-        """Take mean and deviation from training embeddings; a constant dimension keeps deviation 1."""
+        """Set mean and deviation from training embeddings; a constant dimension keeps deviation 1."""
         self.mean_D.copy_(embeddings_ND.mean(dim=0))
         std_D = embeddings_ND.std(dim=0, correction=0)
         self.std_D.copy_(torch.where(std_D > 1e-6, std_D, torch.ones_like(std_D)))
 
     @property
     def head(self) -> "Gate":
-        """What gives logits of a pooled vector: all of this gate."""
+        """Network from a pooled vector to logits: here the whole gate."""
         return self
 
     def pool(self, embeddings_BD: Tensor) -> Tensor:
-        """What the head reads: the embedding itself."""
+        """Input of the head: here the embedding itself."""
         return embeddings_BD
 
     def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """``logits_BE``, float32 whatever the precision of the training."""
+        """``logits_BE``, always float32, even in mixed-precision training."""
         with torch.autocast(embeddings_BD.device.type, enabled=False):
             standard_BD = (embeddings_BD.float() - self.mean_D) / self.std_D
             return self.output(F.relu(self.hidden(standard_BD)))
 
 
 def load_gate(gate: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    """Take over the weights of a trained gate, which lie in ``file``.
+    """Load the weights of a trained gate, read from ``file``.
 
     Raises:
-        InputError: It is of another size or kind.
+        InputError: It has another size or kind.
     """
     own = gate.state_dict()
     for name in sorted(own.keys() | state.keys()):
@@ -82,7 +82,7 @@ def soft_label_divergence(logits_BE: Tensor, soft_labels_BE: Tensor) -> Tensor:
 
 
 def normalised_entropy(probs_BE: Tensor) -> Tensor:
-    """Entropy of each distribution over its greatest possible one: 0 is one expert, 1 is uniform; (B,)."""
+    """Entropy per distribution, relative to the maximum: 0 is one expert, 1 is uniform; (B,)."""
     num_experts = probs_BE.shape[1]
     if num_experts == 1:
         return torch.zeros_like(probs_BE[:, 0])

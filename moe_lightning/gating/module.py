@@ -1,4 +1,4 @@
-"""GatingModule: train the gate on the soft labels of the clustering."""
+"""GatingModule: train the gate on the soft labels from the clustering."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,24 +27,24 @@ from moe_lightning.training.weights import read_state
 
 
 class GatingModule(LightningModule):
-    """The gate alone, on what the store holds of an utterance or on the live encoder.
+    """The gate alone, on stored embeddings or frames, or on the live encoder.
 
     Args:
         num_experts: Columns of the soft labels; comes from the clustering.
         embedding_dim: Size of the embeddings; comes from their store.
-        pooling: How the embeddings were pooled; comes from their store.
-        embedding_window: Seconds of their window; comes from their store.
-        embedding_layer: Encoder layers that they are of; comes from their store.
+        pooling: Pooling of the embeddings; comes from their store.
+        embedding_window: Window of the embeddings in seconds; comes from their store.
+        embedding_layer: Encoder layers of the embeddings; comes from their store.
         whisper_model: The model that made the embeddings, checked against the store.
-        run_dir: Folder of the run; `validate` takes the trained gate from it.
+        run_dir: Folder of the run; `validate` loads the trained gate from it.
         hidden_dim: Width of the gate's hidden layer.
-        gate: ``mlp``: two layers on the pooled embedding; ``attentive``: attention over encoder layers and
-            frames before them.
-        gate_input: ``cached``: from the store, which for ``attentive`` must hold frames; ``live``: by the
-            frozen encoder, from audio.
-        gate_layers: Encoder layers that a live gate reads, such as ``2,4,last``; those of the store unless given.
-        max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
-            ends with an error.
+        gate: ``mlp``: two layers on the pooled embedding; ``attentive``: with attention over encoder layers and
+            frames first.
+        gate_input: ``cached``: from the store, which for ``attentive`` must hold frames; ``live``: from audio, by the
+            frozen encoder.
+        gate_layers: Encoder layers for a live gate, such as ``2,4,last``; default: those of the store.
+        max_skipped_batches: Batches without a finite loss or gradient that are skipped before the training ends with
+            an error.
     """
 
     def __init__(
@@ -84,23 +84,23 @@ class GatingModule(LightningModule):
             self.encoder = FrozenEncoder(load_backbone(whisper_model, window_words(embedding_window)), self.config)
 
     def forward(self, readable: Readable) -> Tensor:
-        """``probs_BE`` of embeddings, or of frames for a gate that attends to them."""
+        """``probs_BE`` from embeddings, or from frames for an attentive gate."""
         return self.gate(readable).softmax(dim=1)
 
     def read(self, batch: GateBatch | SpeechBatch) -> Readable:
-        """What the gate reads of a batch."""
+        """Input of the gate for a batch."""
         if self.encoder is not None and isinstance(batch, SpeechBatch):
             return self.encoder.read(batch.waveforms_BL, batch.num_samples_B)
         return self.config.cached(batch)
 
     def setup(self, stage: str) -> None:
-        """Take the trained gate to be validated; a checkpoint is loaded after this."""
+        """Load the trained gate for validation; a checkpoint is loaded later."""
         if stage != "fit":
             gate_file = require_trained(RunDir(Path(self.hparams["run_dir"])).gate_file, "gating")
             load_gate(self.gate, read_state(gate_file, "python -m moe_lightning.gating fit"), gate_file)
 
     def on_fit_start(self) -> None:
-        """Standardise by training utterances; a resumed gate is."""
+        """Standardise by training utterances; a resumed gate already is."""
         if self.trainer.ckpt_path is None:
             self._standardise()
 
@@ -121,7 +121,7 @@ class GatingModule(LightningModule):
         self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: GateBatch | SpeechBatch, batch_idx: int) -> None:
-        """Divergence, agreement of the likeliest expert, entropy."""
+        """Divergence, agreement on the most likely expert, entropy."""
         logits_BE = self.gate(self.read(batch))
         is_same_B = logits_BE.argmax(dim=1) == batch.soft_labels_BE.argmax(dim=1)
         values = {
@@ -141,7 +141,7 @@ class GatingModule(LightningModule):
         self.skipped.load_state(checkpoint.get("skipped_batches", {}))
 
     def export(self, run: RunDir) -> None:
-        """Write the gate for the joint stage, and what it was trained with."""
+        """Write the gate for the joint stage, with its settings and metrics."""
         run.gate_file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(self.gate.state_dict(), run.gate_file)
         metrics = {name: round(float(value), 6) for name, value in self.trainer.callback_metrics.items()}
@@ -163,7 +163,7 @@ class GatingModule(LightningModule):
 
 @dataclass(frozen=True)
 class _Readables:
-    """What a gate reads of batches, made anew each time that one goes through them."""
+    """Gate inputs of batches, computed anew in each iteration."""
 
     module: GatingModule
     batches: Iterable[GateBatch | SpeechBatch]

@@ -1,4 +1,4 @@
-"""What a gate is, and what it reads of an utterance: cached embeddings or frames, or the live encoder."""
+"""Configuration of a gate, and its input: cached embeddings or frames, or the live encoder."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -16,11 +16,11 @@ from moe_lightning.gating.model import Gate
 from moe_lightning.store.embedding_store import Pooling
 
 GateKind = Literal["mlp", "attentive"]
-"""``mlp``: two layers on the pooled embedding; ``attentive``: attention over frames and layers before them."""
+"""``mlp``: two layers on the pooled embedding; ``attentive``: with attention over frames and layers first."""
 GateInput = Literal["cached", "live"]
-"""``cached``: what the embedding store holds; ``live``: the frozen base encoder, in the same forward pass."""
+"""``cached``: contents of the embedding store; ``live``: the frozen base encoder, in the same forward pass."""
 Readable: TypeAlias = Tensor | Frames
-"""What a gate reads: embeddings (B, D), or frames (B, T, D)."""
+"""Input of a gate: embeddings (B, D), or frames (B, T, D)."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class GateConfig:
     embedding_dim: int
     """D of the store's pooled embeddings."""
     pooling: Pooling = "mean"
-    """How they were pooled."""
+    """Pooling of the store's embeddings."""
     window: float = REAL
-    """Seconds of their window; 0 for real lengths."""
+    """Their window in seconds; 0 for real lengths."""
     embedding_layer: str = "last"
-    """Encoder layers that they are of, joined."""
+    """Their encoder layers, joined."""
     kind: GateKind = "mlp"
     source: GateInput = "cached"
     layers: str | None = None
-    """Encoder layers that a live gate reads; None: those of the store."""
+    """Encoder layers for a live gate; None: those of the store."""
     hidden_dim: int = 512
 
     def __post_init__(self) -> None:
@@ -63,19 +63,19 @@ class GateConfig:
 
     @property
     def read_layers(self) -> str:
-        """The encoder layers of what the gate reads."""
+        """Encoder layers in the gate's input."""
         return self.layers or self.embedding_layer
 
     @property
     def frame_dim(self) -> int:
-        """D of the joined frames that the gate reads, or that what it reads was pooled of."""
+        """D of the joined frames in the gate's input, before any pooling."""
         num_statistics = 2 if self.pooling == "mean+std" else 1
         num_stored = self.embedding_layer.count(",") + 1
         return self.embedding_dim // (num_statistics * num_stored) * self.num_layers
 
     @property
     def num_layers(self) -> int:
-        """How many layers are joined."""
+        """Number of joined layers."""
         return self.read_layers.count(",") + 1
 
     def build(self) -> Gate | AttentiveGate:
@@ -88,7 +88,7 @@ class GateConfig:
         return Gate(dim, self.num_experts, self.hidden_dim)
 
     def layer_numbers(self, num_layers: int) -> tuple[int, ...]:
-        """The layers that the gate reads, of an encoder of so many.
+        """Numbers of the layers read by the gate, for an encoder with ``num_layers`` layers.
 
         Raises:
             InputError: It has no such layer.
@@ -96,11 +96,11 @@ class GateConfig:
         return parse_layers(self.read_layers, num_layers)
 
     def of_frames(self, frames: Frames) -> Readable:
-        """What the gate reads, of the joined frames of its layers."""
+        """Input of the gate, from the joined frames of its layers."""
         return frames if self.kind == "attentive" else pool(frames, self.pooling)
 
     def cached(self, batch: GateBatch | SpeechBatch) -> Readable:
-        """What the gate reads, as the batch brings it."""
+        """Input of the gate, as stored in the batch."""
         if self.kind == "mlp":
             return batch.embeddings_BD
         assert batch.frames_BTD is not None, "the data module must be told that the gate reads frames"
@@ -109,10 +109,10 @@ class GateConfig:
 
 
 class FrozenEncoder:
-    """A backbone that is no part of the module which reads it: neither trained nor saved, always in evaluation mode.
+    """A backbone outside the module that reads it: neither trained nor saved, always in evaluation mode.
 
     Raises:
-        InputError: The encoder has no such layer as the gate reads.
+        InputError: The encoder lacks a layer that the gate reads.
     """
 
     def __init__(self, backbone: SpeechBackbone, config: GateConfig):
@@ -122,7 +122,7 @@ class FrozenEncoder:
 
     @torch.no_grad()
     def read(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Readable:
-        """What the gate reads of waveforms, on their device."""
+        """Input of the gate from waveforms, on their device."""
         self.backbone.to(waveforms_BL.device)
         features = self.backbone.features(waveforms_BL, num_samples_B, self.config.window)
         return self.config.of_frames(layer_frames(self.backbone, features, self.layers))

@@ -1,4 +1,4 @@
-"""Train a gate's head anew on soft labels, with everything that it reads in memory."""
+"""Train a gate's head anew on soft labels, with its whole input in memory."""
 
 import copy
 
@@ -13,13 +13,13 @@ BATCH_SIZE = 256
 def refit(
     head: Gate, pooled_NP: Tensor, soft_labels_NE: Tensor, num_epochs: int, learning_rate: float, seed: int
 ) -> dict[str, Tensor]:
-    """State of the head after some epochs of AdamW on the soft labels; the head itself stays as it is.
+    """State of a copy of the head after training with AdamW on the soft labels; the head itself is unchanged.
 
-    The same arguments give the same weights, whatever was drawn at random before; and no hook of a
-    distributed training sees it, so every rank, or one alone, may do it.
+    The result depends only on the arguments, not on the global random state. Hooks of distributed training do not see
+    it, so every rank, or a single one, may call it.
 
     Args:
-        pooled_NP: What the head reads of each utterance.
+        pooled_NP: Input of the head, per utterance.
     """
     device_types = [pooled_NP.device] if pooled_NP.device.type == "cuda" else []
     with torch.random.fork_rng(devices=device_types), torch.enable_grad():
