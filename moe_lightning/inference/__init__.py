@@ -1,1 +1,1 @@
-"""A finished run at work: audio files in, text out."""
+"""Transcribe audio files with a finished run."""

@@ -1,4 +1,4 @@
-"""`moe-lightning transcribe FILE...`: the text of audio files, by a finished run."""
+"""`moe-lightning transcribe FILE...`: transcribe audio files with a finished run."""
 
 import sys
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def parser() -> CommandParser:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print one line a file: its name, its language and its text."""
+    """Print one line per file: name, language and text, separated by tabs."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
     from moe_lightning.inference.recognizer import Recognizer, existing  # torch: not for --help
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def newest_run() -> RunDir:
-    """The run in ``lightning_logs`` whose mixture was written last."""
+    """The run in ``lightning_logs`` with the newest mixture."""
     runs = [RunDir(folder) for folder in LOGS_DIR.glob("*")]
     finished = [run for run in runs if run.mixture_config_file.exists()]
     if not finished:

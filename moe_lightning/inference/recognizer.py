@@ -20,12 +20,12 @@ class Recognizer:
         run_dir: Folder of a finished run.
         accelerator: ``auto``, ``cpu`` or ``gpu``.
         precision: ``32-true``, ``bf16-mixed``, or on a GPU ``16-mixed``.
-        routing: In place of the trained one, see `RoutingMode`.
-        window: In place of the trained one, see `parse_window`.
+        routing: Replaces the trained routing, see `RoutingMode`.
+        window: Replaces the trained window, see `parse_window`.
 
     Raises:
         MissingInputError: The run has no finished joint stage.
-        InputError: An argument has no such value, or the run's speech model has changed.
+        InputError: An invalid argument, or the run's speech model has changed.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Recognizer:
         window: Window | None = None,
     ):
         run, device = RunDir(Path(run_dir)), choose_device(accelerator)
-        autocast(device, precision)  # a wrong precision ends here, not at the first file
+        autocast(device, precision)  # a wrong precision fails here, not at the first file
         self.precision = precision
         self.mixture = MixtureASR.load(run, device, routing, window)
         check_run_model(run, self.mixture.config.whisper_model)
 
     def transcribe(self, audio_file: str | Path, language: str = "auto", guard: bool = True) -> Transcript:
-        """Text of one audio file; arguments and errors as of `transcribe_all`."""
+        """Text of one audio file; arguments and errors as in `transcribe_all`."""
         (transcript,) = self.transcribe_all([audio_file], language, guard=guard)
         return transcript
 
@@ -54,7 +54,7 @@ class Recognizer:
         same_speaker: bool = False,
         guard: bool = True,
     ) -> Iterator[Transcript]:
-        """Text of audio files, one after another: wav, flac, ogg or mp3, of any rate and length.
+        """Text of audio files, one after another: wav, flac, ogg or mp3, with any rate and length.
 
         Args:
             language: Code or name of the language; ``auto`` lets a multilingual Whisper detect it, file by file.
@@ -77,7 +77,7 @@ class Recognizer:
 
 
 def existing(audio_files: Iterable[str | Path]) -> list[Path]:
-    """The files, or an InputError that names the first one that is missing."""
+    """The files as paths; an InputError names the first missing one."""
     files = [Path(file) for file in audio_files]
     missing = [file for file in files if not file.is_file()]
     if missing:

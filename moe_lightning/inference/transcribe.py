@@ -1,4 +1,4 @@
-"""Text of audio files, by a finished run."""
+"""Transcribe audio files with a finished run."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from moe_lightning.moe.speaker_gate import logits_by_speaker
 
 PARTS_AT_ONCE = 8
 SEARCH_SECONDS = 5.0
-"""How far back from the window's end the quietest place to cut is looked for."""
+"""Search range for the quietest cut, back from the window's end."""
 
 
 class Transcript(NamedTuple):
@@ -27,9 +27,9 @@ class Transcript(NamedTuple):
     audio_file: Path
     text: str
     language: str | None
-    """Its code, as given or as detected; None where the model does not say."""
+    """Language code, as given or detected; None if the model does not report it."""
     confidence: float
-    """Probability of a token, 0 to 1: exponential of the mean log-probability, averaged over parts of at most 30 s."""
+    """Mean token probability, 0 to 1: exponential of the mean log-probability, averaged over parts of at most 30 s."""
     gate_probs: list[float]
     """Probability of each expert, averaged over the parts; sums to 1."""
     experts: dict[int, float]
@@ -37,7 +37,7 @@ class Transcript(NamedTuple):
 
     @property
     def expert(self) -> int:
-        """The likeliest expert of the first part."""
+        """Expert with the largest weight in the first part."""
         return next(iter(self.experts))
 
 
@@ -48,13 +48,13 @@ def transcribe_files(
     same_speaker: bool = False,
     guard: bool = True,
 ) -> Iterator[Transcript]:
-    """Transcribe files of any format, rate and length, one after another.
+    """Transcribe files with any format, rate and length, one after another.
 
     Args:
-        language: Code of the language of all files; None lets a multilingual model detect it, in the first part of
+        language: Code of the language of all files; None lets a multilingual model detect it, from the first part of
             each file.
-        same_speaker: One person speaks in all of them: the gate hears them all before it chooses.
-        guard: Write nothing where nobody speaks, and end loops, see `DecodeOptions`.
+        same_speaker: One person speaks in all files: the gate reads all of them before it chooses.
+        guard: Write no text without speech, and end loops, see `DecodeOptions`.
 
     Raises:
         InputError: A file cannot be read.
@@ -87,7 +87,7 @@ def transcribe_files(
 
 
 def _hear_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:
-    """The gate's logits after it has heard all files, (1, E)."""
+    """Gate logits after reading all files, (1, E)."""
     logits_NE = torch.cat(
         [mixture.listen(*part)[0] for audio_file in audio_files for part in _parts(audio_file, mixture.device)]
     )
@@ -95,7 +95,7 @@ def _hear_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:
 
 
 def _parts(audio_file: Path, device: torch.device) -> Iterator[PaddedWaveforms]:
-    """A file's parts of at most 30 s in batches."""
+    """Batches of a file's parts, at most 30 s each."""
     parts = [torch.from_numpy(part_L) for part_L in cut(read_file(audio_file))]
     for start in range(0, len(parts), PARTS_AT_ONCE):
         waveforms = pad_waveforms(parts[start : start + PARTS_AT_ONCE])
@@ -103,7 +103,7 @@ def _parts(audio_file: Path, device: torch.device) -> Iterator[PaddedWaveforms]:
 
 
 def cut(waveform_L: np.ndarray) -> list[np.ndarray]:
-    """Parts of at most 30 s, cut at the quietest tenth of a second near each window's end."""
+    """Parts of at most 30 s, cut at the quietest tenth of a second in the last 5 s of each window."""
     window, tenth = WINDOW_SECONDS * SAMPLE_RATE, SAMPLE_RATE // 10
     parts = []
     while len(waveform_L) > window:
