@@ -27,7 +27,7 @@ class Transcript(NamedTuple):
     audio_file: Path
     text: str
     language: str | None
-    """Language code, as given or detected; None if the model does not report it."""
+    """Language code, as given or detected; None if the model does not report it, or nobody speaks."""
     confidence: float
     """Mean token probability, 0 to 1: exponential of the mean log-probability, averaged over parts of at most 30 s."""
     gate_probs: list[float]
@@ -76,10 +76,11 @@ def transcribe_files(
             logits.append(logits_BE)
         logits_NE = torch.cat(logits)
         weights_NK, experts_NK = mixture.choose(logits_NE)
+        text = " ".join(text for text in texts if text)
         yield Transcript(
             audio_file,
-            text=" ".join(text for text in texts if text),
-            language=spoken,
+            text=text,
+            language=spoken if text else language,  # silence has none to detect
             confidence=float(torch.cat(scores).exp().mean()),
             gate_probs=mixture.probs(logits_NE).mean(dim=0).tolist(),
             experts=dict(zip(experts_NK[0].tolist(), weights_NK[0].tolist(), strict=True)),

@@ -53,7 +53,7 @@ def test_every_file_is_a_line_with_its_name(
     finished_run: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [tiny_corpus / f"test_{number}.wav" for number in range(3)]  # the first is stereo at 44.1 kHz
-    main([*map(str, files), "--run-dir", str(finished_run)])
+    main([*map(str, files), "--run-dir", str(finished_run), "--no-guard"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(file) for file in files]
     assert all(line.count("\t") == 2 for line in lines)
@@ -90,6 +90,8 @@ def test_silence_and_noise_have_no_text_unless_the_guard_is_off(
     command = [*files, "--run-dir", str(finished_run), "--language", "en"]
     main(command)
     assert capsys.readouterr().out.splitlines() == [f"{file}\ten\t" for file in files]
+    main(command[:-2])
+    assert capsys.readouterr().out.splitlines() == [f"{file}\t-\t" for file in files]
     main([*command, "--no-guard"])
     assert num_samples == 100 or all(line.split("\t")[2] for line in capsys.readouterr().out.splitlines())
 
