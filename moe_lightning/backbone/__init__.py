@@ -1,1 +1,1 @@
-"""The speech model under everything: loading, variable-length encoder, tokens, greedy decoding."""
+"""The speech model shared by all stages: loading, variable-length encoder, tokens, greedy decoding."""

@@ -1,8 +1,8 @@
-"""Speech activity: how likely a recording holds speech at all.
+"""Speech activity: the probability that a recording holds any speech.
 
-Whisper writes "you" or "Thank you." for silence and noise, and is often sure of it: its own test (no-speech
+Whisper writes "you" or "Thank you." for silence and noise, often with high confidence: its own test (no-speech
 probability over 0.6 and mean log-probability under -1.0) lets silence pass and drops short words. So Silero VAD
-(github.com/snakers4/silero-vad, MIT) listens first; measurements: docs/window.md.
+(github.com/snakers4/silero-vad, MIT) runs first; measurements: docs/window.md.
 """
 
 from functools import lru_cache
@@ -17,25 +17,25 @@ from torch.nn import functional as F
 from moe_lightning.backbone.log_mel import SAMPLE_RATE
 
 CHUNK = 512
-"""Samples that one probability is of, 32 ms."""
+"""Samples per probability, 32 ms."""
 CONTEXT = 64
-"""Samples before a chunk that are read with it."""
+"""Samples before a chunk, read with it."""
 SHORTEST = SAMPLE_RATE // 10
-"""Samples; what is shorter holds no word."""
+"""Samples; a shorter recording holds no word."""
 ONSET = 7
-"""Chunks; the network takes the sudden beginning of a hum for speech, and finds out by then."""
+"""Chunks. The network takes the sudden start of a hum for speech, and corrects itself by then."""
 LEVEL = 0.1
-"""Root mean square that the loudest quarter of a second is brought to: the network hears quiet speech badly."""
+"""Root mean square of the loudest quarter of a second after scaling: the network detects quiet speech badly."""
 NEVER_SPEECH = 0.05
-"""A recording with a lower probability is silent, whatever a model hears."""
+"""A recording with a lower probability is silent, whatever the model writes."""
 HARDLY_SPEECH = 0.4
-"""One with a lower probability is silent if the model agrees: whispers, and words in noise, lie here too."""
+"""A recording with a lower probability is silent if the model agrees; whispers and noisy words also lie below it."""
 NO_SPEECH = 0.6
-"""Whisper's probability of no speech from which on it agrees. Radford et al. 2022, section 4.5."""
+"""Whisper agrees above this no-speech probability. Radford et al. 2022, section 4.5."""
 
 
 class SpeechActivity(nn.Module):
-    """Silero VAD's network for 16 kHz; names as in its file of weights."""
+    """Silero VAD's network for 16 kHz, with the names of its weights file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ class SpeechActivity(nn.Module):
 
 @torch.no_grad()
 def speech_probs(waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
-    """Probability that each recording holds speech, float32: reached or passed for a tenth of a second.
+    """Probability of speech in each recording, float32: the level reached for a tenth of a second.
 
     Args:
-        waveforms_BL: 16 kHz, zeros behind each end.
+        waveforms_BL: 16 kHz, zero-padded at the end.
     """
     device = waveforms_BL.device
     with torch.autocast(device.type, enabled=False):
@@ -79,7 +79,7 @@ def speech_probs(waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
 
 
 def _lasting(probs_BT: Tensor) -> Tensor:
-    """What is reached or passed in three chunks."""
+    """Largest probability reached by three chunks."""
     return F.pad(probs_BT, (0, 3)).topk(3, dim=1).values[:, 2]
 
 
@@ -87,20 +87,20 @@ def is_silent(speech_B: Tensor, no_speech_B: Tensor | None = None) -> Tensor:
     """True where a recording holds no speech.
 
     Args:
-        speech_B: Of `speech_probs`.
-        no_speech_B: The probability of no speech that the model gives, where it gives one.
+        speech_B: From `speech_probs`.
+        no_speech_B: The model's own no-speech probability, if it has one.
     """
     is_silent_B = speech_B < NEVER_SPEECH
     return is_silent_B if no_speech_B is None else is_silent_B | (is_doubtful(speech_B) & (no_speech_B > NO_SPEECH))
 
 
 def is_doubtful(speech_B: Tensor) -> Tensor:
-    """True where the model is to be asked too."""
+    """True where the model's no-speech probability is needed too."""
     return (speech_B >= NEVER_SPEECH) & (speech_B < HARDLY_SPEECH)
 
 
 def _gains(waveforms_BL: Tensor) -> Tensor:
-    """What brings the loudest quarter of a second to `LEVEL`; the noise of 16 bits at most to a tenth of that."""
+    """Factor that brings the loudest quarter of a second to `LEVEL`; 16-bit noise reaches a tenth of that at most."""
     power_BT = F.pad(waveforms_BL, (0, -waveforms_BL.shape[1] % CHUNK)).unflatten(1, (-1, CHUNK)).square().mean(dim=2)
     loudest_B = power_BT.topk(min(8, power_BT.shape[1]), dim=1).values.mean(dim=1).sqrt()
     return LEVEL / loudest_B.clamp(min=1e-4)
@@ -108,7 +108,7 @@ def _gains(waveforms_BL: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _network(device: str) -> SpeechActivity:
-    """The network of silero-vad's wheel on a device. Importing the package would leave torch one thread."""
+    """The network from silero-vad's wheel, on a device. Importing the package would limit torch to one thread."""
     package = find_spec("silero_vad")
     assert package is not None, "silero-vad is a dependency"
     state = load_file(Path(str(package.origin)).parent / "data" / "silero_vad_16k.safetensors")

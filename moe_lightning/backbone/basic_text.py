@@ -1,7 +1,7 @@
-"""Text of any language as it is compared: Whisper's basic normaliser, with the marks that are letters kept.
+"""Words of any language for scoring: Whisper's basic normaliser, but combining marks of letters are kept.
 
-Whisper's rules (appendix C of its paper) replace every combining mark by a space, which takes the vowel signs of
-Hindi, Tamil or Thai for punctuation: ``हिन्दी`` becomes ``ह न द``. Here a mark that stands on a letter stays.
+Whisper's rules (appendix C of its paper) replace every combining mark by a space, so the vowel signs of
+Hindi, Tamil or Thai count as punctuation: ``हिन्दी`` becomes ``ह न द``. Here a mark after a letter stays.
 """
 
 import unicodedata
@@ -9,23 +9,23 @@ import unicodedata
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 
 _DOTLESS = ("tr", "az")
-"""Languages in which the small letter of I is ı."""
+"""Languages with ı as the small letter of I."""
 _ARABIC_POINTS = frozenset("\u0670" + "".join(map(chr, range(0x064B, 0x0653))))
 """Signs of short vowels and doubled consonants: usual spelling has none."""
 _TATWEEL = "\u0640"
-"""A stroke that only makes an Arabic word longer."""
+"""A stroke that only lengthens an Arabic word."""
 _HEBREW_POINTS = frozenset(map(chr, range(0x0591, 0x05C8)))
-"""Vowel points and accents; Yiddish alone spells with them."""
+"""Vowel points and accents; only Yiddish spells with them."""
 
 
 def basic_words(text: str, language: str | None = None) -> str:
-    """Words as they are compared: lower case, no punctuation, no bracketed remarks.
+    """Normalised words: lower case, no punctuation, no bracketed remarks.
 
-    Vowel points that the usual spelling of Arabic and Hebrew leaves out are removed. Figures and numbers
-    in words stay different.
+    Vowel points are removed, since usual Arabic and Hebrew spelling omits them. Figures and numbers in words
+    stay different.
 
     Args:
-        language: Its code, for its small letters.
+        language: Its code: Turkish and Azerbaijani have their own small letters, Yiddish keeps Hebrew points.
 
     >>> basic_words("C'est déjà l'été!"), basic_words("हिन्दी, भाषा।"), basic_words("IŞIK", "tr")
     ('c est déjà l été', 'हिन्दी भाषा', 'ışık')

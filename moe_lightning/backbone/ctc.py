@@ -1,7 +1,7 @@
-"""CTCBackbone: an encoder whose frames each say a token or the blank, and the loss and the text of that.
+"""CTCBackbone: an encoder with a token or the blank at each frame, its loss and its decoding.
 
 CTC: Graves et al. 2006, Connectionist Temporal Classification. The encoders are in `wav2vec2` and
-`w2v_bert`. One whose folder has no CTC head (as `Wav2Vec2Model` is saved) embeds and does not recognise.
+`w2v_bert`. A model saved without a CTC head (such as `Wav2Vec2Model`) embeds and does not recognise.
 """
 
 import warnings
@@ -35,13 +35,13 @@ SAMPLE_RATE = 16_000
 
 
 class CTCBackbone(SpeechBackbone):
-    """What all CTC models share: labels, loss, decoding.
+    """Labels, loss and decoding, common to all CTC models.
 
-    A language cannot be asked for: the model writes what its head was trained on.
+    No language can be requested: it is fixed by the training of the head.
 
     Args:
-        parts: Model, feature extractor, and tokenizer where there is a CTC head.
-        num_beams: Hypotheses that decoding keeps; 1 takes the likeliest path.
+        parts: Model, feature extractor, and tokenizer if there is a CTC head.
+        num_beams: Hypotheses kept in decoding; 1 takes the likeliest path.
 
     Raises:
         InputError: ``window`` is one of Whisper's, or the parts do not fit each other.
@@ -56,7 +56,7 @@ class CTCBackbone(SpeechBackbone):
         self.search(num_beams)
         self.tokens = CTCTokens(parts.tokenizer, parts.model.config.vocab_size) if parts.tokenizer else None
         self.num_impossible = 0
-        """Utterances that `token_loss` has left out because their frames cannot hold their labels."""
+        """Utterances left out by `token_loss`: too few frames for their labels."""
 
     @classmethod
     def load(cls, whisper_model: str, window: Window = "auto") -> "CTCBackbone":
@@ -71,12 +71,12 @@ class CTCBackbone(SpeechBackbone):
 
     @property
     def adapter(self) -> nn.Module | None:
-        """Layers that shorten the frames behind the encoder (``add_adapter``), if there are any."""
+        """Layers after the encoder that shorten the frames (``add_adapter``), if any."""
         return getattr(self.encoder, "adapter", None)
 
     @property
     def embedding_dim(self) -> int:
-        """Size of a frame behind the last layer, and behind the adapter where there is one."""
+        """Frame size after the last layer and, if there is one, the adapter."""
         config = self.model.config
         return int(config.hidden_size if self.adapter is None else config.output_hidden_size)
 
@@ -86,7 +86,7 @@ class CTCBackbone(SpeechBackbone):
         return len(self.encoder.encoder.layers)
 
     def search(self, num_beams: int) -> None:
-        """Decode with so many hypotheses side by side from now on; 1 takes the likeliest path.
+        """Set the number of beams for later decoding; 1 takes the likeliest path.
 
         Raises:
             InputError: The number is not positive.
@@ -101,10 +101,10 @@ class CTCBackbone(SpeechBackbone):
         return Targets(labels_BS, labels_BS)
 
     def token_loss(self, frames: Frames, targets: Targets, weights_BK: Tensor | None = None) -> TokenLoss:
-        """CTC loss of the transcripts, by utterance; ``num_tokens_B`` are the labels.
+        """CTC loss of the transcripts, by utterance; ``num_tokens_B`` counts labels.
 
-        An utterance whose frames cannot hold its labels (a label a frame, and a blank between two
-        equal ones) has a loss of 0 and trains nothing; `num_impossible` counts it.
+        An utterance with too few frames (one per label, and a blank between two equal labels) has a loss
+        of 0 and trains nothing; `num_impossible` counts it.
         """
         self._writer()
         log_probs_BTV, num_frames_B = self.frame_log_probs(frames, weights_BK)
@@ -112,7 +112,7 @@ class CTCBackbone(SpeechBackbone):
         num_labels_B = is_label_BS.sum(dim=1)
         is_twice_BS = (labels_BS[:, 1:] == labels_BS[:, :-1]) & is_label_BS[:, 1:]
         self._count_impossible(num_frames_B < num_labels_B + is_twice_BS.sum(dim=1))
-        if torch.are_deterministic_algorithms_enabled():  # CUDA's CTC has no gradient of the same bits each time
+        if torch.are_deterministic_algorithms_enabled():  # CUDA's CTC gradient is not deterministic
             log_probs_BTV, num_frames_B = log_probs_BTV.cpu(), num_frames_B.cpu()
             labels_BS, num_labels_B = labels_BS.cpu(), num_labels_B.cpu()
         loss_B = F.ctc_loss(
@@ -139,9 +139,9 @@ class CTCBackbone(SpeechBackbone):
         """Transcripts by the likeliest path, or by beam search.
 
         Args:
-            weights_BK: Weights of the experts whose rows ``frames`` holds side by side; rows sum to 1.
-            average: How their probabilities at each frame become one.
-            num_beams: In place of the backbone's own.
+            weights_BK: Weights of the experts side by side in ``frames``; rows sum to 1.
+            average: Mean of their probabilities at each frame.
+            num_beams: Replaces the backbone's own number.
         """
         writer, num_beams = self._writer(), num_beams or self.num_beams
         log_probs_BTV, num_frames_B = self.frame_log_probs(frames, weights_BK, average)
@@ -155,14 +155,14 @@ class CTCBackbone(SpeechBackbone):
     def frame_log_probs(
         self, frames: Frames, weights_BK: Tensor | None = None, average: Average = "arithmetic"
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the tokens at each frame, ``(B, T, V)``, float32, and each utterance's real frames."""
+        """Token log-probabilities at each frame, ``(B, T, V)``, float32, and real frames of each utterance."""
         logits_NTV = self.model.lm_head(self.model.dropout(frames.values_BTD)).float()
         num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
         log_probs_BTV = mean_log_probs(logits_NTV.log_softmax(dim=-1), weights_BK, average)
         return log_probs_BTV, frames.num_frames_B[::num_side_by_side]
 
     def _writer(self) -> CTCTokens:
-        """The tokens, of a model that can write.
+        """Tokens of a model with a CTC head.
 
         Raises:
             InputError: It is an encoder alone.
@@ -182,13 +182,13 @@ class CTCBackbone(SpeechBackbone):
 
 
 def _silence(options: DecodeOptions, num_utterances: int) -> list[Notes]:
-    """Notes of utterances that hold speech or not; a CTC model writes a label a frame and runs in no loop."""
+    """Notes on silence; a CTC model writes one label per frame and cannot loop."""
     if options.speech_B is None or not options.guard:
         return [Notes()] * num_utterances
     return [Notes(is_silenced=one) for one in is_silent(options.speech_B).tolist()]
 
 
 def check_window(seconds: float) -> None:
-    """Raise an InputError for a window of silence, which only Whisper has."""
+    """Raise an InputError for a window with silence: only Whisper has one."""
     if seconds != REAL:
         raise InputError(f"window {window_words(seconds)} is for Whisper; a CTC model takes window real, or auto")

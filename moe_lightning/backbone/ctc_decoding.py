@@ -10,15 +10,15 @@ NEVER = -math.inf
 
 
 class Labelling(NamedTuple):
-    """Labels of an utterance, without repeats and blanks, and how likely they are."""
+    """Labels of an utterance, without repeats and blanks, and their log-probability."""
 
     labels: list[int]
     log_prob: float
-    """Of the path (`best_path`), or of all paths that collapse to the labels (`beam_search`); nats."""
+    """Nats; of the path (`best_path`), or of all paths that collapse to the labels (`beam_search`)."""
 
 
 class _Ending(NamedTuple):
-    """Log-probability of all paths that collapse to a prefix so far, by their last frame."""
+    """Log-probability of all paths that collapse to a prefix, by their last frame."""
 
     blank: float
     label: float
@@ -29,7 +29,7 @@ class _Ending(NamedTuple):
 
 
 def labelling(log_probs_TV: Tensor, blank: int, num_beams: int) -> Labelling:
-    """By the likeliest path where there is one beam, by beam search where there are more."""
+    """The likeliest path for one beam, beam search for more."""
     return best_path(log_probs_TV, blank) if num_beams == 1 else beam_search(log_probs_TV, blank, num_beams)
 
 
@@ -43,8 +43,8 @@ def best_path(log_probs_TV: Tensor, blank: int) -> Labelling:
 def beam_search(log_probs_TV: Tensor, blank: int, num_beams: int) -> Labelling:
     """The likeliest labels, summed over their paths.
 
-    Prefix beam search, Hannun et al. 2014, arXiv:1408.2873, algorithm 1, without a language model. From
-    a prefix only the ``num_beams + 1`` likeliest tokens of a frame go on: the others would fall out of the beam.
+    Prefix beam search, Hannun et al. 2014, arXiv:1408.2873, algorithm 1, without a language model. Only the
+    ``num_beams + 1`` likeliest tokens of a frame extend a prefix: the others would fall out of the beam.
     """
     beams: dict[tuple[int, ...], _Ending] = {(): _Ending(0.0, NEVER)}
     num_tokens = min(num_beams + 1, log_probs_TV.shape[1])
@@ -67,7 +67,7 @@ def _grow(
     tokens: list[int],
     blank: int,
 ) -> None:
-    """Add a frame's paths out of a prefix to those found for the next frame."""
+    """Add a prefix's paths through one frame to those of the next frame."""
     last = prefix[-1] if prefix else None
     repeated = NEVER if last is None else ending.label + log_probs[last]
     _add(grown, prefix, _Ending(ending.total + log_probs[blank], repeated))

@@ -1,4 +1,4 @@
-"""Text to a CTC model's labels and back."""
+"""Conversion between text and a CTC model's labels."""
 
 import re
 import warnings
@@ -14,10 +14,10 @@ from moe_lightning.errors import InputError
 
 
 class CTCTokens:
-    """The vocabulary of a CTC model: characters, or pieces of several; words are parted by its delimiter.
+    """Vocabulary of a CTC model: characters, or pieces of several; its delimiter separates words.
 
-    Text is brought to the case of a vocabulary that has only one. Characters that the vocabulary lacks
-    are left out of the labels: the model cannot write them, and its unknown token is no sound.
+    Text is converted to the vocabulary's case if that has only one. Characters outside the vocabulary are left
+    out of the labels: the model cannot write them, and its unknown token is no sound.
 
     Args:
         vocab_size: Columns of the model's head.
@@ -44,10 +44,10 @@ class CTCTokens:
         self._has_warned = False
 
     def targets(self, texts: Sequence[str]) -> Targets:
-        """Labels of transcripts; a CTC model reads none of them, so ``inputs_BS`` are the labels again.
+        """Labels of transcripts; ``inputs_BS`` repeats them, since a CTC model reads no text.
 
         Raises:
-            InputError: A transcript has no character that the model can write.
+            InputError: A transcript has no character in the vocabulary.
         """
         rows = [self.labels(text) for text in texts]
         labels_BS = torch.full((len(rows), max(len(row) for row in rows)), IGNORED)
@@ -56,7 +56,7 @@ class CTCTokens:
         return Targets(labels_BS, labels_BS)
 
     def labels(self, text: str) -> list[int]:
-        """Token ids of a transcript, without what the model cannot write."""
+        """Token ids of a transcript, without characters outside the vocabulary."""
         text = " ".join(text.split())
         if not (self._has_upper and self._has_lower):
             text = text.upper() if self._has_upper else text.lower()
@@ -70,13 +70,13 @@ class CTCTokens:
         return labels
 
     def text(self, labels: Sequence[int]) -> str:
-        """The words of collapsed labels (no repeats, no blanks), without special tokens."""
+        """Text of collapsed labels (no repeats, no blanks), without special tokens."""
         kept = [token for token in labels if token not in self._silent]
         text = self.tokenizer.decode(kept, group_tokens=False)
         return re.sub(r"\s+", " ", text).strip()
 
     def _between_words(self, tokens: list[int]) -> list[int]:
-        """The tokens with one delimiter between two words, none before and none behind them."""
+        """The tokens with one delimiter between words and none at either end."""
         delimiter: Any = self.tokenizer.word_delimiter_token_id
         words = [list(group) for is_gap, group in groupby(tokens, delimiter.__eq__) if not is_gap]
         return [token for word in words for token in (delimiter, *word)][1:]

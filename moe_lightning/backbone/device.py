@@ -1,4 +1,4 @@
-"""Where a command that is no training runs, and whether each time to the same bits."""
+"""Device, precision and determinism of commands other than training."""
 
 import os
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from moe_lightning.errors import InputError
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """The GPU where there is one, unless told otherwise.
+    """The GPU if there is one, unless ``accelerator`` is ``cpu``.
 
     Raises:
-        InputError: A GPU is asked for and there is none.
+        InputError: A GPU is requested and there is none.
     """
     has_gpu = torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not has_gpu:
@@ -22,15 +22,15 @@ def choose_device(accelerator: str) -> torch.device:
 
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Precisions that run in half the bits, as the Lightning Trainer names them."""
+"""Half-precision settings, with the Lightning Trainer's names."""
 PRECISIONS = ("32-true", *AUTOCAST)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Within it a command that is no training computes in a precision of the Trainer.
+    """Context in which a command other than training computes in one of the Trainer's precisions.
 
     Raises:
-        InputError: There is no such precision, or the device has none of it.
+        InputError: The precision is unknown, or the device does not support it.
     """
     if precision not in PRECISIONS:
         raise InputError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -43,10 +43,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 @contextmanager
 def deterministic(is_wanted: bool) -> Iterator[None]:
-    """Within it a GPU computes the same bits each time, or an operation that cannot raises; as the Trainer has it.
+    """Context of deterministic computation on a GPU, as under the Trainer; nondeterministic operations raise an error.
 
     Args:
-        is_wanted: False leaves everything as it is.
+        is_wanted: False changes nothing.
     """
     was_enabled, was_tuned = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if is_wanted:

@@ -1,7 +1,7 @@
-"""English text as it is compared: Whisper's English normaliser, and numbers alike in figures and words.
+"""English words for scoring: Whisper's English normaliser, with numbers alike in figures and words.
 
-Rules of A. Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022), appendix C, as
-transformers has them, with OpenAI's table of British and American spellings as whisper-normalizer carries it.
+Rules of A. Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022), appendix C, in
+transformers' version, with OpenAI's table of British and American spellings from whisper-normalizer.
 """
 
 import json
@@ -12,7 +12,7 @@ from importlib.resources import files
 from transformers.models.whisper.english_normalizer import EnglishNumberNormalizer, EnglishTextNormalizer
 
 _LONGEST_NUMBER = 15
-"""Digits of a figure that Whisper's rules are given in one piece."""
+"""Most digits of a figure passed to Whisper's rules in one piece."""
 _SIGN = re.compile(r"(?<!\S)([-−+])(?=[$€£¢]?\d)")
 _SIGN_NAMES = {"-": "minus ", "−": "minus ", "+": "plus "}
 _LISTED = re.compile(r"\b\d(?:,\d)+\b")
@@ -20,17 +20,17 @@ _LISTED = re.compile(r"\b\d(?:,\d)+\b")
 _DOTTED = re.compile(r"\d+(?:\.\d+){2,}")
 """Digits between points, such as ``9.4.7`` or ``192.168.0.1``: no decimal number."""
 _CODE = re.compile(rf"(?<![\d.])0\d+|\d{{{_LONGEST_NUMBER + 1},}}")
-"""A figure that begins with zero, or is too long to be a number: its digits were said one by one."""
+"""A figure that begins with zero, or is too long for a number: its digits were said one by one."""
 _POINT_ZERO = re.compile(r"(?<![$€£\d.])(\d+)\.(?=0+\b)")
-"""The point of ``2.0``; five dollars are ``$5.00`` too."""
+"""The point of ``2.0``, but not of an amount: ``$5.00`` equals ``$5``."""
 
 
 def english_words(text: str) -> str:
-    """Words as they are compared; every digit of a number is a word of its own.
+    """Normalised words; every digit of a number is one word.
 
-    Whisper's rules write ``six two two six`` as ``6226`` and leave ``6 2 2 6`` alone. With the digits apart the two
-    are the same, and one wrong digit of a string is one error, not the whole string. Whisper's rules spell out a
-    lone 1, a pronoun more often than a figure; so here, where every digit is alone. A decimal point is a word.
+    Whisper's rules write ``six two two six`` as ``6226`` and leave ``6 2 2 6`` alone. With separate digits the two
+    are equal, and a wrong digit is one error, not a wrong string. Whisper's rules spell out a lone 1, more often a
+    pronoun than a figure. Here every digit is alone, so every 1 is spelt out. A decimal point is a word.
 
     >>> english_words("Twenty-one colours cost $6,226; that's 3.5 %.")
     '2 one colors cost $6 2 2 6 that is 3 point 5%'
@@ -41,7 +41,7 @@ def english_words(text: str) -> str:
 
 
 class _DigitsApart(EnglishNumberNormalizer):
-    """Whisper's rules for numbers, with a space between digits as the last one."""
+    """Whisper's rules for numbers, plus a last step that puts a space between digits."""
 
     def postprocess(self, s: str) -> str:
         text = re.sub(r"\bone(s?)\b", r"1\1", super().postprocess(s))  # no other ``one`` is left by these rules
@@ -59,7 +59,7 @@ def _whisper() -> EnglishTextNormalizer:
 
 
 def _figures_as_said(text: str) -> str:
-    """Mend what Whisper's rules drop or miss: signs, zeros at both ends, digits between commas, points, ``ninth``."""
+    """Correct omissions of Whisper's rules: signs, zeros at both ends, digits between commas, points, ``ninth``."""
     text = re.sub(r"\.(?!\d)", " ", text)  # theirs leave one of three points: ``well...`` would be two words
     text = _SIGN.sub(lambda sign: _SIGN_NAMES[sign[1]], text)
     text = re.sub(r"(?<=\d)\s+%", "%", text)

@@ -1,4 +1,4 @@
-"""Greedy search of all utterances of a batch side by side, which ends those that run in a loop."""
+"""Greedy decoding of a whole batch; an utterance ends once its text loops."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,35 +11,35 @@ from moe_lightning.backbone.speech import Hypotheses, Notes
 from moe_lightning.backbone.tokens import SpeechTokens
 
 Step = Callable[[Tensor, int], Tensor]
-"""Log-probabilities of the next token, (B, V), from the tokens not read so far, (B, S), and the number of the step."""
+"""Log-probabilities of the next token, (B, V), from the unread tokens, (B, S), and the step number."""
 
 
 class Limits(NamedTuple):
-    """Tokens that an utterance may get behind the prompt."""
+    """Most tokens of an utterance after the prompt."""
 
     most: int
-    """Of any utterance."""
+    """For any utterance."""
     spoken_B: Tensor | None
-    """What can be said in the time, int64; None lets an utterance loop on."""
+    """For each utterance, by its duration, int64; None lets utterances loop."""
 
 
 class Found(NamedTuple):
-    """Result of a greedy search."""
+    """Result of greedy decoding."""
 
     tokens_BS: Tensor
-    """Chosen tokens; behind an utterance's end the end of text."""
+    """Chosen tokens, filled up with the end of text."""
     scores_B: Tensor
-    """Mean log-probability of the tokens before a loop, or of all with the end of text; 0 of a silent utterance."""
+    """Mean log-probability: of the tokens before a loop, else of all with the end of text; 0 if silent."""
     num_once_B: Tensor
-    """Tokens before the loop of an utterance that has run into one, else -1."""
+    """Tokens before an utterance's loop, -1 without a loop."""
 
 
 def greedy(step: Step, prompt_BS: Tensor, is_open_B: Tensor, limits: Limits, end: int) -> Found:
-    """The likeliest next token again and again, until the end of text, a loop or a limit.
+    """Take the likeliest next token until the end of text, a loop or a limit.
 
     Args:
-        is_open_B: Utterances that anything is written of.
-        end: The token that ends a text.
+        is_open_B: Utterances to decode; the others stay empty.
+        end: The end-of-text token.
     """
     watch = LoopWatch(len(prompt_BS), prompt_BS.device)
     num_once_B, inputs_BS = torch.full_like(prompt_BS[:, 0], -1), prompt_BS
@@ -64,11 +64,11 @@ def greedy(step: Step, prompt_BS: Tensor, is_open_B: Tensor, limits: Limits, end
 
 
 def hypotheses(found: Found, writer: SpeechTokens, seconds_B: Tensor | None, is_silent_B: Tensor) -> Hypotheses:
-    """Transcripts of what was found, cut off before a loop.
+    """Transcripts of the found tokens, cut before a loop.
 
     Args:
-        seconds_B: Of the recordings, to find loops that ended by themselves; None leaves these in.
-        is_silent_B: Utterances that nothing was written of.
+        seconds_B: Durations, to find loops that ended by themselves; None keeps these.
+        is_silent_B: Utterances left empty.
     """
     texts, kept, notes = [], [], []
     seconds = [None] * len(is_silent_B) if seconds_B is None else seconds_B.tolist()
@@ -87,7 +87,7 @@ def hypotheses(found: Found, writer: SpeechTokens, seconds_B: Tensor | None, is_
 
 
 def _scores(log_probs: list[Tensor], was_open: list[Tensor], num_once_B: Tensor) -> Tensor:
-    """Mean log-probability of each utterance's tokens, before its loop where it has one."""
+    """Mean log-probability of each utterance's tokens, up to its loop if it has one."""
     is_written_BS = torch.stack(was_open, dim=1)
     place_S = torch.arange(is_written_BS.shape[1], device=num_once_B.device)
     is_written_BS &= (num_once_B[:, None] < 0) | (place_S < num_once_B[:, None])

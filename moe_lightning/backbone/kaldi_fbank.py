@@ -1,4 +1,4 @@
-"""Kaldi's mel filter bank in torch: batched, on any device, over real lengths; what w2v-BERT reads."""
+"""Kaldi's mel filter bank in torch, the input of w2v-BERT: batched, on any device, over real lengths."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ FLOOR = 1.192092955078125e-07
 
 
 def fbank(waveforms_BL: Tensor, num_samples_B: Tensor, extractor: Any) -> Features:
-    """Log-mel bins of zero mean and unit variance over an utterance, ``stride`` frames stacked into one.
+    """Log-mel bins with zero mean and unit variance over an utterance, ``stride`` frames stacked into one.
 
-    Equal to `SeamlessM4TFeatureExtractor` within 1e-4. Frames that do not fill a stack are dropped, as
-    their mask drops them there, but count in mean and variance. Computed in float64: the log of a bin next
-    to the floor magnifies what float32 rounds.
+    Equal to `SeamlessM4TFeatureExtractor` within 1e-4. Frames that do not fill a stack are dropped, as by the
+    mask there, but count in mean and variance. The log is taken in float64: next to the floor it magnifies
+    float32 rounding.
 
     Args:
         waveforms_BL: Float32 in [-1, 1], 16 kHz; at least `shortest` samples.
@@ -44,12 +44,12 @@ def fbank(waveforms_BL: Tensor, num_samples_B: Tensor, extractor: Any) -> Featur
 
 
 def shortest(extractor: Any) -> int:
-    """Samples of one stack of frames; two frames at least, which a variance needs."""
+    """Samples in one stack of frames; at least two frames, for the variance."""
     return WINDOW + (max(extractor.stride, 2) - 1) * HOP
 
 
 def _power_spectrogram(waveforms_BL: Tensor, window: Tensor) -> Tensor:
-    """Windows without mean, high frequencies raised; the first sample's predecessor is itself."""
+    """Power of zero-mean windows with high frequencies raised; the first sample's predecessor is itself."""
     frames_BTW = waveforms_BL.unfold(1, WINDOW, HOP)
     frames_BTW = frames_BTW - frames_BTW.mean(dim=2, keepdim=True)
     before_BTW = torch.cat([frames_BTW[..., :1], frames_BTW[..., :-1]], dim=2)
@@ -58,7 +58,7 @@ def _power_spectrogram(waveforms_BL: Tensor, window: Tensor) -> Tensor:
 
 
 def _standardised(log_BTM: Tensor, num_frames_B: Tensor) -> Tensor:
-    """Each bin of zero mean and unit variance (of a sample: divided by T - 1) over an utterance's frames."""
+    """Bins with zero mean and unit sample variance (divisor T - 1) over an utterance's frames."""
     is_real_BT1 = frame_mask(num_frames_B, log_BTM.shape[1])[..., None]
     mean_B1M = (log_BTM * is_real_BT1).sum(dim=1, keepdim=True) / num_frames_B[:, None, None]
     centred_BTM = (log_BTM - mean_B1M) * is_real_BT1

@@ -1,4 +1,4 @@
-"""From the name of a speech model to its backbone."""
+"""Load the backbone of a named speech model."""
 
 from moe_lightning.backbone.ctc import CTCBackbone
 from moe_lightning.backbone.pretrained import load_config, model_type
@@ -18,7 +18,7 @@ CTC_BACKBONES: dict[str, type[CTCBackbone]] = {
 
 
 def resolve_window(window: Window, whisper_model: str) -> float:
-    """A window in seconds, 0 for real lengths; ``auto`` is what the model's config says. No weights are read.
+    """Window in seconds, 0 for real lengths; ``auto`` is read from the model's config. No weights are read.
 
     Raises:
         InputError: It is no window, or there is no such model.
@@ -31,13 +31,13 @@ def resolve_window(window: Window, whisper_model: str) -> float:
 
 
 def load_backbone(whisper_model: str, window: Window = "auto") -> SpeechBackbone:
-    """The backbone of a model: v2, v3, nano, a hub id, or a folder; its config says of what kind it is.
+    """Backbone of a model: v2, v3, nano, a hub id, or a folder; the config names its type.
 
     Args:
-        window: What it reads at least: ``auto``, ``real`` or seconds, see `parse_window`.
+        window: Minimum input: ``auto``, ``real`` or seconds, see `parse_window`.
 
     Raises:
-        InputError: There is no such model, or it is of a kind that carries no experts; or it is no window.
+        InputError: The model is missing or its type carries no experts, or the window is invalid.
     """
     kind = model_type(whisper_model)
     if kind == "whisper":

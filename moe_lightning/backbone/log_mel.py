@@ -14,19 +14,19 @@ HOP = 160
 """Samples between two mel frames: 100 frames a second."""
 WINDOW = 400
 SAMPLES_PER_FRAME = 320
-"""Samples an encoder frame covers, after the second convolution's stride of 2."""
+"""Samples per encoder frame, after the second convolution's stride of 2."""
 WINDOW_SECONDS = 30
-"""Length of Whisper's window; its position embeddings end there."""
+"""Whisper's window; its position embeddings end there."""
 
 
 def log_mel(waveforms_BL: Tensor, num_samples_B: Tensor, num_mel_bins: int, num_window: int = 0) -> Features:
-    """The log-mel of each utterance, as `WhisperFeatureExtractor` computes it.
+    """Log-mel spectrogram of each utterance, as `WhisperFeatureExtractor` computes it.
 
     The real frames equal those of the utterance padded with silence to 30 s (within 1e-4). Silence is computed
-    up to the window's end, and no further than the longest utterance of the batch.
+    up to the window's end; values after it are 0.
 
     Args:
-        waveforms_BL: Float32 in [-1, 1], 16 kHz; zeros behind the end of each utterance.
+        waveforms_BL: Float32 in [-1, 1], 16 kHz; zero-padded at the end.
         num_samples_B: Real samples of each utterance, int64.
         num_window: Samples of the window; 0 for real lengths.
     """
@@ -45,7 +45,7 @@ def log_mel(waveforms_BL: Tensor, num_samples_B: Tensor, num_mel_bins: int, num_
 
 
 def _power_spectrogram(waveforms_BL: Tensor, num_frames: int) -> Tensor:
-    """Power of ``num_frames`` windows; mirrored before the start, silent behind the end."""
+    """Power of ``num_frames`` windows; mirrored before the start, silent after the end."""
     half = WINDOW // 2
     missing = max(num_frames * HOP + half - waveforms_BL.shape[1], 0)
     padded_BL = torch.nn.functional.pad(waveforms_BL, (0, missing))[:, : num_frames * HOP + half]

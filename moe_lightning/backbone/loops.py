@@ -1,8 +1,8 @@
-"""Loops: a decoder that has lost the thread writes the same phrase again and again.
+"""Loops: a failing decoder repeats the same phrase endlessly.
 
-An utterance ends where the phrase would be said for the second time. Measured with OpenAI's weights over real lengths
-(docs/window.md), this keeps the whole sentence, and decoding such an utterance again with repeated phrases
-forbidden makes up new ones.
+An utterance is cut where the phrase would start for the second time. Measured with OpenAI's weights over real
+lengths (docs/window.md), this keeps the whole sentence; decoding the utterance again with repeated phrases
+forbidden invents new ones.
 """
 
 import zlib
@@ -13,36 +13,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MOST_COMPRESSION = 2.4
-"""Bytes of a text over those of its zlib form: what repeats itself has more. Radford et al. 2022, section 4.5."""
+"""Bytes of a text per byte of its zlib form; repetitive text exceeds it. Radford et al. 2022, section 4.5."""
 MOST_CHARACTERS = 20.0
-"""A second: nobody reads faster for long."""
+"""Per second: nobody reads aloud faster for long."""
 MOST_TOKENS = 50
-"""A second, beside the 20 that any utterance may have: Burmese, which has most, has about 45."""
+"""Per second, plus 20 for any utterance; Burmese needs most, about 45."""
 LONG_RUN = 24
-"""Tokens of a phrase said three times or more in a row: no utterance goes on behind that."""
+"""Tokens of a phrase repeated three times or more in a row; no utterance recovers from that."""
 SHORT_RUN = 12
-"""Tokens of a phrase said twice or more in a row: a loop if the text is also too compressible, or too fast."""
+"""Tokens of a phrase repeated twice or more in a row: a loop if the text is also too compressible, or too fast."""
 
 
 class LoopWatch:
-    """Looks on while a batch is written, token by token, for phrases said again and again.
+    """Detects repeated phrases while a batch is decoded token by token.
 
     Args:
-        num_utterances: Of the batch.
+        num_utterances: Batch size.
     """
 
     def __init__(self, num_utterances: int, device: torch.device):
         self._tokens_BS = torch.empty(num_utterances, 0, dtype=torch.int64, device=device)
         self._matches_BL = torch.empty_like(self._tokens_BS)
-        """By lag, 1 first: how many of the last tokens are equal to the one that many tokens before them."""
+        """By lag, 1 first: number of last tokens equal to the token that many places before them."""
         self.num_once_B = torch.zeros(num_utterances, dtype=torch.int64, device=device)
-        """Of those in a loop, tokens before the phrase is said for the second time."""
+        """Tokens before the phrase repeats, for utterances in a loop."""
 
     def see(self, token_B: Tensor) -> Tensor:
-        """Take in the next token of each utterance; True where a loop has become `LONG_RUN` tokens long, (B,)."""
+        """Add the next token of each utterance; True where a loop has reached `LONG_RUN` tokens, (B,)."""
         matches_BL = (self._matches_BL + 1) * (self._tokens_BS.flip(1) == token_B[:, None])
         self._tokens_BS = torch.cat([self._tokens_BS, token_B[:, None]], dim=1)
-        self._matches_BL = F.pad(matches_BL, (0, 1))  # the next token has a lag more
+        self._matches_BL = F.pad(matches_BL, (0, 1))  # the next token has one more lag
         lag_L = torch.arange(1, matches_BL.shape[1] + 1, device=token_B.device)
         is_run_BL = matches_BL >= torch.maximum(LONG_RUN - lag_L, 2 * lag_L)
         longest_B = F.pad(matches_BL * is_run_BL, (0, 1)).amax(dim=1)
@@ -51,11 +51,11 @@ class LoopWatch:
 
 
 def num_before_loop(tokens: Sequence[int], text: str, seconds: float) -> int | None:
-    """Tokens of a finished text before a phrase is said for the second time, None where there is no loop.
+    """Tokens of a finished text before a phrase repeats; None without a loop.
 
     Args:
-        text: Of the tokens.
-        seconds: Of the recording.
+        text: Decoded from the tokens.
+        seconds: Duration of the recording.
     """
     if compression_ratio(text) <= MOST_COMPRESSION and len(text) <= MOST_CHARACTERS * seconds:
         return None
@@ -63,7 +63,7 @@ def num_before_loop(tokens: Sequence[int], text: str, seconds: float) -> int | N
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of a text over those of its zlib form, as OpenAI computes it; 0 of no text.
+    """Bytes of a text per byte of its zlib form, as OpenAI computes it; 0 for an empty text.
 
     >>> compression_ratio("one of these, ") < 1 < 2.4 < compression_ratio("one of these, " * 8)
     True
@@ -73,7 +73,7 @@ def compression_ratio(text: str) -> float:
 
 
 def _num_said_once(tokens: Sequence[int]) -> int | None:
-    """Tokens before the first phrase that is said again in place, `SHORT_RUN` tokens of it in all or more."""
+    """Tokens before the first immediate repetition that spans `SHORT_RUN` tokens or more in all."""
     found = []
     for lag in range(1, len(tokens) // 2 + 1):
         matches = 0

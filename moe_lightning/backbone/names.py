@@ -1,4 +1,4 @@
-"""Names of speech models, and which weights a name stands for today; nothing heavy is imported."""
+"""Names of speech models and revisions of their weights; no heavy imports."""
 
 import hashlib
 from functools import lru_cache
@@ -9,18 +9,18 @@ NANO_DIR = Path(__file__).parent / "nano" / "weights"
 
 
 def resolve_name(whisper_model: str) -> str:
-    """The hub id or the folder that a name stands for: v2, v3, nano, a hub id, a folder."""
+    """Hub id or folder of a name: v2, v3, nano, a hub id, a folder."""
     if whisper_model == "nano":
         return str(NANO_DIR)
     return SHORT_NAMES.get(whisper_model, whisper_model)
 
 
 def model_revision(whisper_model: str) -> str | None:
-    """What tells a model's weights from others of the same name.
+    """Identity of a model's weights, to tell apart models of one name.
 
     Returns:
-        A folder: ``sha256:`` and a digest of its config and weights. A hub id: the commit in this machine's
-        cache. None where it is neither.
+        For a folder, ``sha256:`` and a digest of its config and weights. For a hub id, the commit in this
+        machine's cache. None if neither is found.
     """
     name = resolve_name(whisper_model)
     if Path(name).is_dir():
@@ -39,7 +39,7 @@ def model_revision(whisper_model: str) -> str | None:
 
 @lru_cache(maxsize=4)
 def _digest(stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """Of files, given with size and time of change, so that a process reads gigabytes once."""
+    """Digest of files, cached by their size and modification time: a process reads gigabytes once."""
     digest = hashlib.sha256()
     for name, _, _ in stamps:
         digest.update(Path(name).name.encode())

@@ -1,4 +1,4 @@
-"""Text as it is compared: what is spelt differently but said alike counts as the same."""
+"""Text normalisation for scoring: different spellings of the same words count as equal."""
 
 import re
 import unicodedata
@@ -18,25 +18,25 @@ NORMALISERS: tuple[Choice, ...] = get_args(Choice)
 UNSPACED = frozenset(("zh", "yue", "wuu", "nan", "ja", "th", "lo", "my", "km"))
 """Languages written without spaces between words: Chinese ones, Japanese, Thai, Lao, Burmese, Khmer."""
 _MOST_KEPT = 100_000
-"""Texts whose normalised form is remembered: every system is compared with the same references."""
+"""Normalised texts in the cache: every system is compared with the same references."""
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """A way to write text before it is compared, chosen by the language of each text."""
+    """Text normaliser, chosen by the language of each text."""
 
     choice: Choice = "auto"
 
     def __call__(self, text: str, language: str | None) -> str:
-        """Words separated by single spaces; empty where nothing but punctuation was there.
+        """Words separated by single spaces; empty if the text holds only punctuation.
 
         Args:
-            language: Of the text, under any name that `language_code` knows; None where it is unknown.
+            language: Any name known to `language_code`; None if unknown.
         """
         return _normalised(self.kind(language), text, _code(language))
 
     def units(self, text: str, language: str | None) -> str:
-        """The same, each unit of the error rate separated: words, or characters of a language without spaces."""
+        """Normalised text with separated scoring units: words, or characters in a language without spaces."""
         text = self(text, language)
         return text if has_spaces(language) else " ".join(text.replace(" ", ""))
 
@@ -47,7 +47,7 @@ class Normaliser:
         return "english" if _code(language) == "en" else "basic"
 
     def name(self, languages: Collection[str | None]) -> str:
-        """Name and version of what was applied to texts of these languages, for tables and results."""
+        """Name and version of the normaliser for texts in these languages, for tables and results."""
         by_kind: dict[str, set[str]] = {}
         for language in languages:
             by_kind.setdefault(self.kind(language), set()).add(_code(language) or "unknown language")
@@ -58,14 +58,14 @@ class Normaliser:
 
 
 def has_spaces(language: str | None) -> bool:
-    """True of a language that puts spaces between words, and of an unknown one."""
+    """True for a language with spaces between words, and for an unknown one."""
     return _code(language) not in UNSPACED
 
 
 def normalised(
     hypotheses: Sequence[str], references: Sequence[str], languages: Sequence[str | None]
 ) -> tuple[list[str], list[str]]:
-    """Units of both sides as they are compared, without the utterances whose reference has none."""
+    """Scoring units of both sides, without utterances whose reference is empty."""
     units = Normaliser().units
     triples = zip(hypotheses, references, languages, strict=True)
     pairs = [(units(hypothesis, language), units(text, language)) for hypothesis, text, language in triples]
@@ -84,7 +84,7 @@ def _code(language: str | None) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """All apostrophes alike, for Whisper's rules know ``don't`` and not ``don’t``; and no invisible character."""
+    """Text with one kind of apostrophe (Whisper's rules know ``don't``, not ``don’t``) and no invisible character."""
     text = re.sub("[\u2018\u2019\u02bb\u02bc\u00b4`]", "'", text.replace("\u200b", " "))
     return "".join(character for character in text if unicodedata.category(character) != "Cf")
 

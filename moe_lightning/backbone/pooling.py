@@ -1,4 +1,4 @@
-"""From encoder layers to one vector an utterance."""
+"""From encoder layers to one vector per utterance."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -14,10 +14,9 @@ LAST = "last"
 
 
 def parse_layers(text: str, num_layers: int) -> tuple[int, ...]:
-    """Numbers of encoder layers in rising order, of a text such as ``6``, ``last`` or ``6,12,last``.
+    """Numbers of encoder layers in rising order, from a text such as ``6``, ``last`` or ``6,12,last``.
 
-    Layer n is what n layers make of the stem, 0 the stem itself; ``last`` is the highest, behind the final
-    layer norm.
+    Layer n is the output of n layers, 0 the stem itself; ``last`` is the highest, after the final layer norm.
 
     Raises:
         InputError: There is no such layer, or one is named twice.
@@ -36,15 +35,15 @@ def parse_layers(text: str, num_layers: int) -> tuple[int, ...]:
 
 
 def layers_text(layers: Sequence[int], num_layers: int) -> str:
-    """The one way to write down layers, which `parse_layers` reads."""
+    """Canonical text of layers, as read by `parse_layers`."""
     return ",".join(LAST if layer == num_layers else str(layer) for layer in layers)
 
 
 def layer_frames(backbone: SpeechBackbone, features: Features, layers: Sequence[int]) -> Frames:
-    """Frames of several encoder layers joined along D, in one pass, which ends at the highest of them.
+    """Frames of several encoder layers joined along D, from one pass that ends at the highest.
 
     Args:
-        layers: As `parse_layers` gives them.
+        layers: From `parse_layers`.
 
     Raises:
         InputError: The last layer ends in an adapter that changes the number of frames.
@@ -65,8 +64,8 @@ def pool(frames: Frames, pooling: str) -> Tensor:
 
     Args:
         pooling: ``mean`` over real frames (B, D); ``mean+std`` joins their standard deviation (B, 2 D);
-            ``flatten`` joins all frames of a fixed window (B, T * D), which takes Whisper's window of 30 s;
-            ``none`` stands for ``mean``: the gate and the clustering need one vector an utterance.
+            ``flatten`` joins all frames of a fixed window (B, T * D) and needs Whisper's window of 30 s;
+            ``none`` means ``mean``: gate and clustering need one vector per utterance.
     """
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")

@@ -1,4 +1,4 @@
-"""From the name of a speech model to the model: short names, hub ids, folders."""
+"""Load speech models by name: short names, hub ids, folders."""
 
 import logging
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from moe_lightning.json_files import read_json_object
 from moe_lightning.torch_pair import told_with_causes, torchaudio_complaint
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the error itself says enough
-hf_logging.disable_progress_bar()  # a bar of weights says nothing that a person waits for
+hf_logging.disable_progress_bar()  # nobody waits for the loading of weights
 CTC_CLASSES: dict[str, tuple[Any, Any]] = {
     "wav2vec2": (Wav2Vec2ForCTC, Wav2Vec2Model),
     "hubert": (HubertForCTC, HubertModel),
@@ -48,25 +48,25 @@ _WHISPER_FILES = (
     ("tokenizer.json", "vocab.json"),
     ("model.safetensors", _WEIGHTS_INDEX),
 )
-"""Parts of a Whisper's folder; of each, one file must be there."""
+"""Parts of a Whisper folder; one file of each group must exist."""
 
 
 class CTCParts(NamedTuple):
-    """What a CTC model's folder holds."""
+    """Contents of a CTC model's folder."""
 
     model: Any
     """In float32."""
     extractor: Any
-    """How a waveform becomes features."""
+    """Converts waveforms to features."""
     tokenizer: Wav2Vec2CTCTokenizer | None
-    """None where the model has no CTC head."""
+    """None if the model has no CTC head."""
 
 
 def model_type(whisper_model: str) -> str:
-    """The kind of a speech model, as its config names it: whisper, wav2vec2, hubert, wavlm, wav2vec2-bert, or another.
+    """Type of a speech model from its config: whisper, wav2vec2, hubert, wavlm, wav2vec2-bert, or another.
 
     Raises:
-        InputError: There is no such folder, or the hub has none of that name or is out of reach.
+        InputError: There is no such folder, or the hub has no such model or is out of reach.
     """
     return str(load_config(whisper_model).model_type)
 
@@ -75,7 +75,7 @@ def load_config(whisper_model: str) -> Any:
     """The config of a speech model, a `PretrainedConfig`.
 
     Raises:
-        InputError: There is no such folder, or the hub has none of that name or is out of reach.
+        InputError: There is no such folder, or the hub has no such model or is out of reach.
     """
     with _naming(whisper_model):
         return _config(resolve_name(whisper_model))
@@ -85,7 +85,7 @@ def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, W
     """A Whisper model in float32, and its tokenizer.
 
     Raises:
-        InputError: The folder is no Whisper model, or the hub has none of that name or is out of reach.
+        InputError: The folder is no Whisper model, or the hub has no such model or is out of reach.
     """
     name = resolve_name(whisper_model)
     check_whisper_folder(Path(name))
@@ -99,10 +99,10 @@ def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, W
 
 
 def check_whisper_folder(folder: Path) -> None:
-    """Raise an InputError for a folder that lacks a part of a Whisper model; what is no folder passes.
+    """Raise an InputError for an incomplete Whisper folder; a path that is no folder passes.
 
-    The loaders of transformers make up for some missing parts, by defaults that are wrong: without
-    ``generation_config.json`` no token is suppressed, and an English-only model is taken for a multilingual one.
+    transformers replaces some missing parts by wrong defaults: without ``generation_config.json`` no token is
+    suppressed, and an English-only model counts as multilingual.
     """
     if not folder.is_dir():
         return
@@ -118,7 +118,7 @@ def check_whisper_folder(folder: Path) -> None:
 
 
 def _shards(folder: Path) -> list[str]:
-    """Files of weights that the folder's index names; none where the weights lie in one file."""
+    """Weight files named in the folder's index; none if the weights are in one file."""
     index = folder / _WEIGHTS_INDEX
     if not index.exists():
         return []
@@ -127,10 +127,10 @@ def _shards(folder: Path) -> list[str]:
 
 
 def load_ctc(whisper_model: str) -> CTCParts:
-    """A wav2vec 2.0, HuBERT, WavLM or w2v-BERT model; with its head and tokenizer where it was saved for CTC.
+    """A wav2vec 2.0, HuBERT, WavLM or w2v-BERT model, with head and tokenizer if it was saved for CTC.
 
     Raises:
-        InputError: The folder lacks a part, or the hub has none of that name or is out of reach.
+        InputError: The folder lacks a part, or the hub has no such model or is out of reach.
     """
     name = resolve_name(whisper_model)
     with _naming(whisper_model):
@@ -146,16 +146,16 @@ def load_ctc(whisper_model: str) -> CTCParts:
 
 
 def _config(name: str) -> Any:
-    """A model's config; a folder that brings a program of its own is refused instead of asked about."""
+    """A model's config; custom code in its folder is refused without a prompt."""
     return AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
 @contextmanager
 def _naming(whisper_model: str) -> Iterator[None]:
-    """Within it, what transformers says of a model that it cannot load becomes one line."""
+    """Context that turns transformers' errors for an unloadable model into one line."""
     try:
         yield
-    except Exception as error:  # of a config that makes no sense transformers raises whatever comes
+    except Exception as error:  # for an invalid config transformers raises errors of any type
         if not_loaded := torchaudio_complaint(error):
             raise InputError(not_loaded) from error
         raise InputError(
@@ -166,7 +166,7 @@ def _naming(whisper_model: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error; of a library that cannot be imported also its causes, which alone say why."""
+    """First line of an error; for a failed import also its causes, which alone explain it."""
     if isinstance(error, ImportError):
         return told_with_causes(error)
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

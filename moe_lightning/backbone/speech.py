@@ -1,12 +1,12 @@
-"""SpeechBackbone: what a speech model must be able to do to carry experts.
+"""SpeechBackbone: the interface that a speech model needs to carry experts.
 
 Audio becomes features, features become encoder frames, layer by layer, and frames become a loss or
 text. An utterance's result does not depend on its batch.
 
-Several experts side by side: where ``weights_BK`` is given, frames hold B * K rows, the K experts of
-the first utterance, then those of the second. At each token (or frame of a CTC model) the probabilities
-of an utterance's K rows are averaged with these weights: a mixture of what the experts say, not of
-their parameters. Decoding can also take their weighted geometric mean, a product of experts.
+Several experts side by side: with ``weights_BK``, frames hold B * K rows, the K experts of the first
+utterance, then those of the second. At each token (or frame of a CTC model) the probabilities of an
+utterance's K rows are averaged with these weights: a mixture of the experts' outputs, not of their
+parameters. Decoding can also take their weighted geometric mean, a product of experts.
 """
 
 from abc import ABC, abstractmethod
@@ -24,37 +24,37 @@ from moe_lightning.errors import InputError
 from moe_lightning.languages import language_code
 
 Average = Literal["arithmetic", "geometric"]
-"""Of the probabilities of experts side by side: ``sum_k w_k p_k``, or ``prod_k p_k ^ w_k`` brought to the sum 1."""
+"""Mean of the probabilities of experts side by side: ``sum_k w_k p_k``, or ``prod_k p_k ^ w_k`` normalised to sum 1."""
 
 
 class Features(NamedTuple):
-    """What an encoder reads; what lies behind an utterance's end is zero."""
+    """Input of an encoder; zero after the ``num_read_B`` frames of an utterance."""
 
     values_BMT: Tensor
     """Float32. A spectrogram has M mel bins; a waveform has one, and 16,000 frames a second."""
     num_frames_B: Tensor
     """Real frames of each utterance, int64."""
     num_window: int = 0
-    """Frames of the window: the model also reads the silence behind shorter utterances."""
+    """Frames of the window: the model also reads the silence after shorter utterances."""
 
     @property
     def num_read_B(self) -> Tensor:
-        """Frames of each utterance that the model reads: the real ones, and silence up to the window's end."""
+        """Frames read per utterance: the real ones, and silence up to the window's end."""
         return self.num_frames_B.clamp(min=self.num_window)
 
 
 class Frames(NamedTuple):
-    """Encoder frames; those behind an utterance's end and the window hold no meaning."""
+    """Encoder frames; those after an utterance's end and the window are meaningless."""
 
     values_BTD: Tensor
     num_frames_B: Tensor
     """Real frames of each utterance, int64, about 50 a second."""
     num_window: int = 0
-    """Frames of the window: the decoder also attends to the silence behind shorter utterances."""
+    """Frames of the window: the decoder also attends to the silence after shorter utterances."""
 
     @property
     def num_read_B(self) -> Tensor:
-        """Frames of each utterance that may be attended to: the real ones, and silence up to the window's end."""
+        """Frames open to attention per utterance: the real ones, and silence up to the window's end."""
         return self.num_frames_B.clamp(min=self.num_window)
 
     @property
@@ -63,7 +63,7 @@ class Frames(NamedTuple):
         return frame_mask(self.num_frames_B, self.values_BTD.shape[1])
 
     def repeated(self, times: int) -> "Frames":
-        """Each utterance's frames so many times, one after another."""
+        """Each utterance's frames ``times`` times in consecutive rows."""
         values_NTD, num_frames_N = (part.repeat_interleave(times, dim=0) for part in self[:2])
         return Frames(values_NTD, num_frames_N, self.num_window)
 
@@ -73,7 +73,7 @@ class TokenLoss(NamedTuple):
 
     sum_B: Tensor
     num_tokens_B: Tensor
-    """What it is divided by for a loss a token: text tokens, and the end of text where the model writes one."""
+    """Divisor for a loss per token: text tokens, and the end of text if the model writes one."""
 
     @property
     def a_token(self) -> Tensor:
@@ -83,15 +83,16 @@ class TokenLoss(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """Settings of the search for transcripts."""
+    """Settings of decoding."""
 
     max_tokens: int = MAX_TOKENS
-    """Behind the prompt, at most; the decoder has 448 positions in all."""
+    """Most tokens after the prompt; the decoder has 448 positions in all."""
     guard: bool = True
-    """End an utterance whose text runs in a loop, and write nothing where ``speech_B`` and the model hear no speech.
-    Without it, decoding is that of transformers, token for token."""
+    """End an utterance whose text loops, and write nothing where ``speech_B`` and the model find no speech.
+    Without it, decoding equals that of transformers, token for token.
+    """
     speech_B: Tensor | None = None
-    """Probability that each utterance holds speech (`activity.speech_probs`); None where nobody has listened for it."""
+    """Probability of speech in each utterance (`activity.speech_probs`); None if it was not computed."""
 
 
 DECODE = DecodeOptions()
@@ -101,41 +102,41 @@ class Notes(NamedTuple):
     """Findings of the guard in an utterance."""
 
     has_looped: bool = False
-    """Its text ran in a loop, and ends where a phrase would be said for the second time."""
+    """Its text looped, and was cut where a phrase would repeat."""
     is_silenced: bool = False
     """It holds no speech, and has no text."""
 
 
 class Hypotheses(NamedTuple):
-    """Transcripts of a batch, and how sure the model is of them."""
+    """Transcripts of a batch, with the model's confidence in them."""
 
     texts: list[str]
     scores_B: Tensor
     """Mean log-probability of the chosen tokens (frames of a CTC model), float32, at most 0."""
     tokens: list[list[int]]
-    """Tokens that the model wrote behind the prompt, without the end of text; labels of a CTC model."""
+    """Tokens written after the prompt, without the end of text; labels of a CTC model."""
     notes: list[Notes]
 
 
 class Detected(NamedTuple):
-    """The language that a model hears in an utterance."""
+    """The language detected in an utterance."""
 
     language: str
     """Its code: en, fr ..."""
     probability: float
-    """Among the languages that the model knows."""
+    """Among the model's languages."""
 
 
 class SpeechBackbone(nn.Module, ABC):
-    """A recogniser of transformers, taken apart where experts and gate need to reach in.
+    """A recogniser from transformers, split into the parts that experts and gate need.
 
     Args:
-        model: The transformers model; its linear layers may be replaced by gated ones.
-        window: Seconds that it reads at least; 0 stands for real lengths.
+        model: The transformers model; gated layers may replace its linear layers.
+        window: Minimum input in seconds; 0 for real lengths.
     """
 
     averages: tuple[Average, ...] = get_args(Average)
-    """Of experts side by side, what the model can decode by."""
+    """Means over experts side by side that decoding supports."""
 
     def __init__(self, model: nn.Module, window: float):
         super().__init__()
@@ -144,7 +145,7 @@ class SpeechBackbone(nn.Module, ABC):
 
     @property
     def own_window(self) -> float:
-        """Seconds of the window that the model was trained with; the bare model is scored over it."""
+        """Training window of the model in seconds; the bare model is scored over it."""
         return own_window(self.model.config, self.model.config.model_type)
 
     @property
@@ -159,10 +160,10 @@ class SpeechBackbone(nn.Module, ABC):
 
     @abstractmethod
     def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
-        """What the encoder reads of waveforms (16 kHz, zeros behind each end).
+        """Encoder input of waveforms (16 kHz, zero-padded at the end).
 
         Args:
-            window: Seconds, in place of the backbone's setting.
+            window: Seconds; replaces the backbone's setting.
 
         Raises:
             InputError: An utterance is longer than the model can take.
@@ -170,41 +171,41 @@ class SpeechBackbone(nn.Module, ABC):
 
     @abstractmethod
     def stem(self, features: Features) -> Frames:
-        """What the first encoder layer reads."""
+        """Input of the first encoder layer."""
 
     @abstractmethod
     def run_layers(self, frames: Frames, first: int = 0, last: int | None = None) -> Frames:
-        """Frames behind the encoder layers ``first`` to ``last`` (that one not included).
+        """Frames after the encoder layers ``first`` to ``last`` (exclusive).
 
         Args:
-            frames: What layer ``first`` reads: of `stem`, or of `run_layers` up to ``first``.
+            frames: Input of layer ``first``: from `stem`, or from `run_layers` up to ``first``.
             last: None runs to the end; only then is the final layer norm applied.
         """
 
     @property
     def detects_languages(self) -> bool:
-        """True where the model must be told a language, and can also name the one that it hears."""
+        """True if the model needs a language and can detect it."""
         return False
 
     @property
     def only_language(self) -> str | None:
-        """The one language that the model writes, where that is known."""
+        """The model's only language, if known."""
         return None
 
     def check_language(self, language: str) -> None:
         """Raise an InputError for a language that the model cannot write."""
 
     def asked_language(self, language: str) -> str | None:
-        """The code of a language as a user writes it.
+        """Code of a language in a user's words.
 
         Args:
             language: A code, a name, or ``auto``.
 
         Returns:
-            Under ``auto`` the only language of the model, None where it has several or does not say.
+            For ``auto`` the model's only language, None if it has several or does not say.
 
         Raises:
-            InputError: It is no language, or one that the model cannot write.
+            InputError: It is no language, or the model cannot write it.
         """
         if language == "auto":
             return self.only_language
@@ -215,22 +216,22 @@ class SpeechBackbone(nn.Module, ABC):
         return code
 
     def detect_languages(self, frames: Frames) -> list[Detected]:
-        """The likeliest language of each utterance, of a model that `detects_languages`.
+        """The likeliest language of each utterance, for a model that `detects_languages`.
 
         Args:
-            frames: Of the bare encoder over its own window.
+            frames: From the bare encoder over its own window.
         """
         raise InputError("this speech model names no languages; leave --language auto out")
 
     def held(self) -> Callable[[], AbstractContextManager[None]]:
-        """Makes a context in which the model is in the midst of the pass that it is in now.
+        """Factory of a context with the state of the current pass.
 
-        A layer that is run again for its gradient, after the pass, needs the masks of that pass.
+        A layer that runs again for its gradient, after the pass, needs the masks of that pass.
         """
         return nullcontext
 
     def search(self, num_beams: int) -> None:
-        """Decode with so many hypotheses side by side from now on.
+        """Set the number of beams for later decoding.
 
         Raises:
             InputError: The model decodes greedily only, or the number is not positive.
@@ -243,11 +244,11 @@ class SpeechBackbone(nn.Module, ABC):
         """Labels of transcripts, on the model's device.
 
         Raises:
-            InputError: A transcript is longer than the model can write, or has nothing that it can write.
+            InputError: A transcript is too long for the model, or holds nothing that it can write.
         """
 
     def check_text(self, text: str, language: str | None) -> None:
-        """Raise an InputError for a transcript that `targets` refuses; the way out is named."""
+        """Raise an InputError, with a way out, for a transcript that `targets` refuses."""
         self.targets([text], [language])
 
     @abstractmethod
@@ -255,7 +256,7 @@ class SpeechBackbone(nn.Module, ABC):
         """Negative log-likelihood of the transcripts, by utterance.
 
         Args:
-            weights_BK: Weights of the experts whose rows ``frames`` holds side by side; rows sum to 1.
+            weights_BK: Weights of the experts side by side in ``frames``; rows sum to 1.
         """
 
     @abstractmethod
@@ -270,12 +271,12 @@ class SpeechBackbone(nn.Module, ABC):
         """Transcripts of the frames.
 
         Args:
-            weights_BK: Weights of the experts whose rows ``frames`` holds side by side; rows sum to 1.
-            average: How their probabilities become one.
+            weights_BK: Weights of the experts side by side in ``frames``; rows sum to 1.
+            average: Mean of their probabilities.
         """
 
     def encode(self, features: Features, num_layers: int | None = None) -> Frames:
-        """Encoder frames of features, behind so many layers, or behind all and the final layer norm."""
+        """Encoder frames after ``num_layers`` layers, or after all and the final layer norm."""
         last = None if num_layers is None or num_layers >= self.num_layers else num_layers
         return self.run_layers(self.stem(features), 0, last)
 
@@ -286,7 +287,7 @@ def frame_mask(lengths_B: Tensor, width: int) -> Tensor:
 
 
 def mean_log_probs(log_probs_NSV: Tensor, weights_BK: Tensor | None, average: Average = "arithmetic") -> Tensor:
-    """Log of the weighted mean of K experts' probabilities, (B, S, V) of (B * K, S, V); float32."""
+    """Log of the weighted mean of K experts' probabilities, (B * K, S, V) to (B, S, V); float32."""
     if weights_BK is None:
         return log_probs_NSV
     log_probs_BKSV = log_probs_NSV.float().unflatten(0, weights_BK.shape)

@@ -1,4 +1,4 @@
-"""Text to Whisper's tokens and back, with the same prompt in training and in decoding."""
+"""Conversion between text and Whisper's tokens, with one prompt for training and decoding."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 from moe_lightning.errors import InputError
 
 _ENGLISH_VOCABULARY = 51_864
-"""Tokens of all English-only Whispers; the multilingual ones have 51,865, or 51,866 from large-v3 on."""
+"""Vocabulary of all English-only Whispers; the multilingual ones have 51,865 tokens, or 51,866 from large-v3 on."""
 IGNORED = -100
-"""Label of a position that no loss is taken on: the forced prompt, and padding."""
+"""Label of a position without loss: the forced prompt, and padding."""
 MAX_TOKENS = 448
-"""Prompt, text and end of text together; Whisper has no further position."""
+"""Decoder positions for prompt and text together; Whisper has no more."""
 _OLD_CODES = {"jv": "jw", "nb": "no", "fil": "tl", "yue": "zh"}
 """Standard code -> Whisper's own; Cantonese is Chinese to the models before large-v3."""
 
 
 class Targets(NamedTuple):
-    """Teacher forcing: at each position the decoder reads a token and is to say the next one."""
+    """Teacher forcing: at each position the decoder reads a token and predicts the next one."""
 
     inputs_BS: Tensor
     """Prompt and text, int64."""
@@ -30,14 +30,14 @@ class Targets(NamedTuple):
 
 
 class SpeechTokens:
-    """A Whisper tokenizer and the prompt of a transcription.
+    """A Whisper tokenizer with the prompt of a transcription.
 
-    A multilingual model is prompted by start, language, task, no timestamps; an English-only one by start and no
-    timestamps, though its tokenizer may hold the other tokens too: they mean nothing to it.
+    The prompt of a multilingual model is start, language, task, no timestamps; of an English-only one start and no
+    timestamps. The latter's tokenizer may hold the other tokens too, but they mean nothing to the model.
 
     Args:
-        generation: Of the model's folder; ``is_multilingual`` tells the two apart.
-        vocab_size: Of the model; tells an English-only model whose generation config does not say so.
+        generation: From the model's folder; ``is_multilingual`` separates the two kinds.
+        vocab_size: Of the model; identifies an English-only model without ``is_multilingual``.
 
     Raises:
         InputError: The tokenizer lacks the start of a transcript or the end of text.
@@ -55,7 +55,7 @@ class SpeechTokens:
         self.start = self._ids["<|startoftranscript|>"]
         self.end = self._ids["<|endoftext|>"]
         self.no_speech = self._ids.get("<|nospeech|>", self._ids.get("<|nocaptions|>"))
-        """A Whisper says by its probability at the start how sure it is that nobody speaks; None without that token."""
+        """Its probability at the start is Whisper's certainty of silence; None without that token."""
         self.suppressed = list(generation.suppress_tokens or [])
         self.suppressed_first = list(generation.begin_suppress_tokens or [])
         self._detectable: dict[str, int] = dict(getattr(generation, "lang_to_id", None) or {})
@@ -76,26 +76,26 @@ class SpeechTokens:
 
     @property
     def only_language(self) -> str | None:
-        """The one language of the model, None where it has several."""
+        """The model's only language, None if it has several."""
         if not self.is_multilingual:
             return "en"
         return next(iter(self._detectable)).strip("<|>") if len(self._detectable) == 1 else None
 
     def detectable(self) -> tuple[list[str], list[int]]:
-        """Codes of the languages that the model can name, and their tokens.
+        """Codes of the languages that the model can detect, and their tokens.
 
         Raises:
-            InputError: The model names none: it is English-only, or its generation config has no ``lang_to_id``.
+            InputError: The model detects none: it is English-only, or its generation config has no ``lang_to_id``.
         """
         if not (self.is_multilingual and self._detectable):
             raise InputError("the speech model's generation config lists no languages (lang_to_id); give --language")
         return [token.strip("<|>") for token in self._detectable], list(self._detectable.values())
 
     def prompt(self, language: str | None = None) -> list[int]:
-        """Token ids that every transcript begins with, in training and in decoding.
+        """Token ids at the start of every transcript, in training and in decoding.
 
         Raises:
-            InputError: The model is multilingual, and no language is given, or one that it has no token for.
+            InputError: The model is multilingual, and the language is missing or has no token.
         """
         no_timestamps = self._ids.get("<|notimestamps|>")
         own: list[int | None] = [self.start, no_timestamps]
@@ -122,11 +122,11 @@ class SpeechTokens:
         return Targets(inputs_BS, labels_BS)
 
     def written(self, tokens: Sequence[int]) -> list[int]:
-        """Decoded tokens up to the end of text, which is left out."""
+        """Decoded tokens before the end of text."""
         return list(tokens[: tokens.index(self.end)] if self.end in tokens else tokens)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The words of decoded tokens, without special tokens."""
+        """Text of decoded tokens, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
     def _row(self, text: str, language: str | None) -> tuple[list[int], list[int]]:

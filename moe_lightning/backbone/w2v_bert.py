@@ -12,10 +12,10 @@ from moe_lightning.backbone.wav2vec2 import convolved
 
 
 class W2vBertBackbone(CTCBackbone):
-    """A w2v-BERT 2.0 model; its attention's linear layers are called ``linear_q``, ``linear_k``, ``linear_v``."""
+    """A w2v-BERT 2.0 model; its attention's linear layers are named ``linear_q``, ``linear_k``, ``linear_v``."""
 
     def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
-        """Filter banks, two frames stacked: a frame each 20 ms; what is shorter than one has silence behind it."""
+        """Filter banks, two frames stacked: one per 20 ms; silence fills up audio shorter than one."""
         check_window(window or self.window)
         least = shortest(self.extractor)
         waveforms_BL = F.pad(waveforms_BL.float(), (0, max(least - waveforms_BL.shape[1], 0)))
@@ -29,7 +29,7 @@ class W2vBertBackbone(CTCBackbone):
         return Frames(self.encoder.encoder.dropout(hidden_BTD), features.num_frames_B)
 
     def run_layers(self, frames: Frames, first: int = 0, last: int | None = None) -> Frames:
-        """Frames behind the encoder layers ``first`` to ``last``; with the last one, behind the adapter."""
+        """Frames after the encoder layers ``first`` to ``last``; with the last one, after the adapter."""
         encoder, hidden_BTD = self.encoder.encoder, frames.values_BTD
         is_full = int(frames.num_frames_B.min()) == hidden_BTD.shape[1]
         is_real_BT = None if is_full else frames.is_real_BT
@@ -48,7 +48,7 @@ class W2vBertBackbone(CTCBackbone):
 
 
 def _shorten(adapter: Any, frames: Frames) -> Frames:
-    """Frames behind an adapter; its layers as in transformers, but their convolutions read no padding."""
+    """Frames after an adapter; its layers as in transformers, but their convolutions read no padding."""
     hidden_BTD, num_frames_B = frames.values_BTD, frames.num_frames_B
     if adapter.proj is not None:
         hidden_BTD = adapter.proj_layer_norm(adapter.proj(hidden_BTD))

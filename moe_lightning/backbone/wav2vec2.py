@@ -1,9 +1,9 @@
-"""wav2vec 2.0, HuBERT and WavLM over real lengths: an utterance's frames are the ones it has alone.
+"""wav2vec 2.0, HuBERT and WavLM over real lengths: an utterance's frames do not depend on its batch.
 
 Baevski et al. 2020, arXiv:2006.11477; Hsu et al. 2021, arXiv:2106.07447; Chen et al. 2021,
-arXiv:2110.13900. In transformers a batch's padding enters an utterance's frames by the normalisation over
-time of the first convolution (the base models), and by HuBERT's batch norm before the positions; here it
-does not. No layer is dropped in training (``layerdrop``): the experts in it would have no gradient.
+arXiv:2110.13900. In transformers, padding changes an utterance's frames through the first convolution's
+normalisation over time (the base models), and through HuBERT's batch norm before the positions; here it
+does not. No layer is dropped in training (``layerdrop``): its experts would have no gradient.
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ class Wav2Vec2Backbone(CTCBackbone):
     """A wav2vec 2.0 or HuBERT model."""
 
     def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
-        """Waveforms, of zero mean and unit variance each where the model's feature extractor says so.
+        """Waveforms, with zero mean and unit variance each if the feature extractor says so.
 
-        An utterance shorter than the convolutions' window (25 ms) is as long as that, with silence.
+        Silence fills up an utterance shorter than the convolutions' window (25 ms).
         """
         check_window(window or self.window)
         shortest = self._shortest()
@@ -36,7 +36,7 @@ class Wav2Vec2Backbone(CTCBackbone):
         return Features(waveforms_BL[:, None], num_samples_B)
 
     def stem(self, features: Features) -> Frames:
-        """Convolutions, projection and positions; a frame each 20 ms."""
+        """Convolutions, projection and positions; one frame per 20 ms."""
         hidden_BDT, num_frames_B = features.values_BMT, features.num_frames_B
         for layer in self.encoder.feature_extractor.conv_layers:
             num_frames_B = convolved(num_frames_B, layer.conv)
@@ -51,7 +51,7 @@ class Wav2Vec2Backbone(CTCBackbone):
         return Frames(self.encoder.encoder.dropout(hidden_BTD), num_frames_B)
 
     def run_layers(self, frames: Frames, first: int = 0, last: int | None = None) -> Frames:
-        """Frames behind the encoder layers ``first`` to ``last``; with the last one, behind norm and adapter."""
+        """Frames after the encoder layers ``first`` to ``last``; with the last one, after norm and adapter."""
         frames = frames._replace(values_BTD=self._layers(frames, first, last))
         if last is not None:
             return frames
@@ -68,11 +68,11 @@ class Wav2Vec2Backbone(CTCBackbone):
 
     @property
     def _norm_is_last(self) -> bool:
-        """Layers normalise what they read, and the last one's frames are normalised behind it."""
+        """True if layers normalise their input, with a final norm after the last one."""
         return bool(self.model.config.do_stable_layer_norm)
 
     def _shortest(self) -> int:
-        """Samples that the convolutions need for one frame."""
+        """Fewest samples for one frame of the convolutions."""
         num_samples = 1
         for layer in reversed(self.encoder.feature_extractor.conv_layers):
             num_samples = (num_samples - 1) * layer.conv.stride[0] + layer.conv.kernel_size[0]
@@ -80,7 +80,7 @@ class Wav2Vec2Backbone(CTCBackbone):
 
 
 class WavLMBackbone(Wav2Vec2Backbone):
-    """A WavLM model: layer 0's embedding of distances is what all its layers add to their attention."""
+    """A WavLM model: all layers add layer 0's distance embedding to their attention."""
 
     def __init__(self, parts: CTCParts, window: Window = "auto", num_beams: int = 1):
         super().__init__(parts, window, num_beams)
@@ -98,7 +98,7 @@ class WavLMBackbone(Wav2Vec2Backbone):
 
 
 def standardised(waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
-    """Waveforms of zero mean and unit variance over their real samples, zeros behind them."""
+    """Waveforms with zero mean and unit variance over their real samples, zeros after them."""
     is_real_BL = frame_mask(num_samples_B, waveforms_BL.shape[1])
     mean_B1 = (waveforms_BL * is_real_BL).sum(dim=1, keepdim=True) / num_samples_B[:, None]
     centred_BL = (waveforms_BL - mean_B1) * is_real_BL
@@ -107,13 +107,13 @@ def standardised(waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
 
 
 def convolved(num_frames_B: Tensor, conv: nn.Conv1d) -> Tensor:
-    """Frames behind a convolution."""
+    """Number of frames after a convolution."""
     padding = int(conv.padding[0])
     return torch.div(num_frames_B + 2 * padding - conv.kernel_size[0], conv.stride[0], rounding_mode="floor") + 1
 
 
 def _convolve(layer: Any, hidden_BDT: Tensor, num_frames_B: Tensor) -> Tensor:
-    """One layer of the convolutions; where it normalises over time, over an utterance's own frames."""
+    """One convolution layer; any normalisation over time uses an utterance's own frames."""
     norm = getattr(layer, "layer_norm", None)
     if not isinstance(norm, nn.GroupNorm) or int(num_frames_B.min()) == int(num_frames_B.max()):
         return layer(hidden_BDT)
@@ -127,9 +127,9 @@ def _convolve(layer: Any, hidden_BDT: Tensor, num_frames_B: Tensor) -> Tensor:
 
 
 def _positions(embed: Any, hidden_BTD: Tensor, is_real_BT1: Tensor) -> Tensor:
-    """The convolution that says where a frame is; behind an utterance's end it reads zeros.
+    """Positional convolution; after an utterance's end it reads zeros.
 
-    HuBERT's batch norm keeps the statistics that it was trained with: the backbone is frozen.
+    HuBERT's batch norm keeps its trained statistics: the backbone is frozen.
     """
     norm = getattr(embed, "batch_norm", None)
     hidden_BDT = hidden_BTD.transpose(1, 2)
@@ -140,7 +140,7 @@ def _positions(embed: Any, hidden_BTD: Tensor, is_real_BT1: Tensor) -> Tensor:
 
 
 def _shorten(adapter: Any, frames: Frames) -> Frames:
-    """Frames behind an adapter, whose convolutions read zeros behind an utterance's end."""
+    """Frames after an adapter; its convolutions read zeros after an utterance's end."""
     hidden_BTD, num_frames_B = frames.values_BTD, frames.num_frames_B
     if adapter.proj is not None:
         hidden_BTD = adapter.proj_layer_norm(adapter.proj(hidden_BTD))
@@ -152,5 +152,5 @@ def _shorten(adapter: Any, frames: Frames) -> Frames:
 
 
 def _is_full(frames: Frames) -> bool:
-    """Nothing is padded; no mask keeps the fast kernels."""
+    """True if nothing is padded; no mask keeps the fast kernels."""
     return int(frames.num_frames_B.min()) == frames.values_BTD.shape[1]

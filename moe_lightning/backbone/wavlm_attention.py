@@ -1,7 +1,7 @@
-"""WavLM's self-attention by calling its projections.
+"""WavLM's self-attention, calling its projections.
 
-transformers hands their weights to one function of torch, past any adapter beside them. Here each
-projection is called, so that experts in it count; without experts the numbers are the same.
+transformers passes their weights to one torch function, past any adapter beside them. Here each projection
+is called, so that its experts count; without experts the numbers are the same.
 """
 
 from types import MethodType
@@ -13,17 +13,17 @@ from torch.nn import functional as F
 
 
 def call_projections(attention: Any) -> None:
-    """Make a WavLM self-attention call its projections; any other module is left as it is."""
+    """Make a WavLM self-attention call its projections; any other module stays unchanged."""
     if hasattr(attention, "torch_multi_head_self_attention"):
         attention.torch_multi_head_self_attention = MethodType(_self_attention, attention)
 
 
 def _self_attention(attention: Any, x_BTD: Tensor, is_real_BT: Tensor | None, bias_NTT: Tensor) -> tuple[Tensor, None]:
-    """What ``WavLMAttention.torch_multi_head_self_attention`` computes, but for the weights, which nobody reads.
+    """As ``WavLMAttention.torch_multi_head_self_attention``, without the unused attention weights.
 
     Args:
-        is_real_BT: 1 where a frame may be attended to.
-        bias_NTT: Of relative positions, gated by the frames; N is utterances times heads.
+        is_real_BT: 1 at frames open to attention.
+        bias_NTT: For relative positions, gated by the frames; N is utterances times heads.
     """
     num_utterances, num_frames, _ = x_BTD.shape
     shape = (num_utterances, num_frames, attention.num_heads, attention.head_dim)

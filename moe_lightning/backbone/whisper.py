@@ -1,8 +1,8 @@
-"""Whisper over any window: the 30 s that it was trained with, a shorter one, or real lengths.
+"""Whisper over any window: its training window of 30 s, a shorter one, or real lengths.
 
-transformers' encoder takes 3000 mel frames and nothing else, and its decoder attends to all of what
-the encoder gave. Here both take a mask, so that a shorter window costs less, and an utterance's
-result does not depend on what else is in the batch. Over 30 s every number is the one of transformers.
+transformers' encoder takes exactly 3000 mel frames, and its decoder attends to the whole encoder output.
+Here both take a mask: a shorter window costs less, and an utterance's result does not depend on its batch.
+Over 30 s every number equals that of transformers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,14 +38,14 @@ from moe_lightning.backbone.window import Window, own_window, parse_window
 from moe_lightning.errors import InputError
 
 FRAME_RATE = 50
-"""Encoder frames a second."""
+"""Encoder frames per second."""
 
 
 class WhisperBackbone(SpeechBackbone):
     """A Whisper model with variable-length encoder, masked cross-attention, training loss and greedy decoding.
 
     Args:
-        window: ``auto``, ``real`` or seconds, see `parse_window`; the decoder attends to the silence in it.
+        window: ``auto``, ``real`` or seconds, see `parse_window`; the decoder attends to its silence.
     """
 
     def __init__(self, model: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer, window: Window = "auto"):
@@ -72,7 +72,7 @@ class WhisperBackbone(SpeechBackbone):
         return len(self.model.model.encoder.layers)
 
     def features(self, waveforms_BL: Tensor, num_samples_B: Tensor, window: float | None = None) -> Features:
-        """Spectrograms of waveforms and of the silence behind them up to the window's end, see `log_mel`.
+        """Spectrograms of waveforms and the silence after them up to the window's end, see `log_mel`.
 
         Raises:
             InputError: An utterance is longer than Whisper's 30 s.
@@ -88,7 +88,7 @@ class WhisperBackbone(SpeechBackbone):
         return log_mel(waveforms_BL, num_samples_B, self.model.config.num_mel_bins, num_window)
 
     def stem(self, features: Features) -> Frames:
-        """Convolutions and positions; ``ceil(samples / 320)`` real frames, 50 a second."""
+        """Convolutions and positions; ``ceil(samples / 320)`` real frames, 50 per second."""
         encoder = self.model.model.encoder
         is_read_B1T = frame_mask(features.num_read_B, features.values_BMT.shape[2])[:, None]
         hidden_BDT = F.gelu(encoder.conv1(features.values_BMT)) * is_read_B1T
@@ -99,7 +99,7 @@ class WhisperBackbone(SpeechBackbone):
         return Frames(F.dropout(hidden_BTD, encoder.dropout, self.training), num_frames_B, num_window)
 
     def run_layers(self, frames: Frames, first: int = 0, last: int | None = None) -> Frames:
-        """Frames behind the encoder layers ``first`` to ``last``; with the last one, behind the layer norm."""
+        """Frames after the encoder layers ``first`` to ``last``; with the last one, after the layer norm."""
         encoder, hidden_BTD = self.model.model.encoder, frames.values_BTD
         mask_B11T = _attention_mask(frames)
         for layer in encoder.layers[first:last]:
@@ -107,17 +107,17 @@ class WhisperBackbone(SpeechBackbone):
         return frames._replace(values_BTD=encoder.layer_norm(hidden_BTD) if last is None else hidden_BTD)
 
     def held(self) -> Callable[[], AbstractContextManager[None]]:
-        """Makes a context with the cross-attention's mask of now."""
+        """Factory of a context with the current cross-attention mask."""
         return partial(self._holding, self._cross_mask_B11T)
 
     @property
     def detects_languages(self) -> bool:
-        """A multilingual Whisper is told the language by a token, and can name the one that it hears."""
+        """True if multilingual: the prompt holds a language token, and the model can detect the language."""
         return self.tokens.is_multilingual
 
     @property
     def only_language(self) -> str | None:
-        """English, of an English-only model; of a multilingual one that can name one language, that one."""
+        """English for an English-only model; for a multilingual one its single detectable language, if so."""
         return self.tokens.only_language
 
     def check_language(self, language: str) -> None:
@@ -126,13 +126,13 @@ class WhisperBackbone(SpeechBackbone):
 
     @torch.no_grad()
     def detect_languages(self, frames: Frames) -> list[Detected]:
-        """The likeliest language of each utterance, as transformers' `detect_language` finds it.
+        """The likeliest language of each utterance, as in transformers' `detect_language`.
 
         Args:
-            frames: Of the bare encoder over its own window.
+            frames: From the bare encoder over its own window.
 
         Raises:
-            InputError: The model is English-only.
+            InputError: The model is English-only, or its generation config lists no languages.
         """
         codes, ids = self.tokens.detectable()
         start_B1 = torch.full((len(frames.num_frames_B), 1), self.tokens.start, device=self.model.device)
@@ -141,8 +141,8 @@ class WhisperBackbone(SpeechBackbone):
         return [Detected(codes[code], prob) for code, prob in zip(code_B.tolist(), best_B.tolist(), strict=True)]
 
     def check_text(self, text: str, language: str | None) -> None:
-        """Raise an InputError for a transcript of more tokens than the decoder has positions."""
-        if len(text.encode()) > MAX_TOKENS - 8:  # a token is a byte at least: most texts need no tokenizer
+        """Raise an InputError for a transcript with more tokens than the decoder has positions."""
+        if len(text.encode()) > MAX_TOKENS - 8:  # a token has at least one byte: most texts need no tokenizer
             self.tokens.targets([text], [language])
 
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
@@ -156,7 +156,7 @@ class WhisperBackbone(SpeechBackbone):
         logits_NSV = self._logits(frames, targets.inputs_BS.repeat_interleave(num_side_by_side, dim=0)).float()
         log_probs_BSV = mean_log_probs(logits_NSV.log_softmax(dim=-1), weights_BK)
         labels_BS = targets.labels_BS
-        flat = log_probs_BSV.flatten(0, 1), labels_BS.flatten()  # in two dimensions CUDA adds in an order of chance
+        flat = log_probs_BSV.flatten(0, 1), labels_BS.flatten()  # in two dimensions CUDA adds in random order
         loss_BS = F.nll_loss(*flat, ignore_index=IGNORED, reduction="none").view_as(labels_BS)
         return TokenLoss(loss_BS.sum(dim=1), (targets.labels_BS != IGNORED).sum(dim=1))
 
@@ -169,12 +169,12 @@ class WhisperBackbone(SpeechBackbone):
         average: Average = "arithmetic",
         options: DecodeOptions = DECODE,
     ) -> Hypotheses:
-        """Transcripts by the likeliest next token again and again, all utterances side by side.
+        """Greedy transcripts of all utterances side by side.
 
-        An utterance ends at the end of text, or where the options say; a loop of words is cut off under `guard`.
+        An utterance ends at the end of text or at a limit of the options; ``guard`` cuts off loops.
 
         Raises:
-            InputError: An utterance of a multilingual model has no language, or one that the model does not know.
+            InputError: A multilingual model gets no language for an utterance, or an unknown one.
         """
         num_side_by_side = 1 if weights_BK is None else weights_BK.shape[1]
         num_frames_B = frames.num_frames_B[::num_side_by_side]
@@ -198,12 +198,12 @@ class WhisperBackbone(SpeechBackbone):
 
     @staticmethod
     def _limits(num_frames_B: Tensor, num_prompt: int, options: DecodeOptions) -> Limits:
-        """Tokens that utterances of so many real frames may get behind the prompt."""
+        """Most tokens after the prompt, by the number of real frames."""
         spoken_B = 20 + num_frames_B * MOST_TOKENS // FRAME_RATE if options.guard else None
         return Limits(min(options.max_tokens, MAX_TOKENS - num_prompt), spoken_B)
 
     def _is_silent(self, frames: Frames, weights_BK: Tensor | None, average: Average, options: DecodeOptions) -> Tensor:
-        """True where neither the speech activity nor, where that is in doubt, the model hears speech, (B,)."""
+        """True where the speech activity finds no speech; in doubt the model decides, (B,)."""
         num_utterances = len(frames.num_frames_B) if weights_BK is None else len(weights_BK)
         speech_B, token = options.speech_B, self.tokens.no_speech
         if speech_B is None or not options.guard:
@@ -215,7 +215,7 @@ class WhisperBackbone(SpeechBackbone):
         return is_silent(speech_B, mean_log_probs(log_probs_N1V, weights_BK, average)[:, 0, token].exp())
 
     def _allowed(self, logits_N1V: Tensor, step: int) -> Tensor:
-        """Logits without the tokens that the model's generation settings forbid."""
+        """Logits without the tokens forbidden by the generation config."""
         forbidden = self.tokens.suppressed + (self.tokens.suppressed_first if step == 0 else [])
         if forbidden:
             logits_N1V[..., forbidden] = -torch.inf
@@ -230,7 +230,7 @@ class WhisperBackbone(SpeechBackbone):
 
     @contextmanager
     def _attending(self, frames: Frames) -> Iterator[None]:
-        """Within it, the decoder's cross-attention sees real frames and those of the window only."""
+        """Context in which the decoder's cross-attention sees only real frames and the window."""
         with self._holding(_attention_mask(frames)):
             yield
 
@@ -245,12 +245,12 @@ class WhisperBackbone(SpeechBackbone):
     def _mask_cross_attention(
         self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Hand the mask to a cross-attention: transformers' decoder has no argument for it."""
+        """Pass the mask to a cross-attention: transformers' decoder has no argument for it."""
         return args, {**kwargs, "attention_mask": self._cross_mask_B11T}
 
 
 def _attention_mask(frames: Frames) -> Tensor | None:
-    """True where a key may be attended to; None where all may, which keeps the fast kernels."""
+    """True at keys open to attention; None if all are, for the fast kernels."""
     num_read_B, width = frames.num_read_B, frames.values_BTD.shape[1]
     if int(num_read_B.min()) == width:
         return None

@@ -1,6 +1,6 @@
-"""The window: seconds of audio that a speech model reads, at least. Silence fills up shorter utterances.
+"""The window: minimum seconds of audio that a speech model reads. Silence fills up shorter utterances.
 
-A pretrained Whisper has only ever read 30 s. Over real lengths it repeats itself for ever, until it is trained there.
+A pretrained Whisper has only read 30 s. Over real lengths it repeats itself endlessly until it is trained on them.
 """
 
 import math
@@ -9,7 +9,7 @@ from typing import TypeAlias
 from moe_lightning.errors import InputError
 
 Window: TypeAlias = str | float
-"""A setting: ``auto`` (the window that the model was trained with), ``real`` (real lengths), or seconds."""
+"""A setting: ``auto`` (the model's training window), ``real`` (real lengths), or seconds."""
 REAL = 0.0
 """A resolved window of no seconds: every utterance has its real length."""
 LONGEST = 30.0
@@ -41,10 +41,10 @@ def window_words(seconds: float) -> str:
 
 
 def own_window(config: object, kind: str) -> float:
-    """Seconds of the window that a model was trained with.
+    """Training window of a model in seconds.
 
     Args:
-        config: Of transformers. A model trained here over real lengths says so: ``"trained_window": "real"``.
+        config: From transformers. A model trained here over real lengths has ``"trained_window": "real"``.
         kind: The config's ``model_type``. Every Whisper without that field was trained with 30 s.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The nano backbone before it is trained: its shape, its tokenizer, and the folder that it is saved in.
+"""The untrained nano backbone: its shape, its tokenizer, and the layout of its folder.
 
-The folder is one of the hub's Whisper folders in every respect, so that whatever loads
+The folder equals one of the hub's Whisper folders in every respect, so any loader of
 ``openai/whisper-large-v2`` loads it too.
 """
 
@@ -19,7 +19,7 @@ from transformers import (
 )
 
 LANGUAGES = ("en", "zh", "de", "es", "ru", "ko", "fr")
-"""The first of Whisper's languages in Whisper's order, from which its tokenizer computes their ids."""
+"""Whisper's first languages in Whisper's order; its tokenizer computes their ids from that order."""
 END = "<|endoftext|>"
 SPECIAL_TOKENS = (
     END,
@@ -32,14 +32,14 @@ SPECIAL_TOKENS = (
     "<|nospeech|>",
     "<|notimestamps|>",
 )
-"""In Whisper's order, behind the text tokens."""
+"""In Whisper's order, after the text tokens."""
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> WhisperTokenizer:
-    """Byte-level pairs learned on texts; any text can be encoded, since every byte is a token.
+    """Byte-level BPE trained on texts; it encodes any text, since every byte is a token.
 
     Args:
-        vocab_size: Text tokens; the special tokens come behind them.
+        vocab_size: Text tokens; the special tokens follow them.
     """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -74,7 +74,7 @@ def make_model(tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
         decoder_start_token_id=ids["<|startoftranscript|>"],
         begin_suppress_tokens=[ids["Ġ"], end],
     )
-    config.trained_window = "real"  # what `window: auto` reads
+    config.trained_window = "real"  # read by `window: auto`
     model = WhisperForConditionalGeneration(config)
     model.generation_config = _generation_config(tokenizer)
     return model
@@ -89,7 +89,7 @@ def save(model: WhisperForConditionalGeneration, tokenizer: WhisperTokenizer, fo
 
 
 def _generation_config(tokenizer: WhisperTokenizer) -> GenerationConfig:
-    """What `generate` must know: Whisper's special tokens, and which of them are never text."""
+    """Settings for `generate`: Whisper's special tokens, and those suppressed in text."""
     ids = tokenizer.get_vocab()
     end = ids[END]
     return GenerationConfig(
@@ -100,7 +100,7 @@ def _generation_config(tokenizer: WhisperTokenizer) -> GenerationConfig:
         prev_sot_token_id=ids["<|startofprev|>"],
         no_timestamps_token_id=ids["<|notimestamps|>"],
         is_multilingual=True,
-        lang_to_id={"<|en|>": ids["<|en|>"]},  # what it can name: it was trained on English
+        lang_to_id={"<|en|>": ids["<|en|>"]},  # the only one it detects: it was trained on English
         task_to_id={task: ids[f"<|{task}|>"] for task in ("transcribe", "translate")},
         suppress_tokens=[ids[token] for token in SPECIAL_TOKENS if token != END],
         begin_suppress_tokens=[ids["Ġ"], end],

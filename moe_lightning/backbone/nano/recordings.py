@@ -1,7 +1,7 @@
-"""Go on training the nano backbone on recordings: ``python -m moe_lightning.backbone.nano.recordings --manifest FILE``.
+"""Train the nano backbone further on recordings: ``python -m moe_lightning.backbone.nano.recordings --manifest FILE``.
 
-For a corpus of people where no larger speech model can be had: nano has heard synthesised speech alone. What comes
-out is a folder for ``--whisper-model``. The recordings should not be those that a mixture is then trained on.
+For a corpus of real speech without access to a larger speech model: nano was trained on synthesised speech alone. The
+result is a folder for ``--whisper-model``. Keep these recordings apart from those that train the mixture.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from moe_lightning.corpus.readers.jsonl import read_jsonl
 from moe_lightning.errors import InputError, exits_cleanly
 
 SPEEDS = (0.9, 1.0, 1.1)
-"""Every recording is heard at each of them in an epoch (Ko et al. 2015, section 2)."""
+"""Speeds of every recording in an epoch (Ko et al. 2015, section 2)."""
 
 
 def hear(manifests: Sequence[Path], speeds: Sequence[float]) -> Speech:
-    """The recordings of manifests at each speed; those without a word are left out.
+    """Spectrograms and texts of manifests, at each speed; recordings without a word are left out.
 
     Raises:
         InputError: A manifest or a recording cannot be read, or no recording has a word.
@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @torch.no_grad()
 def _speak_one_language(backbone: WhisperBackbone) -> None:
-    """Let every language's token mean what English's does: training gave that one to all recordings."""
+    """Give every language's token the embedding of English: training used that one for all recordings."""
     ids = backbone.tokens.tokenizer.get_vocab()
     weight_VD = backbone.model.get_input_embeddings().weight
     for language in blueprint.LANGUAGES:
@@ -85,7 +85,7 @@ def _speak_one_language(backbone: WhisperBackbone) -> None:
 
 @exits_cleanly
 def main() -> None:
-    """Read the recordings, train, and save each time that it is judged."""
+    """Read the recordings and train; every evaluation saves the model."""
     arguments = parse_arguments()
     torch.manual_seed(arguments.seed)
     speech, judged = hear(arguments.manifest, SPEEDS), hear([arguments.dev_manifest], [1.0])

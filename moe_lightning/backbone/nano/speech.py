@@ -1,8 +1,8 @@
-"""What the nano backbone is trained on: synthesised speech of varied voices, none of them the demo corpus's.
+"""Training speech of the nano backbone: synthesised in varied voices, none from the demo corpus.
 
-Its accents are mild, and its voice variants are not the demo corpus's, so that the demo populations are
-new to it. Half the sentences are of the demo grammar; the others are words in no order, so that the decoder
-learns to listen and not to know the grammar by heart.
+Mild accents and other voice variants than the demo corpus's keep the demo populations unseen. Half the sentences
+follow the demo grammar; the others are words in random order, so that the decoder learns to recognise speech
+instead of the grammar.
 """
 
 import multiprocessing
@@ -34,7 +34,7 @@ WIDER_WORDS = (Path(__file__).parent / "wider_words.txt").read_text(encoding="ut
 
 
 class Utterance(NamedTuple):
-    """A training utterance before it is spoken."""
+    """A training utterance before synthesis."""
 
     text: str
     voice: Voice
@@ -43,12 +43,12 @@ class Utterance(NamedTuple):
 
 
 class Speech(NamedTuple):
-    """Spectrograms one behind the other, and what is said in each."""
+    """Concatenated spectrograms and the transcript of each."""
 
     values_MT: np.ndarray
     """Float16, the frames of all utterances."""
     ends_N: np.ndarray
-    """Where each utterance's frames end, int64."""
+    """End of each utterance's frames, int64."""
     texts: list[str]
 
     def spectrogram(self, index: int) -> np.ndarray:
@@ -58,13 +58,13 @@ class Speech(NamedTuple):
 
 
 def random_words(rng: random.Random) -> str:
-    """Three to eight words in no order; half are of the demo grammar."""
+    """Three to eight words in random order; half are from the demo grammar."""
     known = vocabulary()
     return " ".join(rng.choice(known if rng.random() < 0.5 else WIDER_WORDS) for _ in range(rng.randint(3, 8)))
 
 
 def training_utterances(count: int, seed: int) -> list[Utterance]:
-    """Varied voices: any accent, variant, pace, pitch and faint noise together."""
+    """Varied voices: any combination of accent, variant, pace, pitch and faint noise."""
     rng = random.Random(f"{seed} nano training")
     accents = rng.choices(list(ACCENTS), list(ACCENTS.values()), k=count)
     return [
@@ -78,7 +78,7 @@ def training_utterances(count: int, seed: int) -> list[Utterance]:
 
 
 def plain_utterances(count: int, seed: int) -> list[Utterance]:
-    """American speech of voices that training never hears: what the backbone is judged by."""
+    """American speech by voices absent from training, to evaluate the backbone."""
     rng = random.Random(f"{seed} nano judging")
     return [
         Utterance(
@@ -91,7 +91,7 @@ def plain_utterances(count: int, seed: int) -> list[Utterance]:
 
 
 def speak(utterances: list[Utterance], cache_file: Path | None = None, num_processes: int = 1) -> Speech:
-    """The utterances' spectrograms, from ``cache_file`` (a .npz that this made) where it exists."""
+    """Spectrograms of the utterances, from ``cache_file`` (a .npz of an earlier call) if it exists."""
     texts = [utterance.text for utterance in utterances]
     if cache_file is not None and cache_file.exists():
         with np.load(cache_file, allow_pickle=False) as cached:

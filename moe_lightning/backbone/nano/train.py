@@ -1,8 +1,8 @@
 """Train the nano backbone: ``python -m moe_lightning.backbone.nano.train --output-dir DIR``.
 
-Cross-entropy of the decoder together with character CTC on the encoder (Watanabe et al. 2017, hybrid
-CTC/attention): with attention alone a model of this size takes far longer to find the alignment. The CTC
-layer is thrown away afterwards. The weights that the package ships took 42 minutes of two cores, 2,720 steps.
+Cross-entropy of the decoder plus character CTC on the encoder (Watanabe et al. 2017, hybrid CTC/attention): with
+attention alone a model of this size takes far longer to find the alignment. The CTC layer is discarded afterwards.
+The shipped weights took 42 minutes on two cores, 2,720 steps.
 """
 
 import argparse
@@ -31,20 +31,20 @@ from moe_lightning.errors import InputError, exits_cleanly
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz"
 """Labels 1.. of the CTC layer; 0 is its blank."""
 REPORT_EVERY = 250
-"""Steps between two looks at the word error rate."""
+"""Steps between two evaluations of the word error rate."""
 
 
 class Plan(NamedTuple):
-    """How long, how fast."""
+    """Duration and speed of a training."""
 
     steps: int
     minutes: float
-    """Training ends, and the learning rate reaches zero, at ``steps`` or after so many minutes."""
+    """Training ends, and the learning rate reaches zero, after ``steps`` or this time."""
     batch_size: int
     learning_rate: float
     ctc_weight: float = 0.5
     warmup: float = 0.05
-    """Part of the training in which the learning rate rises."""
+    """Share of the training with a rising learning rate."""
 
 
 class Batch(NamedTuple):
@@ -82,7 +82,7 @@ def collate(spectrograms: list[np.ndarray], texts: list[str]) -> Batch:
 
 
 def _augmented(values_MT: np.ndarray, rng: random.Random) -> np.ndarray:
-    """Another level (10 dB up or down), and light SpecAugment: one band and two spans masked."""
+    """Random level (10 dB up or down), and light SpecAugment: one band and two spans masked."""
     values_MT = values_MT.astype(np.float32) + rng.uniform(-0.25, 0.25)
     band, low = rng.randint(0, 12), rng.randint(0, 67)
     values_MT[low : low + band] = 0
@@ -93,7 +93,7 @@ def _augmented(values_MT: np.ndarray, rng: random.Random) -> np.ndarray:
 
 
 def spelt(text: str) -> str:
-    """A text in the letters that the CTC layer knows: accents are dropped, and whatever is no letter."""
+    """Text in the CTC layer's characters; accents and all other characters are dropped."""
     plain = unicodedata.normalize("NFD", text.lower())
     return "".join(character for character in plain if character in CHARACTERS)
 
@@ -113,10 +113,10 @@ def train(
     seed: int,
     on_progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> list[float]:
-    """Train in place; the loss of each step.
+    """Train in place; the result is the loss of each step.
 
-    In a process group every process trains on a batch of its own and the gradients are averaged; all must
-    begin with the same weights.
+    In a process group every process trains on its own batches and the gradients are averaged; all must
+    start from the same weights.
 
     Args:
         on_progress: Called every `REPORT_EVERY` steps with the step and the mean loss since the last call.
@@ -146,7 +146,7 @@ def train(
 
 
 def _average(parameters: list[nn.Parameter], progress: float) -> float:
-    """Average the gradients over the processes, and how far each thinks the training is."""
+    """Average gradients and training progress over the processes."""
     if not distributed.is_initialized():
         return progress
     flat = torch.cat([*(_gradient(p).flatten() for p in parameters), torch.tensor([progress])])
@@ -183,7 +183,7 @@ def word_error_rate(backbone: WhisperBackbone, speech: Speech) -> float:
 
 
 def new_backbone(seed: int) -> WhisperBackbone:
-    """The untrained backbone, and a tokenizer of the words that training speaks."""
+    """The untrained backbone, with a tokenizer of the training vocabulary."""
     torch.manual_seed(seed)
     rng = random.Random(f"{seed} tokenizer")
     tokenizer = blueprint.make_tokenizer(
@@ -211,7 +211,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_process(rank: int, arguments: argparse.Namespace, cache_file: Path, rendezvous: str) -> None:
-    """One of the training processes; the first one judges and saves."""
+    """One training process; the first one evaluates and saves."""
     torch.set_num_threads(1)  # two processes of one thread lose less to other work than one of two threads
     if arguments.processes > 1:
         distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=arguments.processes)
