@@ -1,1 +1,1 @@
-"""Stage 4: one expert a cluster, all of them LoRA deltas in one gated layer."""
+"""Stage 4: one expert per cluster, all as LoRA deltas in one gated layer."""

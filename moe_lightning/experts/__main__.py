@@ -13,7 +13,7 @@ train = stage_command("experts", ExpertModule, SpeechDataModule)
 
 
 TRAINING = ("fit", "validate")
-"""What LightningCLI does; the other commands are `life_command`'s."""
+"""Commands of LightningCLI; the others belong to `life_command`."""
 
 
 @exits_cleanly

@@ -1,7 +1,7 @@
-"""Experts as standard peft folders, which peft, and whatever reads its format, loads.
+"""Experts as standard peft folders, for peft and other programs with its format.
 
-An adapter is one expert and the shared expert, joined: ranks add up, and the sum of the two deltas is
-the one delta of the joined matrices.
+An adapter joins one expert and the shared expert: ranks add up, and the delta of the joined matrices is the
+sum of the two deltas.
 """
 
 import math
@@ -25,7 +25,7 @@ def save_adapters(experts: SpeechExperts, whisper_model: str, run: RunDir) -> No
 
 
 def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder: Path) -> None:
-    """Write one expert, with the shared one, as a peft adapter folder."""
+    """Write one expert, joined with the shared one, as a peft adapter folder."""
     config = experts.config
     rank = config.rank + config.shared_rank
     over = math.sqrt(rank) if config.rslora else rank  # peft divides by it, and the rank has grown
@@ -51,7 +51,7 @@ def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder
 
 
 def _rows(stacked_RD: Tensor, experts: SpeechExperts, expert: int) -> Tensor:
-    """An expert's rows of a stacked matrix (zeros for the no-op expert), the shared expert's behind them."""
+    """An expert's rows of a stacked matrix (zeros for the no-op expert), followed by the shared expert's."""
     config = experts.config
     own_RD = stacked_RD[config.rows_of(expert)]
     if not len(own_RD):
@@ -60,7 +60,7 @@ def _rows(stacked_RD: Tensor, experts: SpeechExperts, expert: int) -> Tensor:
 
 
 def _targets(experts: SpeechExperts) -> list[str]:
-    """Last parts of names where these say it all, as in most adapters; else the names of all layers."""
+    """Last parts of the layers' names if these are unambiguous, as in most adapters; else the full names."""
     short = {name.rpartition(".")[2] for name in experts.layers}
     named = {
         name.removesuffix(".base")

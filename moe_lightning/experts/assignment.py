@@ -1,4 +1,4 @@
-"""Which experts an utterance trains before there is a gate: its soft label says."""
+"""Assignment of utterances to experts by soft label, before a gate exists."""
 
 from typing import Literal, get_args
 

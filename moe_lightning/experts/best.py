@@ -1,4 +1,4 @@
-"""The best state of each expert in a training of all, and when each has stopped."""
+"""Best state of each expert in a joint pre-training, and early stopping per expert."""
 
 import math
 
@@ -9,10 +9,10 @@ from moe_lightning.experts.model import SpeechExperts
 
 
 class BestExperts(nn.Module):
-    """Keeps each expert's rows of its best validation, in buffers: a resumed training goes on with them.
+    """Keeps each expert's rows from its best validation, in buffers: a resumed training continues with them.
 
     Args:
-        patience: Validations without a better loss after which an expert has stopped; None for never.
+        patience: Validations without a better loss before an expert stops; None for never.
     """
 
     loss_E: Tensor
@@ -29,13 +29,13 @@ class BestExperts(nn.Module):
 
     @property
     def has_stopped_E(self) -> Tensor:
-        """Experts without a better loss for as long as the patience lasts; the no-op one, which never learns."""
+        """True for experts out of patience, and for the no-op expert: it never learns."""
         is_noop_E = torch.arange(len(self.num_worse_E), device=self.num_worse_E.device) >= self.num_adapted
         return is_noop_E | (self.num_worse_E >= (math.inf if self.patience is None else self.patience))
 
     @torch.no_grad()
     def update(self, experts: SpeechExperts, loss_E: Tensor) -> None:
-        """Keep the rows of experts that have a better loss than ever; one that has never had a loss keeps its last."""
+        """Keep the rows of experts with a new best loss; an expert without any loss so far keeps its latest rows."""
         is_open_E = ~self.has_stopped_E
         is_unknown_E = loss_E.isnan() & self.loss_E.isinf()
         is_better_E = is_open_E & ((loss_E < self.loss_E) | is_unknown_E)

@@ -1,4 +1,4 @@
-"""Size and place of the experts; the rows that each owns of the stacked deltas."""
+"""Size and place of the experts, and their rows in the stacked deltas."""
 
 import math
 from collections.abc import Mapping
@@ -18,26 +18,29 @@ class ExpertConfig:
     """
 
     num_experts: int
-    """Columns of a gate, the no-op expert included."""
+    """Columns of a gate, including the no-op expert."""
     rank: int = 16
     """Rank of each expert's deltas."""
     alpha: float = 32.0
     """Deltas are scaled by ``alpha / rank``."""
     dropout: float = 0.05
-    """Of the deltas' input, in training."""
+    """On the deltas' input, in training."""
     shared_rank: int = 0
-    """Rank of one more expert whose gate is always 1; 0 leaves it out."""
+    """Rank of one more expert with a gate of always 1; 0 leaves it out."""
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
-    """Linear layers that get experts, in encoder and decoder: the last part of a name, or a regular
-    expression that matches the whole of it."""
+    """Linear layers with experts, in encoder and decoder: the last part of a name, or a regular expression
+    for the whole name.
+    """
     adapt_from_layer: int = 0
-    """Encoder layers below this one stay the frozen base, whose frames a gate may read on the way."""
+    """Encoder layers below this one stay the frozen base; a gate may read their frames on the way."""
     rslora: bool = False
-    """Deltas are scaled by ``alpha / sqrt(rank)``, which keeps their size when the rank grows
-    (Kalajdzievski 2023, arXiv:2312.03732, theorem 3.2)."""
+    """Scale deltas by ``alpha / sqrt(rank)``, which keeps their size at higher ranks
+    (Kalajdzievski 2023, arXiv:2312.03732, theorem 3.2).
+    """
     noop_expert: bool = False
-    """The last expert has no deltas: an utterance of no cluster runs the backbone as it is, with the
-    shared expert where there is one."""
+    """The last expert has no deltas: an utterance outside all clusters runs the unchanged backbone, with the
+    shared expert if there is one.
+    """
 
     def __post_init__(self) -> None:
         if self.num_experts < 1 or self.rank < 1 or self.shared_rank < 0:
@@ -54,10 +57,10 @@ class ExpertConfig:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], where: object = "the settings of the experts") -> "ExpertConfig":
-        """Out of settings that hold more, or were read from JSON.
+        """From settings with more keys, or settings read from JSON.
 
         Args:
-            where: What they were read from, for messages.
+            where: Their source, for messages.
         """
         return from_json(cls, settings, where)
 
@@ -67,7 +70,7 @@ class ExpertConfig:
 
     @property
     def num_adapted(self) -> int:
-        """Experts that have deltas: all but the no-op one, which is the last."""
+        """Experts with deltas: all but the no-op one, the last."""
         return self.num_experts - self.noop_expert
 
     @property

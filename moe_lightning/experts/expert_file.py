@@ -1,4 +1,4 @@
-"""All experts in one file: how the stages hand them to each other."""
+"""All experts in one file, passed from stage to stage."""
 
 import json
 from dataclasses import asdict
@@ -19,22 +19,22 @@ _SETTINGS = (
     *("num_experts", "rank", "shared_rank", "alpha", "target_modules"),
     *("adapt_from_layer", "rslora", "noop_expert", "window"),
 )
-"""What experts can be used with only as they were trained; dropout may change."""
+"""Settings that must stay as in training; dropout may change."""
 
 
 def save_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
-    """Write the stacked deltas, the config that they were trained with, and which weights they belong to."""
+    """Write the stacked deltas, their training config, and the revision of their backbone."""
     window = experts.backbone.window
     settings = {**asdict(experts.config), "revision": model_revision(whisper_model) or "", "window": window}
-    # One name: safetensors writes several in an order of chance, and the same training would be other bytes.
+    # One key: safetensors writes several in random order, and equal trainings would differ in bytes.
     save_file(experts.expert_state(), file, metadata={"experts": json.dumps(settings)})
 
 
 def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
-    """Take over the deltas of `save_experts`.
+    """Load the deltas of `save_experts`.
 
     Raises:
-        InputError: They were trained on another backbone, though of the same size, or with other settings:
+        InputError: They were trained on another backbone, even one of the same size, or with other settings:
             another alpha would rescale them all.
     """
     then = _saved_settings(file)
@@ -53,12 +53,12 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
 
 
 def read_expert_config(file: Path) -> ExpertConfig:
-    """The config of `save_experts`."""
+    """The config stored by `save_experts`."""
     return ExpertConfig.of(_saved_settings(file), file)
 
 
 def read_window(file: Path) -> float:
-    """Seconds of the window that the experts of `save_experts` were trained with; 0 for real lengths."""
+    """Training window in seconds, stored by `save_experts`; 0 for real lengths."""
     window = _saved_settings(file).get("window")
     if not isinstance(window, int | float):
         raise InputError(f"{file} does not say the window of its experts; run `{MADE_BY}` again in another --run-dir")

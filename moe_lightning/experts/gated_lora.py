@@ -7,8 +7,8 @@ utterance's gate over its experts' ranks. The gated sum of low-rank deltas *is* 
 experts' parameters, so every utterance runs its own merged model, in two small products for the whole
 batch. A one-hot gate runs one expert. LoRA: Hu et al. 2021, arXiv:2106.09685.
 
-Where an utterance keeps few of many experts, their rows are gathered for each utterance first: the cost
-then is that of the experts kept, however many there are.
+If an utterance keeps few of many experts, their rows are gathered first: the cost then depends on the
+kept experts alone.
 """
 
 import math
@@ -27,7 +27,7 @@ from moe_lightning.experts.targets import find_targets
 __all__ = ["ExpertConfig", "GatedLoRALinear", "Shares", "install_experts"]
 
 GATHER_FRAMES = 16
-"""Gathering an expert's rows for an utterance costs about what this many frames of it cost."""
+"""Cost of gathering an expert's rows for an utterance, in frames through that expert."""
 
 
 class GatedLoRALinear(nn.Module):
@@ -52,7 +52,7 @@ class GatedLoRALinear(nn.Module):
 
     @property
     def weight(self) -> NoReturn:
-        """A model that reads the weight past `forward` would run without its experts.
+        """Refused: a model that reads the weight past `forward` would run without its experts.
 
         Raises:
             InputError: Always.
@@ -63,7 +63,7 @@ class GatedLoRALinear(nn.Module):
         )
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Also takes (B, D); the first axis is the utterance that the gates belong to."""
+        """Also takes (B, D); the first axis matches the rows of the gates."""
         y_BTD = self.base(x_BTD)
         mix = self.shares.now
         if mix is None:
@@ -73,7 +73,7 @@ class GatedLoRALinear(nn.Module):
         return self._add_deltas(y_BTD, x_BTD, mix)
 
     def _add_deltas(self, y_BTD: Tensor, x_BTD: Tensor, mix: Mix) -> Tensor:
-        """``y`` and the mixed deltas' output of ``x``."""
+        """``y`` plus the mixed deltas' output for ``x``."""
         assert x_BTD.shape[0] == mix.ranks_BR.shape[0], f"{x_BTD.shape[0]} rows, {mix.ranks_BR.shape[0]} gates"
         x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
         if mix.kept_BK is not None and mix.kept_ranks_BR is not None:
@@ -101,7 +101,7 @@ class GatedLoRALinear(nn.Module):
         return down_BDR, up_BRD
 
     def _rows(self, stacked_RD: Tensor, kept_BK: Tensor) -> Tensor:
-        """Rows of each utterance's experts, the shared expert's behind them."""
+        """Rows of each utterance's experts, followed by the shared expert's."""
         shared = self.config.shared_rows
         own_EM = stacked_RD[: shared.start].view(self.config.num_adapted, -1)
         kept_BRD = F.embedding(kept_BK, own_EM).view(len(kept_BK), -1, stacked_RD.shape[1])
@@ -111,13 +111,13 @@ class GatedLoRALinear(nn.Module):
 
 
 def install_experts(model: nn.Module, config: ExpertConfig) -> tuple[dict[str, GatedLoRALinear], Shares]:
-    """Put experts beside every linear layer that is a target, and freeze the rest.
+    """Add experts to every target linear layer, and freeze the rest.
 
     Returns:
-        The new layers by the name of the linear layer that each stands for.
+        The new layers by the names of the replaced linear layers, and their common `Shares`.
 
     Raises:
-        InputError: The model has no such linear layer, or not so many encoder layers.
+        InputError: The model has no such linear layer, or fewer encoder layers.
     """
     model.requires_grad_(False)
     shares = Shares(config)

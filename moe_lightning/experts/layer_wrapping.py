@@ -1,4 +1,4 @@
-"""Layers that are compiled, or run again for their gradient, with the gates that they saw."""
+"""Layer compilation and gradient checkpointing, with the gates of the forward pass."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ _LAYER = re.compile(r"(?:^|\.)(?:encoder|decoder)\.layers\.\d+$")
 
 
 def compile_layers(model: nn.Module, backend: str = "inductor") -> None:
-    """Compile each layer of encoder and decoder, for training; decoding, whose shapes grow token by token, is not.
+    """Compile each encoder and decoder layer for training, not for decoding: its shapes grow token by token.
 
     The gates are an input of the compiled layer like its frames, since they change with every batch.
     """
@@ -33,10 +33,10 @@ def _compiled(forward: Callable[..., Any], backend: str) -> Callable[..., Any]:
 
 
 def checkpoint_layers(backbone: SpeechBackbone, shares: Shares) -> None:
-    """Keep only the input of each layer in training, and run it again in the backward pass.
+    """Keep only the input of each layer in training, and run the layer again in the backward pass.
 
-    That is after the pass, when gates and masks are gone: each layer remembers those that it saw. Chen et
-    al. 2016, arXiv:1604.06174.
+    By then gates and masks are gone, so each layer keeps those of its forward pass. Chen et al. 2016,
+    arXiv:1604.06174.
     """
     for layer in _layers(backbone.model):
         layer.forward = _checkpointed(layer, layer.forward, backbone, shares)

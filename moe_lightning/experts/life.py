@@ -1,7 +1,7 @@
-"""Experts come and go: rows of the stacked deltas and of the gate's last layer, on tensors of any run.
+"""Add, drop, merge and join experts: rows of the stacked deltas and of the gate's last layer, for any run's tensors.
 
-An expert that is not named keeps every bit of its deltas, and the gate's logits of the others are what
-they were, so the experts left are chosen in the same proportions among themselves.
+All other experts keep every bit of their deltas and their gate logits, so the gate chooses among them in the same
+proportions.
 """
 
 import math
@@ -16,11 +16,11 @@ from moe_lightning.errors import InputError
 from moe_lightning.experts.expert_config import ExpertConfig
 
 UNCHOSEN = -30.0
-"""Logit of an expert that no gate has learned to choose: a probability of about 1e-13."""
+"""Logit of an expert that the gate has not learned yet: a probability of about 1e-13."""
 
 
 class Mixture(NamedTuple):
-    """Deltas, the gate's output layer, and soft labels, each with the same experts in the same order."""
+    """Deltas, gate output layer and soft labels, with the same experts in the same order."""
 
     config: ExpertConfig
     deltas: dict[str, Tensor]
@@ -35,10 +35,10 @@ Change = Callable[[Mixture], Mixture]
 
 
 def drop(mixture: Mixture, expert: int) -> Mixture:
-    """Without one expert; its share of a soft label goes to the others in proportion.
+    """Remove one expert; its share of a soft label goes to the others in proportion.
 
     Raises:
-        InputError: There is no such expert, or no other.
+        InputError: There is no such expert, or no other with deltas.
     """
     config = mixture.config
     _check(config, [expert])
@@ -53,14 +53,14 @@ def drop(mixture: Mixture, expert: int) -> Mixture:
 
 
 def add(mixture: Mixture, like: int | None = None, gate_bias: float = UNCHOSEN) -> Mixture:
-    """With one expert more, behind the others (before the no-op one), which no utterance runs until the gate learns to.
+    """Add an expert after the others (before the no-op one); no utterance runs it until the gate learns to.
 
     Args:
         like: Start from the deltas of this expert; None starts from deltas of zero.
         gate_bias: Its logit for every utterance.
 
     Raises:
-        InputError: There is no expert ``like``.
+        InputError: Expert ``like`` does not exist or is the no-op expert.
     """
     config, place = mixture.config, mixture.config.num_adapted
     if like is not None:
@@ -87,18 +87,18 @@ def add(mixture: Mixture, like: int | None = None, gate_bias: float = UNCHOSEN) 
 
 
 def merge(mixture: Mixture, first: int, second: int, share: float = 0.5, gate_temperature: float = 1.0) -> Mixture:
-    """With two experts made one, in the place of the first.
+    """Merge two experts into one, in the place of the first.
 
-    Its deltas are the nearest of an expert's rank to the weighted sum of theirs (Eckart and Young 1936). Its logit is
-    the weighted mean of theirs plus the entropy of the weights: by Jensen's inequality the closest from below, among
-    means, to the logit of their summed probability.
+    Its deltas are the best approximation, at an expert's rank, to the weighted sum of theirs (Eckart and Young 1936).
+    Its logit is the weighted mean of theirs plus the entropy of the weights: by Jensen's inequality the closest lower
+    bound, among means, to the logit of their summed probability.
 
     Args:
-        share: Weight of the first, 0 to 1.
-        gate_temperature: What the gate's logits are divided by.
+        share: Weight of the first, 0 to 1 (exclusive).
+        gate_temperature: Divisor of the gate's logits.
 
     Raises:
-        InputError: There are no such two experts, or the share is out of its range.
+        InputError: The two are no different experts with deltas, or the share is out of its range.
     """
     config = mixture.config
     _check(config, [first, second])
@@ -122,7 +122,7 @@ def merge(mixture: Mixture, first: int, second: int, share: float = 0.5, gate_te
 
 
 def joined(parts: Sequence[dict[str, Tensor]], experts: Sequence[int], config: ExpertConfig) -> dict[str, Tensor]:
-    """Deltas of which each expert's rows come from a part of its own; what comes from none is of the first part."""
+    """Deltas with each expert's rows from its own part, and all other rows from the first part."""
     deltas = {name: stacked_RD.clone() for name, stacked_RD in parts[0].items()}
     for part, expert in zip(parts, experts, strict=True):
         for name, stacked_RD in part.items():
@@ -155,7 +155,7 @@ def _normalised(probs_NE: Tensor) -> Tensor:
 def _merged(
     down_RD: Tensor, up_RD: Tensor, config: ExpertConfig, experts: tuple[int, int], share: float
 ) -> tuple[Tensor, Tensor]:
-    """Stacked deltas in which the first expert is the best of its rank for the weighted sum of both."""
+    """Stacked deltas; the first expert is the best approximation, at its rank, to the weighted sum of both."""
     first, second = (config.rows_of(expert) for expert in experts)
     both_DR = torch.cat([down_RD[first], down_RD[second]]).double().T
     weighted_DR = torch.cat([share * up_RD[first], (1 - share) * up_RD[second]]).double().T

@@ -1,8 +1,9 @@
 """`moe-lightning experts add | drop | merge | join`: change the experts of a finished run.
 
-The result is a run of its own in `--output-dir`; the run it comes from is left as it is. It holds what
-`transcribe` and `evaluate` read, and what the joint stage starts from: `--to-train` leaves that stage
-open, so that `moe fit` trains gate and experts further (an added expert is not chosen before that).
+`add`, `drop` and `merge` make a new run in `--output-dir` and leave the original run unchanged. The new
+run holds the inputs of `transcribe`, `evaluate` and the joint stage: `--to-train` leaves that stage open,
+so that `moe fit` trains gate and experts further (before that, an added expert is not chosen). `join`
+puts the experts from single-expert jobs of a run into one file of that run.
 """
 
 import argparse
@@ -37,8 +38,9 @@ from moe_lightning.training.weights import read_metadata, read_tensors
 
 COMMANDS = ("add", "drop", "merge", "join")
 _OF_THE_CLUSTERS = ("clusterer.*", "report.*", "projector", "predicted", "*.png")
-"""What tells of the clusters as they were fitted: with other experts it would
-label new audio with columns that are no longer there. Labels go along, soft labels with the new columns."""
+"""Files about the fitted clusters: with other experts they would label new audio with missing columns.
+Labels are copied, soft labels with the new columns.
+"""
 
 
 def parser() -> CommandParser:
@@ -86,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def joint_command(run: RunDir, output: RunDir) -> str:
-    """The line to type for the joint stage of the run that was made, with what the other one was trained with."""
+    """Shell command for the joint stage of the new run, with the original run's settings."""
     config_file = CONFIG_DIR / "moe.yaml"
     shipped = flat_settings(read_yaml(config_file))
     settings = read_json_object(run.record_file("moe"), "moe-lightning pipeline", {"settings": dict})["settings"]
@@ -99,7 +101,7 @@ def joint_command(run: RunDir, output: RunDir) -> str:
 
 
 def _as_typed(value: Any) -> str:
-    """A recorded setting as one types it: a record keeps every number as a float."""
+    """A recorded setting in command-line form: a record keeps every number as a float."""
     if isinstance(value, float):
         return f"{value:.12g}"
     return value if isinstance(value, str) else json.dumps(value)
@@ -112,7 +114,7 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
         Their config.
 
     Raises:
-        InputError: The run has no finished joint stage, or the output is there already.
+        InputError: The run has no finished joint stage or other soft labels, or the output exists.
     """
     if output.path.exists():
         raise InputError(f"{output.path} is there already; nothing is overwritten, choose another --output-dir")
@@ -145,13 +147,13 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
 
 
 def join(run: RunDir) -> int:
-    """Put experts that jobs of their own have trained into one file, as one job would have written it.
+    """Join the experts of single-expert jobs into one file, as one job would have written it.
 
     Returns:
-        How many they are.
+        Number of experts.
 
     Raises:
-        InputError: One is missing, or they were trained with different settings.
+        InputError: One is missing, or their settings differ.
     """
     found = run.experts_alone()
     if not found:
@@ -182,7 +184,7 @@ def join(run: RunDir) -> int:
 
 
 def _together(part: RunDir) -> StageSettings:
-    """Settings of a job that has trained one expert, as one job for all would have had them."""
+    """Settings of a single-expert job, as one job for all would have had them."""
     needed = dict.fromkeys(("settings", "defaults", "resolved"), dict)
     record = read_json_object(part.record_file("experts"), "moe-lightning experts", needed)
     given = {name: value for name, value in record["settings"].items() if name != "data.expert"}
@@ -195,12 +197,12 @@ def _read_config(run: RunDir) -> dict[str, Any]:
 
 
 def _floor(min_prob: float, num_before: int, num_after: int) -> float:
-    """The least probability of each expert, lowered in proportion where so many could not all have it."""
+    """Minimum probability per expert, lowered in proportion if too large for the new number of experts."""
     return min_prob if min_prob * num_after < 1 else min_prob * num_before / num_after
 
 
 def _write_mixture(output: RunDir, settings: dict[str, Any], changed: Mixture, gate: dict[str, Tensor]) -> None:
-    """The mixture for decoding, and gate and experts where a joint stage starts from."""
+    """Write the mixture for decoding, and gate and experts as the start of a joint stage."""
     if output.gate_config_file.exists():
         trained = read_json_object(output.gate_config_file, "moe-lightning pipeline")
         write_json(output.gate_config_file, {**trained, "num_experts": changed.config.num_experts})
@@ -218,7 +220,7 @@ def _write_mixture(output: RunDir, settings: dict[str, Any], changed: Mixture, g
 
 
 def _copy_stages(run: RunDir, output: RunDir, to_train: bool) -> None:
-    """What the stages before the experts made, and the records of the trained ones; no checkpoints."""
+    """Copy the stages before the experts, and the records of the trained ones; no checkpoints."""
     stages: tuple[Stage, ...] = ("corpus", "embedding", "clustering")
     for stage in stages:
         if run.stage_dir(stage).exists():
@@ -234,7 +236,7 @@ def _copy_stages(run: RunDir, output: RunDir, to_train: bool) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """Embeddings are large and never written to again: a second name for the same file, where the disk allows it."""
+    """Hard-link embeddings (large, never rewritten) if the disk allows it; else copy them."""
     try:
         os.link(source, target)
     except OSError:

@@ -15,10 +15,10 @@ from moe_lightning.experts.layer_wrapping import checkpoint_layers, compile_laye
 
 
 class SpeechExperts(nn.Module):
-    """A speech model that every utterance runs with its own mixture of experts.
+    """A speech model with a separate mixture of experts for every utterance.
 
     Args:
-        backbone: Frozen from here on; experts are put into its linear layers.
+        backbone: Frozen from here on; experts are added to its linear layers.
     """
 
     def __init__(self, backbone: SpeechBackbone, config: ExpertConfig):
@@ -27,18 +27,18 @@ class SpeechExperts(nn.Module):
         self.backbone = backbone
         self.layers, self.shares = install_experts(backbone.model, config)
         self.spec_augment: SpecAugment | None = None
-        """Of spectrograms in training, where one is set."""
+        """Applied to training spectrograms, if set."""
 
     def hide(self, num_freq_masks: int, num_time_masks: int) -> None:
-        """Hide so many bands and stretches of each training utterance from here on (SpecAugment); 0 and 0 for none."""
+        """Mask so many frequency bands and time spans of each training utterance (SpecAugment); 0 and 0 for none."""
         if num_freq_masks or num_time_masks:
             self.spec_augment = SpecAugment(num_freq_masks, num_time_masks=num_time_masks)
 
     def speed_up(self, compile: bool = False, gradient_checkpointing: bool = False) -> None:
-        """Trade time and memory; losses and gradients stay what they are.
+        """Trade time and memory; losses and gradients stay the same.
 
         Args:
-            compile: Compile the encoder's and decoder's layers, when each is first run.
+            compile: Compile each encoder and decoder layer when it first runs.
             gradient_checkpointing: Keep a layer's input only, and run the layer again for its gradient.
         """
         if compile:
@@ -52,18 +52,18 @@ class SpeechExperts(nn.Module):
         """Encoder frames of each utterance's own mixture.
 
         Args:
-            gate_NE: One row an utterance, or K, for K mixtures of each side by side: the frames then have
+            gate_NE: One row per utterance, or K for K mixtures of each side by side: the frames then have
                 B * K rows, an utterance's one after another.
-            base: What `base_frames` makes of the waveforms, where it is known already.
+            base: From `base_frames`, if already computed.
         """
         return self.adapt(self.base_frames(waveforms_BL, num_samples_B) if base is None else base, gate_NE)
 
     def base_frames(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Frames:
-        """What the first encoder layer with experts reads: of the frozen base alone, whatever the gates."""
+        """Input of the first encoder layer with experts: from the frozen base alone, for any gates."""
         return self.base_layers(waveforms_BL, num_samples_B, ())[1]
 
     def base_layers(self, waveforms_BL: Tensor, num_samples_B: Tensor, layers: Sequence[int]) -> tuple[Frames, Frames]:
-        """Frames of some layers on the way, joined along D, and those of `base_frames`, in one pass.
+        """Frames of some lower layers, joined along D, plus `base_frames`, in one pass.
 
         Args:
             layers: Rising, none above the first one with experts.
@@ -80,7 +80,7 @@ class SpeechExperts(nn.Module):
         return (frames._replace(values_BTD=torch.cat(found, dim=-1)) if found else frames), base
 
     def adapt(self, frames: Frames, gate_NE: Tensor) -> Frames:
-        """Encoder frames of each utterance's own mixture, from those of `base_frames`."""
+        """Encoder frames of each utterance's own mixture, from `base_frames`."""
         num_side_by_side, left = divmod(len(gate_NE), len(frames.num_frames_B))
         assert not left, f"{len(gate_NE)} gates for {len(frames.num_frames_B)} utterances"
         if num_side_by_side > 1:
@@ -94,8 +94,8 @@ class SpeechExperts(nn.Module):
         """Cross-entropy of the transcripts under each row's own mixture.
 
         Args:
-            weights_BK: Where the rows are K mixtures of each utterance side by side, the weights that their
-                probabilities are averaged with; without them each row has a transcript of its own.
+            weights_BK: If the rows are K mixtures per utterance side by side, the averaging weights of their
+                probabilities; without them each row has its own transcript.
         """
         with self.shares.set(gate_NE):
             return self.backbone.token_loss(frames, targets, weights_BK)
@@ -122,7 +122,7 @@ class SpeechExperts(nn.Module):
         languages: Sequence[str | None],
         gate_BE: Tensor,
     ) -> Tensor:
-        """Mean cross-entropy a token over the batch, in nats; a scalar."""
+        """Mean cross-entropy per token over the batch, in nats; a scalar."""
         loss = self.losses(waveforms_BL, num_samples_B, texts, languages, gate_BE)
         return loss.sum_B.sum() / loss.num_tokens_B.sum()
 
@@ -134,7 +134,7 @@ class SpeechExperts(nn.Module):
         languages: Sequence[str | None],
         gate_NE: Tensor,
     ) -> TokenLoss:
-        """Cross-entropy of each row of gates: one an utterance, or K side by side, each with a loss of its own."""
+        """Cross-entropy of each gate row: one per utterance, or K side by side, each with its own loss."""
         frames = self.encode(waveforms_BL, num_samples_B, gate_NE)
         utterances = [row for row in range(len(texts)) for _ in range(len(gate_NE) // len(texts))]
         targets = self.backbone.targets([texts[row] for row in utterances], [languages[row] for row in utterances])
@@ -149,14 +149,14 @@ class SpeechExperts(nn.Module):
         gate_BE: Tensor | None,
         options: DecodeOptions = DECODE,
     ) -> Hypotheses:
-        """Greedy transcripts; without gates those of the bare backbone, over the window that it was trained with."""
+        """Transcripts; without gates those of the bare backbone, over its training window."""
         if gate_BE is None:
             return self.backbone.decode(self.bare_frames(waveforms_BL, num_samples_B), languages, options=options)
         frames = self.encode(waveforms_BL, num_samples_B, gate_BE)
         return self.decode(frames, languages, gate_BE, options=options)
 
     def bare_frames(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Frames:
-        """Encoder frames of the bare backbone, over the window that it was trained with."""
+        """Encoder frames of the bare backbone, over its training window."""
         features = self.backbone.features(waveforms_BL, num_samples_B, self.backbone.own_window)
         return self.backbone.encode(features)
 
@@ -169,10 +169,10 @@ class SpeechExperts(nn.Module):
         }
 
     def load_expert_state(self, state: dict[str, Tensor]) -> None:
-        """Take over the deltas of `expert_state`.
+        """Load the deltas of `expert_state`.
 
         Raises:
-            InputError: They are of another backbone, other target modules or another size.
+            InputError: They belong to another backbone, other target modules or another size.
         """
         expected = self.expert_state()
         if state.keys() != expected.keys():
@@ -192,11 +192,11 @@ class SpeechExperts(nn.Module):
             getattr(self.layers[name], kind).data.copy_(tensor)
 
     def expert_parameters(self) -> list[nn.Parameter]:
-        """What training moves."""
+        """The trained parameters."""
         return [parameter for layer in self.layers.values() for parameter in (layer.down_RD, layer.up_RD)]
 
     def parameter_group(self) -> dict[str, Any]:
-        """What training moves, and whose rows are whose: for `ExpertAdamW`; other optimizers do not look at that."""
+        """The trained parameters and their rows per expert, for `ExpertAdamW`; other optimizers ignore the rows."""
         return {
             "params": self.expert_parameters(),
             "rank": self.config.rank,

@@ -35,39 +35,39 @@ from moe_lightning.transcripts import check_transcripts
 class ExpertModule(LightningModule):
     """Cross-entropy of a speech model with experts, gated by the soft labels; the backbone stays frozen.
 
-    Experts that do not depend on each other (``shared_rank`` 0, and ``assignment`` hard or ``objective``
-    separate) each keep the weights of their own best validation, and may stop one by one. Otherwise one
-    epoch is best for all: the one that the checkpoint monitors.
+    Independent experts (``shared_rank`` 0, and ``assignment`` hard or ``objective`` separate) each keep the
+    weights of their own best validation, and may stop one by one. Otherwise one epoch is best for all, by the
+    score that the checkpoint monitors.
 
     Args:
         num_experts: Columns of the soft labels; comes from the clustering.
         whisper_model: v2, v3, nano, a hub id or a folder.
-        run_dir: Folder of the run; `validate` takes the pre-trained experts from it.
+        run_dir: Folder of the run; `validate` loads the pre-trained experts from it.
         rank: Rank of each expert's LoRA deltas.
         alpha: Deltas are scaled by ``alpha / rank``.
-        dropout: Of the deltas' input.
-        shared_rank: Rank of one more expert that every utterance runs; 0 leaves it out.
-        target_modules: Linear layers that get experts: last parts of their names, or regular expressions.
-        adapt_from_layer: Encoder layers below this one stay as they are.
+        dropout: On the deltas' input.
+        shared_rank: Rank of one more expert for every utterance; 0 leaves it out.
+        target_modules: Linear layers with experts: last parts of their names, or regular expressions.
+        adapt_from_layer: Encoder layers below this one stay unchanged.
         rslora: Scale the deltas by ``alpha / sqrt(rank)``.
         noop_expert: The last expert has no deltas, so its utterances run the backbone (and the shared expert);
-            for soft labels whose last column is noise (`moe-lightning cluster --noise noop`).
-        assignment: Which experts an utterance trains: ``hard``, ``top_k`` or ``soft``.
-        top_k: Experts an utterance trains under ``top_k``.
-        objective: ``merged`` trains the mixture of an utterance's experts, ``separate`` each of them by itself.
-        expert: The one expert that this job trains; comes from the data.
-        expert_patience: Validations without a better loss after which an expert is trained no further.
-        window: Seconds that the model reads at least: ``auto`` (what it was trained with: 30 s for Whisper),
-            ``real`` (real lengths), or a number. The joint stage takes the same.
-        schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
+            for soft labels with noise as the last column (`moe-lightning cluster --noise noop`).
+        assignment: Experts trained per utterance: ``hard``, ``top_k`` or ``soft``.
+        top_k: Experts per utterance under ``top_k``.
+        objective: ``merged`` trains the mixture of an utterance's experts, ``separate`` each expert by itself.
+        expert: The only expert that this job trains; comes from the data.
+        expert_patience: Validations without a better loss before the training of an expert stops.
+        window: Minimum input in seconds: ``auto`` (the model's training window: 30 s for Whisper), ``real``
+            (real lengths), or a number. The joint stage takes the same.
+        schedule: Learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
-        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation; all
-            unless given. Where the WER chooses the best epoch, a part of the split chooses by chance.
-        num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
-        num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
+        max_decoded_batches: Dev batches decoded for the WER in each validation; all by default. If the WER
+            selects the best epoch, a part of the split makes the choice noisy.
+        num_freq_masks: Frequency bands masked by SpecAugment in each training utterance; 0 for none.
+        num_time_masks: Time spans masked by SpecAugment; each a twentieth of the utterance at most.
         compile: Compile the layers; the first step takes a minute or more.
-        gradient_checkpointing: Run layers again in the backward pass rather than keep what they computed.
-        max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
+        gradient_checkpointing: Run layers again in the backward pass instead of storing their results.
+        max_skipped_batches: Batches without a finite loss or gradient that are skipped before the training
             ends with an error.
     """
 
@@ -117,15 +117,15 @@ class ExpertModule(LightningModule):
 
     @property
     def keeps_best(self) -> bool:
-        """Whether the best weights are in here, rather than in the best epoch's checkpoint."""
+        """True if the best weights are in this module, not in the best epoch's checkpoint."""
         return self.best is not None
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
-        """Dropout depends on the utterances, not on the batch's place: it is the same for an expert alone."""
+        """Seed dropout by the utterances, not by the batch index: it is the same for an expert alone."""
         seed_step(self.seed, self.current_epoch, zlib.crc32("\n".join(batch.ids).encode()), 0)
 
     def setup(self, stage: str) -> None:
-        """Take the pre-trained experts to be validated; a checkpoint is loaded after this."""
+        """Load the pre-trained experts to validate; a checkpoint is loaded after this."""
         if stage != "fit":
             file = RunDir(Path(self.hparams["run_dir"]), self.hparams["expert"]).pretrained_experts_file
             load_experts(self.experts, require_trained(file, "experts"), self.hparams["whisper_model"])
@@ -139,7 +139,7 @@ class ExpertModule(LightningModule):
         log_often_enough(self.trainer)
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Mean cross-entropy a token, each utterance under the experts that its soft label assigns."""
+        """Mean cross-entropy per token; each utterance runs the experts assigned by its soft label."""
         loss = self._loss(batch, self._lessons(batch))
         if not self.skipped.is_usable(batch.ids, loss):
             return nothing_to_learn(self.experts)
@@ -151,10 +151,10 @@ class ExpertModule(LightningModule):
         self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:
-        """Loss of the dev split, and WER of the first batches of it.
+        """Loss on the dev split, and WER on its first batches.
 
         Returns:
-            ``gate_BE`` and, where the batch was decoded, ``hypotheses``: for the callbacks.
+            ``gate_BE`` and, if the batch was decoded, ``hypotheses``: for the callbacks.
         """
         learned = self._lessons(batch)
         loss = self._loss(batch, learned, self._dev_sums_2E)
@@ -174,7 +174,7 @@ class ExpertModule(LightningModule):
         self._dev_sums_2E = torch.zeros(2, self.hparams["num_experts"], device=self.device)
 
     def on_validation_epoch_end(self) -> None:
-        """Each expert's loss over its own dev utterances; an expert that has stopped is frozen."""
+        """Log each expert's loss on its own dev utterances; freeze experts that have stopped."""
         if self.trainer.sanity_checking:
             return
         sums_2E = self.trainer.strategy.reduce(self._dev_sums_2E, reduce_op="sum")
@@ -202,7 +202,7 @@ class ExpertModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each expert's norm by itself: one expert's large gradient is not the others' affair."""
+        """Clip each expert's norm separately: one expert's large gradient must not shrink the others'."""
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm") and isinstance(optimizer, ExpertAdamW):
             optimizer.clip_experts(gradient_clip_val)
         else:
@@ -216,7 +216,7 @@ class ExpertModule(LightningModule):
         self.skipped.load_state(checkpoint.get("skipped_batches", {}))
 
     def export(self, run: RunDir) -> None:
-        """Write all experts for the joint stage, and each as a peft folder; one that was trained alone, itself."""
+        """Write all experts for the joint stage, and each as a peft folder; a single-expert job writes one folder."""
         if self.best is not None and bool(self.best.loss_E.isfinite().any()):
             self.best.restore(self.experts)
         run.pretrained_experts_file.parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +232,7 @@ class ExpertModule(LightningModule):
         return lessons(batch.soft_labels_BE, *(self.hparams[name] for name in names))
 
     def _loss(self, batch: SpeechBatch, learned: Lessons, sums_2E: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy a token; where given, each expert's loss and tokens are added to ``sums_2E``."""
+        """Mean cross-entropy per token; each expert's loss and tokens are added to ``sums_2E``, if given."""
         loss = self.experts.losses(
             batch.waveforms_BL, batch.num_samples_B, batch.texts, batch.languages, learned.gate_NE
         )
@@ -243,10 +243,10 @@ class ExpertModule(LightningModule):
 
 
 def _best(experts: SpeechExperts, are_independent: bool, patience: int | None) -> BestExperts | None:
-    """Where each expert has a best state of its own.
+    """Best states per expert, if the experts are independent.
 
     Raises:
-        InputError: Experts are to stop one by one, though they depend on each other.
+        InputError: Experts should stop one by one, but depend on each other.
     """
     if patience is not None and not are_independent:
         raise InputError(

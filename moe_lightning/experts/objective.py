@@ -1,12 +1,12 @@
-"""What an utterance teaches its experts in pre-training.
+"""Objectives of expert pre-training.
 
-Two objectives, alike when an utterance has one expert:
+The two are equal for an utterance with one expert:
 
 ``merged``    cross-entropy of the mixture of the utterance's experts, their deltas summed by its soft label.
-              One pass. The experts learn to be mixed, as the joint stage mixes them; each leans on the others.
+              One pass. The experts learn to be mixed, as in the joint stage; each relies on the others.
 ``separate``  sum over its experts of the soft label times the expert's own cross-entropy: K passes side by
-              side. Each expert learns to do without the others, as the guide's do, so its folder stands
-              alone, its dev loss is its own, and it can be trained on a machine of its own.
+              side. Each expert learns to work without the others, as in the guide, so its folder is usable
+              alone, its dev loss is its own, and it can be trained on another machine.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -22,17 +22,17 @@ Objective = Literal["merged", "separate"]
 
 
 class Lessons(NamedTuple):
-    """Passes of a batch: the K of its first utterance, then those of the second."""
+    """Forward passes of a batch: the K of its first utterance, then those of the second."""
 
     gate_NE: Tensor
     experts_N: Tensor
-    """The expert that a pass is counted for: the one that it runs, or the likeliest of those merged."""
+    """Expert credited with a pass: the one that it runs, or the likeliest of those merged."""
     weights_N: Tensor
-    """Of a pass in the loss; those of an utterance sum to 1, unless one expert is trained alone."""
+    """Weights of the passes in the loss; an utterance's sum to 1, unless one expert is trained alone."""
 
 
 def check_objective(objective: Objective, assignment: Assignment, expert: int | None, config: ExpertConfig) -> None:
-    """Raise an InputError where one expert cannot be trained alone, or the objective is unknown."""
+    """Raise an InputError if one expert cannot be trained alone, or the objective is unknown."""
     if objective not in get_args(Objective):
         raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
     if expert is not None and expert >= config.num_adapted:
@@ -51,14 +51,14 @@ def check_objective(objective: Objective, assignment: Assignment, expert: int | 
 
 
 def are_independent(objective: Objective, assignment: Assignment, shared_rank: int) -> bool:
-    """Whether each expert becomes what it would become alone."""
+    """True if joint training gives each expert the same weights as training alone."""
     return shared_rank == 0 and (assignment == "hard" or objective == "separate")
 
 
 def lessons(
     soft_labels_BE: Tensor, assignment: Assignment, top_k: int, objective: Objective, expert: int | None
 ) -> Lessons:
-    """The passes in which a batch trains its experts, or one of them alone."""
+    """The forward passes in which a batch trains its experts, or one of them alone."""
     gate_BE = assigned_gates(soft_labels_BE, assignment, top_k)
     num_experts = gate_BE.shape[1]
     if expert is not None:

@@ -1,9 +1,9 @@
-"""AdamW that moves an expert only in steps in which it had an utterance.
+"""AdamW that updates an expert only in steps with an utterance of that expert.
 
-All experts lie in the same stacked tensors, but each has an optimizer of its own: an expert without an
-utterance in a step (over all ranks and accumulated batches) keeps its weights, moments and step count. So
-experts that are trained together become what each would have become alone on the same batches. An idle
-expert is known by its gradient, which is exactly zero; no rank has to ask the others, since they share it.
+All experts share stacked tensors, but each has its own optimizer state: an expert without an utterance in a
+step (over all ranks and accumulated batches) keeps its weights, moments and step count. So jointly trained
+experts equal experts trained alone on the same batches. An idle expert has a gradient of exactly zero; the
+ranks share that gradient, so none has to ask the others.
 
 AdamW: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
 """
@@ -19,7 +19,7 @@ from moe_lightning.errors import InputError
 
 
 class _Block(NamedTuple):
-    """The same rows of parameters of one shape: those of U experts, or rows that belong to none (U is 1)."""
+    """The same rows of equally shaped parameters: those of U experts, or rows of no expert (U is 1)."""
 
     parameters: list[nn.Parameter]
     """P of them."""
@@ -31,7 +31,7 @@ class _Block(NamedTuple):
         return self.rows.stop is not None
 
     def view(self, tensor: Tensor) -> Tensor:
-        """(U, N): an expert's rows in one."""
+        """(U, N): one row per expert."""
         return (tensor[self.rows] if tensor.ndim else tensor).view(self.num_units, -1)
 
     def gradients(self) -> list[Tensor]:
@@ -39,17 +39,16 @@ class _Block(NamedTuple):
 
 
 class ExpertAdamW(Optimizer):
-    """AdamW over groups of parameters whose rows belong to experts.
+    """AdamW over parameter groups with rows of experts.
 
-    A group with the key ``rank`` holds stacked deltas: ``rank`` rows for each expert, and behind them rows of
-    the shared expert, which move in every step. A group without it is trained as by AdamW; where none of it
-    has a gradient, it stays.
+    A group with the key ``rank`` holds stacked deltas: ``rank`` rows per expert, then rows of the shared
+    expert, updated in every step. A group without it is trained as by AdamW; without any gradient it stays.
 
     Args:
         lr: Learning rate.
-        betas: Decay of the moments of first and second order.
-        eps: Beside the root of the second moment.
-        weight_decay: Decoupled; of experts that move.
+        betas: Decay of the first and second moments.
+        eps: Added to the root of the second moment.
+        weight_decay: Decoupled; for updated experts only.
 
     Raises:
         InputError: A number is out of its range.
@@ -72,7 +71,7 @@ class ExpertAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of every expert that has a gradient, and of all else."""
+        """Update every expert with a gradient, and all else."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -92,10 +91,10 @@ class ExpertAdamW(Optimizer):
 
     @torch.no_grad()
     def clip_experts(self, max_norm: float) -> Tensor:
-        """Scale each expert's gradient to a norm of at most ``max_norm``, whatever the others' are.
+        """Scale each expert's gradient to a norm of at most ``max_norm``, independent of the others.
 
         Returns:
-            Norms before the clipping: each expert's, then one for the shared rows of each group.
+            Norms before the clipping: each expert's, then one for the other rows of each group.
         """
         norms = []
         for group in self.param_groups:
@@ -111,14 +110,14 @@ class ExpertAdamW(Optimizer):
         return torch.cat(norms)
 
     def freeze(self, is_frozen_E: Tensor) -> None:
-        """Let these experts be, whatever their gradients; a boolean an expert."""
+        """Exclude these experts from updates, whatever their gradients; one boolean per expert."""
         for group in self.param_groups:
             for block in _blocks(group):
                 if block.is_of_experts:
                     group["frozen"] = is_frozen_E[: block.num_units].tolist()
 
     def _update(self, group: dict[str, Any], block: _Block, active: Tensor | slice) -> None:
-        """Step of the block's active experts: gathered from parameters and moments, and put back."""
+        """Update the block's active experts: gather parameters and moments, and write them back."""
         if isinstance(active, Tensor) and not len(active):
             return
         step_U, mean_PUN, square_PUN = self._state(block)
@@ -128,7 +127,7 @@ class ExpertAdamW(Optimizer):
         step_A1 = step_U[active][:, None]
         mean_PAN = mean_PUN[:, active].lerp_(gradients_PAN, 1 - beta1)
         square_PAN = square_PUN[:, active].mul_(beta2).addcmul_(gradients_PAN, gradients_PAN, value=1 - beta2)
-        if isinstance(active, Tensor):  # of all experts these are views, already written to
+        if isinstance(active, Tensor):  # a slice gives views, already updated in place
             mean_PUN[:, active], square_PUN[:, active] = mean_PAN, square_PAN
         root_PAN = (square_PAN / (1 - beta2**step_A1)).sqrt_().add_(group["eps"])
         change_PAN = (mean_PAN / root_PAN).mul_(group["lr"] / (1 - beta1**step_A1))
@@ -164,7 +163,7 @@ def _blocks(group: dict[str, Any]) -> Iterator[_Block]:
 
 
 def _has_gradient(block: _Block) -> Tensor:
-    """Which units have a gradient other than zero, in any of the parameters; (U,) bool."""
+    """True for units with a nonzero gradient in any of the parameters; (U,) bool."""
     return torch.stack([gradient_UN.any(dim=1) for gradient_UN in block.gradients()]).any(dim=0)
 
 

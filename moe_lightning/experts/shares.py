@@ -1,4 +1,4 @@
-"""Which experts each utterance of a pass runs, and how much of each; all layers read it here."""
+"""Per-utterance expert weights, shared by all LoRA layers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,29 +11,29 @@ from moe_lightning.experts.expert_config import ExpertConfig
 
 
 class Mix(NamedTuple):
-    """The gates of a batch, as the layers want them."""
+    """The gates of a batch in the layers' layout."""
 
     ranks_BR: Tensor
     """``scale * gate`` for each row of the stacked deltas; ``scale`` for the shared rows."""
     kept_BK: Tensor | None
-    """Experts with a gate other than 0, as many for each utterance; None where those are nearly all."""
+    """Experts with a nonzero gate, equally many per utterance; None if more than half of all, or none."""
     kept_ranks_BR: Tensor | None
     """``ranks_BR`` of the kept experts' rows and the shared rows."""
     gathered: dict[Any, tuple[Tensor, Tensor]]
-    """Rows of the kept experts by layer, where they are used again for each token."""
+    """Rows of the kept experts by layer, reused for each token."""
 
     @property
     def is_worth_gathering(self) -> bool:
-        """Whether the rows of all utterances' experts are few enough to be kept through a decoding."""
+        """True if the rows of all utterances' experts are few enough to be kept during decoding."""
         if self.kept_ranks_BR is None:
             return False
         return self.kept_ranks_BR.numel() <= 2 * self.ranks_BR.shape[1]
 
 
 class Shares:
-    """One object that all layers of a model look at.
+    """One object read by all layers of a model.
 
-    Outside of `set`, the layers are the frozen backbone alone.
+    Outside `set`, the layers are the frozen backbone alone.
     """
 
     def __init__(self, config: ExpertConfig):
@@ -42,13 +42,13 @@ class Shares:
 
     @contextmanager
     def set(self, gate_BE: Tensor) -> Iterator[None]:
-        """Within it, every layer mixes its experts by these gates (the shared expert counts in full)."""
+        """Context in which every layer mixes its experts by these gates (the shared expert counts in full)."""
         with self.hold(self.mix(gate_BE)):
             yield
 
     @contextmanager
     def hold(self, mix: Mix | None) -> Iterator[None]:
-        """Within it, the layers see this mix: a layer that is run again for its gradient needs the one it saw."""
+        """Context with this mix: a layer that runs again for its gradient needs the mix of its forward pass."""
         before, self.now = self.now, mix
         try:
             yield
@@ -56,9 +56,9 @@ class Shares:
             self.now = before
 
     def mix(self, gate_BE: Tensor) -> Mix:
-        """The gates as the layers want them.
+        """The gates in the layers' layout.
 
-        An expert whose gate is exactly 0 is not computed where others are few, so its gate has no gradient then.
+        An expert with a gate of exactly 0 is not computed if few others run, so its gate then has no gradient.
         """
         config = self.config
         assert gate_BE.shape[1] == config.num_experts, f"{gate_BE.shape[1]} gates for {config.num_experts} experts"

@@ -1,4 +1,4 @@
-"""Which linear layers of a speech model get experts."""
+"""Selection of a speech model's linear layers for experts."""
 
 import re
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from moe_lightning.errors import InputError
 
 _ENCODER_LAYER = re.compile(r"(?:^|\.)encoder\.layers\.(\d+)\.")
 _BELOW_THE_ENCODER = ("feature_extractor", "feature_projection")
-"""Parts of names of what lies before encoder layer 0 in transformers' CTC models."""
+"""Name parts of modules before encoder layer 0 in transformers' CTC models."""
 _ALSO_CALLED = {"q_proj": "linear_q", "k_proj": "linear_k", "v_proj": "linear_v", "out_proj": "linear_out"}
-"""An attention's projections, as most models and as w2v-BERT call them."""
+"""An attention's projections: usual name -> name in w2v-BERT."""
 
 
 def find_targets(model: nn.Module, target_modules: Sequence[str], adapt_from_layer: int = 0) -> dict[str, nn.Linear]:
-    """The linear layers that are targets, by name.
+    """The target linear layers, by name.
 
     Args:
         target_modules: Each the last part of a name (``q_proj``, ``fc1``, ``intermediate_dense``), or a regular
-            expression that matches the whole name (``.*decoder.*fc[12]``).
-        adapt_from_layer: Layers of the encoder below this one are left out.
+            expression for the whole name (``.*decoder.*fc[12]``).
+        adapt_from_layer: Encoder layers below this one are left out.
 
     Raises:
-        InputError: A target is no regular expression or matches no layer; there are not so many encoder layers.
+        InputError: A target is no regular expression or matches no layer; or the encoder has fewer layers.
     """
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     num_layers = 1 + max((layer for name in linears if (layer := _encoder_layer(name)) is not None), default=-1)
