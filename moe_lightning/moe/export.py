@@ -1,4 +1,4 @@
-"""What the joint stage leaves: the mixture, its parts for other programs, and its scores."""
+"""Results of the joint stage: the mixture, its parts for other programs, and its scores."""
 
 import torch
 from lightning.pytorch import Trainer

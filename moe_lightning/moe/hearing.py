@@ -1,4 +1,4 @@
-"""What a mixture's gate reads of audio: from the cache, or from the encoder that the experts go on from."""
+"""Input of a mixture's gate: from the cache, or from the encoder shared with the experts."""
 
 from typing import NamedTuple
 
@@ -12,19 +12,19 @@ from moe_lightning.gating.reading import GateConfig, Readable
 
 
 class Heard(NamedTuple):
-    """A batch, as far as the gate needs to hear it."""
+    """Gate input of a batch."""
 
     readable: Readable
-    """What the gate reads; no gradient goes through it."""
+    """Read by the gate, without a gradient."""
     base: Frames | None
-    """What the first encoder layer with experts reads, where it lay on the way; the pass goes on from here."""
+    """Input of the first encoder layer with experts, if it lay on the way; the pass continues from here."""
 
 
 def hear(experts: SpeechExperts, config: GateConfig, waveforms_BL: Tensor, num_samples_B: Tensor) -> Heard:
-    """What the gate reads of audio, by the frozen base encoder.
+    """Gate input of audio, by the frozen base encoder.
 
-    Where it reads no layer above the first one with experts (`adapt_from_layer`), one pass serves both. In training
-    the gate then hears what SpecAugment has left, as the experts do.
+    If it needs no layer above the first one with experts (`adapt_from_layer`), one pass serves both. In training
+    the gate then reads audio masked by SpecAugment, as the experts do.
     """
     backbone = experts.backbone
     layers = config.layer_numbers(backbone.num_layers)
@@ -37,9 +37,9 @@ def hear(experts: SpeechExperts, config: GateConfig, waveforms_BL: Tensor, num_s
 
 
 def is_on_the_way(experts: SpeechExperts, config: GateConfig) -> bool:
-    """Whether the gate's layers lie below the experts, in frames over the same window.
+    """True if the gate's layers lie below the experts, in frames over the same window.
 
-    The last layer never does: what the gate reads of it is behind the final norm.
+    The last layer never does: the gate reads it after the final norm.
     """
     backbone = experts.backbone
     highest = config.layer_numbers(backbone.num_layers)[-1]

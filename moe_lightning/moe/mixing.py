@@ -1,18 +1,18 @@
-"""Loss and text of a batch under a routing: what a mixture of experts is, the same in training and in decoding.
+"""Loss and text of a batch under a routing, with one definition for training and decoding.
 
-Of one pass (``merge``, ``top_k``, ``hard``), each utterance runs one model, the gate's mean of its experts.
-The others run the K likeliest experts side by side, B * K rows, and differ in what they make of them:
+In one-pass modes (``merge``, ``top_k``, ``hard``), each utterance runs one model, the gate's mean of its experts.
+The others run the K likeliest experts side by side, B * K rows, and combine their outputs:
 
-- ``posterior``: one recogniser whose next-token probabilities are ``sum_k w_k p_k``. Loss and text are its own.
-- ``loss``: the loss is ``sum_k w_k CE_k``, the cross-entropy of ``prod_k p_k ^ w_k`` but for the constant
-  that brings its sum to 1: a product of experts (Hinton 2002). The text is therefore taken from that product,
-  token by token: each step takes what adds least to the loss. (CTC sums over alignments in the loss and takes
-  the best one in the text, here as for a single model.)
-- ``confidence``: one expert says the whole utterance, so the loss is that of a mixture in which the expert
-  is hidden, ``-log sum_k w_k p_k(transcript)`` (Jacobs et al. 1991, equation 1.3): an utterance teaches the
-  expert that explains it best, where the weighted sum of losses would make experts alike. The text is that
-  of the expert which is surest of what it wrote, by the mean log-probability of its tokens: between experts
-  that the gate has let through, the gate's weight would drown what a token more or less of certainty says.
+- ``posterior``: one recogniser with the next-token probabilities ``sum_k w_k p_k``. Loss and text are its own.
+- ``loss``: the loss is ``sum_k w_k CE_k``, the cross-entropy of ``prod_k p_k ^ w_k`` without its normalising
+  constant: a product of experts (Hinton 2002). The text is therefore decoded from that product, token by token:
+  each step adds least to the loss. (CTC sums over alignments in the loss and takes the best one in the text, here
+  as for a single model.)
+- ``confidence``: one expert writes the whole utterance, so the loss is that of a mixture with a hidden expert,
+  ``-log sum_k w_k p_k(transcript)`` (Jacobs et al. 1991, equation 1.3): an utterance trains the expert that
+  explains it best; a weighted sum over losses would make experts alike. The text comes from the most confident
+  expert, by its tokens' mean log-probability. The gate's weight does not count there: among experts that the
+  gate has kept, it would outweigh small differences in confidence.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,9 +31,9 @@ from moe_lightning.experts.model import SpeechExperts
 from moe_lightning.moe.routing import ONE_PASS, Routing, RoutingMode, dense_gates
 
 _AVERAGE: dict[RoutingMode, Average] = {"posterior": "arithmetic", "loss": "geometric"}
-"""How the probabilities of experts side by side become one in the text."""
+"""Mean over the probabilities of experts side by side, for the text."""
 MAX_ROWS = 64
-"""Rows that `expert_losses` runs at a time unless told otherwise."""
+"""Default number of rows that `expert_losses` runs at a time."""
 
 
 def check_ability(backbone: SpeechBackbone, mode: RoutingMode) -> None:
@@ -48,7 +48,7 @@ def check_ability(backbone: SpeechBackbone, mode: RoutingMode) -> None:
 
 
 def gate_rows(routing: Routing, mode: RoutingMode, num_experts: int) -> Tensor:
-    """``gate_NE`` of what runs under a routing: a row an utterance, or its K experts one after another."""
+    """``gate_NE`` of a routing: one row per utterance, or its K experts one after another."""
     if mode in ONE_PASS:
         return dense_gates(routing, num_experts)
     return F.one_hot(routing.experts_BK.flatten(), num_experts).float()
@@ -60,7 +60,7 @@ def mixture_loss(
     """Negative log-likelihood of each utterance's transcript under its mixture, with a gradient for its weights.
 
     Args:
-        base: What the first encoder layer with experts reads, where it is known already.
+        base: Input of the first encoder layer with experts, if already computed.
     """
     gate_NE = gate_rows(routing, mode, experts.config.num_experts)
     if mode in ("confidence", "loss"):
@@ -94,7 +94,7 @@ def mixture_hypotheses(
 
 
 def most_confident(hypotheses: Hypotheses, num_side_by_side: int) -> Hypotheses:
-    """Of each utterance's K hypotheses, one after another, the one with the highest score; the first of equals."""
+    """The highest-scored of each utterance's K consecutive hypotheses; the first of equals."""
     scores_BK = hypotheses.scores_B.unflatten(0, (-1, num_side_by_side))
     best_B = scores_BK.argmax(dim=1)
     rows = [row * num_side_by_side + best for row, best in enumerate(best_B.tolist())]
@@ -108,13 +108,12 @@ def most_confident(hypotheses: Hypotheses, num_side_by_side: int) -> Hypotheses:
 
 @torch.no_grad()
 def expert_losses(experts: SpeechExperts, batch: SpeechBatch, max_rows: int = MAX_ROWS) -> Tensor:
-    """``losses_BE``: what each utterance's transcript costs under every expert alone, nats a token, float32.
+    """``losses_BE``: loss of each utterance's transcript under every expert alone, nats per token, float32.
 
-    Without dropout and SpecAugment, whatever mode the experts are in.
+    Without dropout and SpecAugment, in any mode of the experts.
 
     Args:
-        max_rows: Utterances times experts that run side by side, at most (one expert always runs): bounds the
-            memory.
+        max_rows: Most utterances times experts side by side (one expert always runs): bounds the memory.
     """
     num_utterances, num_experts = len(batch.ids), experts.config.num_experts
     num_at_once = max(1, max_rows // num_utterances)
@@ -130,7 +129,7 @@ def expert_losses(experts: SpeechExperts, batch: SpeechBatch, max_rows: int = MA
 def _losses_side_by_side(
     experts: SpeechExperts, batch: SpeechBatch, gate_NE: Tensor, base: Frames | None = None
 ) -> TokenLoss:
-    """Negative log-likelihood of each utterance under each of its rows, (B, K)."""
+    """Negative log-likelihood of each utterance under each row, (B, K)."""
     num_rows = len(gate_NE) // len(batch.ids)
     frames = experts.encode(batch.waveforms_BL, batch.num_samples_B, gate_NE, base)
     targets = experts.backbone.targets(_repeated(batch.texts, num_rows), _repeated(batch.languages, num_rows))
@@ -139,7 +138,7 @@ def _losses_side_by_side(
 
 
 def _chosen_loss(losses: TokenLoss, weights_BK: Tensor, mode: RoutingMode) -> TokenLoss:
-    """The losses of an utterance's K experts as the one of ``loss`` or ``confidence``."""
+    """The losses of an utterance's K experts, combined by ``loss`` or ``confidence``."""
     sum_BK, num_tokens_B = losses.sum_B, losses.num_tokens_B[:, 0]
     if mode == "loss":
         return TokenLoss((weights_BK * sum_BK).sum(dim=1), num_tokens_B)
@@ -152,7 +151,7 @@ def _repeated(values: Sequence[str | None], times: int) -> list:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Within it every part of a module is in evaluation mode; after it, in the one that it was in."""
+    """Context with every part of a module in evaluation mode; afterwards each returns to its own mode."""
     was_training = [part for part in module.modules() if part.training]
     module.eval()
     try:

@@ -29,7 +29,7 @@ from moe_lightning.training.weights import read_tensors
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """All that is needed to build a mixture before its weights are loaded.
+    """All settings needed to build a mixture before its weights are loaded.
 
     Raises:
         InputError: A number is out of its range.
@@ -41,22 +41,22 @@ class MixtureConfig:
     hidden_dim: int = 512
     gate: GateKind = "mlp"
     gate_input: GateInput = "cached"
-    """In training; of new audio every gate reads the live encoder."""
+    """In training; for new audio every gate reads the live encoder."""
     gate_layers: str | None = None
-    """Encoder layers that a live gate reads; None: those of the embeddings."""
+    """Encoder layers for a live gate; None: those of the embeddings."""
     routing: RoutingMode = "top_k"
     top_k: int = 2
     gate_temperature: float = 1.0
     """Divides the gate's logits."""
     min_expert_prob: float = 0.0
-    """Each expert's least probability."""
+    """Minimum probability of each expert."""
     pooling: Pooling = "mean"
     embedding_window: float = REAL
-    """Seconds of the window of the gate's embeddings; ``window`` is that of the recogniser itself."""
+    """Window of the gate's embeddings in seconds; ``window`` is that of the recogniser itself."""
     embedding_layer: str = "last"
-    """Encoder layers that they are of, joined: ``last``, ``6``, ``6,12,last``."""
+    """Encoder layers of the embeddings, joined: ``last``, ``6``, ``6,12,last``."""
     window: float = REAL
-    """Seconds that the recogniser reads at least; 0 for real lengths."""
+    """Minimum input of the recogniser in seconds; 0 for real lengths."""
 
     def __post_init__(self) -> None:
         num_experts = self.experts.num_experts
@@ -69,13 +69,13 @@ class MixtureConfig:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "MixtureConfig":
-        """Out of flat settings, those of the experts among them, as the joint stage has them."""
+        """From the joint stage's flat settings, including the experts'."""
         own = {field.name: settings[field.name] for field in fields(cls) if field.name != "experts"}
         return cls(experts=ExpertConfig.of(settings), **own)
 
     @property
     def gate_config(self) -> GateConfig:
-        """What the gate is and reads."""
+        """Type and input of the gate."""
         return GateConfig(
             num_experts=self.experts.num_experts,
             embedding_dim=self.embedding_dim,
@@ -90,11 +90,11 @@ class MixtureConfig:
 
 
 class MixtureASR(nn.Module):
-    """A speech recogniser in which every utterance runs its own mixture of experts.
+    """A speech recogniser with a separate mixture of experts for every utterance.
 
-    The gate reads what the frozen base encoder makes of the utterance: in training from the cache or live, for new
-    audio always live. Its embeddings are what the gate's head reads: the pooled ones, or for a gate that attends to
-    frames the statistics of these.
+    The gate reads the frozen base encoder's output: in training from the cache or live, for new audio always live.
+    Embeddings are the input of the gate's head: pooled frames, or for a gate with attention over frames the
+    statistics of these.
     """
 
     def __init__(self, config: MixtureConfig):
@@ -103,7 +103,7 @@ class MixtureASR(nn.Module):
         backbone = load_backbone(config.whisper_model, window_words(config.window))
         check_ability(backbone, config.routing)
         self.experts = SpeechExperts(backbone, config.experts)
-        self.gate: Any = config.gate_config.build()  # it takes what `read` gives it: embeddings, or frames
+        self.gate: Any = config.gate_config.build()  # it takes the result of `read`: embeddings, or frames
 
     @property
     def device(self) -> torch.device:
@@ -111,18 +111,18 @@ class MixtureASR(nn.Module):
         return device
 
     def hear(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> Heard:
-        """What the gate reads of new audio."""
+        """Gate input of new audio."""
         return hear(self.experts, self.config.gate_config, waveforms_BL, num_samples_B)
 
     def read(self, batch: SpeechBatch) -> Heard:
-        """What the gate reads of a batch: what it brings from the cache, or the live encoder."""
+        """Gate input of a batch: from the cache in it, or from the live encoder."""
         if self.config.gate_input == "live":
             return self.hear(batch.waveforms_BL, batch.num_samples_B)
         return Heard(self.config.gate_config.cached(batch), None)
 
     @torch.no_grad()
     def listen(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Frames | None]:
-        """The gate's logits of new audio, (B, E), and what the experts go on from where it lay on the way.
+        """The gate's logits for new audio, (B, E), and the experts' first input if it lay on the way.
 
         `transcribe` takes both.
         """
@@ -131,14 +131,14 @@ class MixtureASR(nn.Module):
 
     @torch.no_grad()
     def detect_language(self, waveforms_1L: Tensor, num_samples_1: Tensor) -> str | None:
-        """Code of the language that the bare backbone hears; of a model with one language that one, or None."""
+        """Code of the language detected by the bare backbone; its only language, or None, if it detects none."""
         backbone = self.experts.backbone
         if backbone.only_language or not backbone.detects_languages:
             return backbone.only_language
         return backbone.detect_languages(self.experts.bare_frames(waveforms_1L, num_samples_1))[0].language
 
     def choose(self, logits_BE: Tensor) -> Routing:
-        """Experts of utterances, by the gate's logits."""
+        """Routing of utterances, by the gate's logits."""
         config = self.config
         top_k = min(config.top_k, config.experts.num_experts)
         return route(logits_BE, config.routing, top_k, config.gate_temperature, config.min_expert_prob)
@@ -148,7 +148,7 @@ class MixtureASR(nn.Module):
         return gate_probs(logits_BE, self.config.gate_temperature, self.config.min_expert_prob)
 
     def set_phase(self, routing: RoutingMode, gate_temperature: float) -> None:
-        """Route by this mode and temperature from here on: in training they may change.
+        """Set mode and gate temperature of the routing for later calls: in training they may change.
 
         Raises:
             InputError: There is no such mode, or the backbone cannot decode by it.
@@ -157,11 +157,11 @@ class MixtureASR(nn.Module):
         self.config = replace(self.config, routing=routing, gate_temperature=gate_temperature)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the weights: how they were routed when they were the best."""
+        """Checkpoint state beside the weights: the routing of their validation."""
         return {"routing": self.config.routing, "gate_temperature": self.config.gate_temperature}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Route as a checkpoint's weights were."""
+        """Restore the routing of a checkpoint's weights."""
         self.set_phase(**state)
 
     def gates(self, logits_BE: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class MixtureASR(nn.Module):
         """Negative log-likelihood of each utterance's transcript under its mixture.
 
         Args:
-            base: Of `read`.
+            base: From `read`.
         """
         return mixture_loss(self.experts, batch, routing, self.config.routing, base)
 
@@ -186,7 +186,7 @@ class MixtureASR(nn.Module):
         base: Frames | None = None,
         options: DecodeOptions = DECODE,
     ) -> list[str]:
-        """Transcripts of 16 kHz waveforms, by the gate's logits; without these it listens first."""
+        """Transcripts of 16 kHz waveforms, by the gate's logits; without these the gate reads the audio first."""
         return self.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, options).texts
 
     @torch.no_grad()
@@ -199,7 +199,7 @@ class MixtureASR(nn.Module):
         base: Frames | None = None,
         options: DecodeOptions = DECODE,
     ) -> Hypotheses:
-        """Transcripts as `transcribe` gives them, and how sure the mixture is of each."""
+        """Transcripts as in `transcribe`, with the mixture's confidence in each."""
         if logits_BE is None:
             logits_BE, base = self.listen(waveforms_BL, num_samples_B)
         routing, mode = self.choose(logits_BE), self.config.routing
@@ -224,8 +224,8 @@ class MixtureASR(nn.Module):
         """The mixture of a finished run, ready to transcribe.
 
         Args:
-            routing: In place of the one that it was trained with; ``top_k`` and all else stay.
-            window: In place of the one that it was trained with.
+            routing: Replaces the trained mode; ``top_k`` and all else stay.
+            window: Replaces the trained window.
 
         Raises:
             MissingInputError: The run has no finished joint stage.
@@ -241,7 +241,7 @@ class MixtureASR(nn.Module):
         return mixture.eval().to(device)
 
     def load_weights(self, run: RunDir) -> None:
-        """Gate and experts as `save` left them, routed as they were trained.
+        """Load gate and experts of `save`, with their trained routing.
 
         Raises:
             MissingInputError: The run has no finished joint stage.

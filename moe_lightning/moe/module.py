@@ -36,58 +36,59 @@ from moe_lightning.transcripts import check_transcripts
 
 
 class MoEASRModule(LightningModule):
-    """Cross-entropy of the mixture plus the balance loss; starts from the trained gate and experts.
+    """Cross-entropy of the mixture plus the load-balancing loss; starts from the trained gate and experts.
 
     Args:
         num_experts: Columns of the soft labels; comes from the clustering.
         embedding_dim: Size of the embeddings; comes from their store.
-        pooling: How the embeddings were pooled; comes from their store.
-        embedding_window: Seconds of their window; comes from their store.
-        window: Seconds that the recogniser reads at least; comes from the pre-trained experts.
-        embedding_layer: Encoder layers that they are of; comes from their store.
-        run_dir: Where gate and experts of the stages before lie.
+        pooling: Pooling of the embeddings; comes from their store.
+        embedding_window: Window of the embeddings in seconds; comes from their store.
+        window: Minimum input of the recogniser in seconds; comes from the pre-trained experts.
+        embedding_layer: Encoder layers of the embeddings; comes from their store.
+        run_dir: Run folder, with gate and experts from the earlier stages.
         whisper_model: v2, v3, nano, a hub id or a folder.
         rank: As the experts were pre-trained; so are alpha, dropout, shared_rank, target_modules,
             adapt_from_layer, rslora and noop_expert.
         hidden_dim: As the gate was trained; so are gate and gate_layers.
         gate: ``mlp``, or ``attentive``: attention over encoder layers and frames.
-        gate_input: ``cached``: from the store, which for ``attentive`` must hold frames; ``live``: by the
-            frozen encoder, in one pass with the experts where the gate's layers lie below them.
-        gate_layers: Encoder layers that a live gate reads; those of the store unless given.
-        routing: ``merge`` (all experts by the gate), ``top_k`` or ``hard``, of one pass; ``posterior``,
-            ``confidence`` or ``loss``, which run the K likeliest experts side by side and cost K times as
-            much. The same in training and decoding.
-        top_k: Experts kept by all but ``merge`` and ``hard``.
-        routing_schedule: Modes before it, each with its number of epochs: [merge:2]. Validation goes by the
-            mode of its epoch, and the best epoch's weights are decoded with as they were trained.
+        gate_input: ``cached``: from the store (with frames, for ``attentive``); ``live``: from the frozen
+            encoder, in one pass with the experts if the gate's layers lie below them.
+        gate_layers: Encoder layers for a live gate; those of the store by default.
+        routing: ``merge`` (all experts by the gate), ``top_k`` or ``hard`` run in one pass; ``posterior``,
+            ``confidence`` or ``loss`` run the K likeliest experts side by side and cost K times as much.
+            The same in training and decoding.
+        top_k: Experts kept by all modes but ``merge`` and ``hard``.
+        routing_schedule: Earlier modes, each with its number of epochs: [merge:2]. Validation uses its
+            epoch's mode, and the best epoch's weights are decoded in their training mode.
         gate_temperature: Divides the gate's logits; lower is harder.
-        gate_temperature_start: Where it starts; it gets to ``gate_temperature`` in equal factors over the
-            training. None: it is the same throughout.
-        router_noise: Deviation of the normal noise on the gate's logits, in training only.
-        min_expert_prob: Each expert's least probability before the routing keeps some; under 1 / num_experts.
-        balance_weight: Weight of the balance loss.
+        gate_temperature_start: Initial temperature; it moves to ``gate_temperature`` in equal factors over
+            the training. None: it is constant.
+        router_noise: Standard deviation of the normal noise on the gate's logits, in training only.
+        min_expert_prob: Minimum probability of each expert before the routing keeps some; under
+            1 / num_experts.
+        balance_weight: Weight of the load-balancing loss.
         z_weight: Weight of the gate's squared log-sum-exp; 0.001 is usual.
         entropy_weight: Weight of the bonus for the gate's normalised entropy.
         pull_weight: Weight, at the start, of the gate's divergence from the soft labels.
         pull_until: Share of the training over which that weight falls linearly to zero.
-        gate_lr_factor: Learning rate of the gate over that of the experts; LoRA bears rates at which a
-            trained gate would forget the clusters.
-        schedule: Of the learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
+        gate_lr_factor: The gate's learning rate over the experts'; at rates suited to LoRA, a trained gate
+            would forget the clusters.
+        schedule: Learning rate after the warm-up: ``constant``, ``linear`` or ``cosine``.
         num_warmup_steps: Steps of linear warm-up.
-        max_decoded_batches: Batches of the dev split that are decoded for the WER in each validation; all
-            unless given. Where the WER chooses the best epoch, a part of the split chooses by chance.
-        num_freq_masks: Bands of mel bins that SpecAugment hides in each training utterance; 0 for none.
-        num_time_masks: Stretches of frames that it hides; each a twentieth of the utterance at most.
-        refine_rounds: Epochs, evenly spread from the first on, that begin by giving the utterances to the
-            experts that do well on them and refitting the gate to that; see `Refinement`.
-        refine_temperature: Nats a token by which an expert must be better to count e times more.
-        refine_balance: 0 leaves the experts the shares of the corpus that they win, 1 gives all the same.
-        refine_by: What is given to experts as one: an ``utterance``, or all of a ``speaker`` by some of them.
-        refine_per_speaker: How many of them, at most.
-        max_skipped_batches: Batches without a finite loss or gradient that are left out before the training
+        max_decoded_batches: Dev batches decoded for the WER in each validation; all by default. If the WER
+            selects the best epoch, a part of the split makes the choice noisy.
+        num_freq_masks: Frequency bands masked by SpecAugment in each training utterance; 0 for none.
+        num_time_masks: Time spans masked by SpecAugment; each a twentieth of the utterance at most.
+        refine_rounds: Epochs, evenly spread from the first on, that begin with a refinement: utterances go
+            to the experts with the lowest loss on them, and the gate is refitted to that; see `Refinement`.
+        refine_temperature: Advantage in nats per token that makes an expert count e times more.
+        refine_balance: 0 leaves the experts their own shares of the corpus, 1 makes the shares equal.
+        refine_by: Assigned unit: an ``utterance``, or all utterances by a ``speaker``, judged from some.
+        refine_per_speaker: Most utterances by one speaker to judge from.
+        max_skipped_batches: Batches without a finite loss or gradient that are skipped before the training
             ends with an error.
         compile: Compile the layers; the first step takes a minute or more.
-        gradient_checkpointing: Run layers again in the backward pass rather than keep what they computed.
+        gradient_checkpointing: Run layers again in the backward pass instead of storing their results.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class MoEASRModule(LightningModule):
         self._window: list[tuple[Readable, Tensor]] = []
 
     def setup(self, stage: str) -> None:
-        """Start from the stages before, or take the mixture to be validated; a checkpoint is loaded after this."""
+        """Load the earlier stages, or the mixture to validate; a checkpoint is loaded after this."""
         run = RunDir(Path(self.hparams["run_dir"]))
         if stage == "fit":
             load_stages_before(self.mixture, run)
@@ -174,12 +175,12 @@ class MoEASRModule(LightningModule):
         check_transcripts(self.mixture.experts.backbone, self.trainer)
 
     def on_train_start(self) -> None:
-        """Go on with the soft labels that the resumed weights were trained with."""
+        """Continue with the soft labels of the resumed weights."""
         log_often_enough(self.trainer)
         self.refinement.resume(self.trainer)
 
     def on_train_epoch_start(self) -> None:
-        """A round of refinement, where one is due."""
+        """Run a round of refinement, if one is due."""
         self.refinement.begin_epoch(self, self.mixture)
 
     def on_train_batch_start(self, batch: SpeechBatch, batch_idx: int) -> None:
@@ -187,7 +188,7 @@ class MoEASRModule(LightningModule):
         self._enter(self.phases.at(self.current_epoch, share_done(self.trainer)))
 
     def training_step(self, batch: SpeechBatch, batch_idx: int) -> Tensor:
-        """Cross-entropy of the mixture; with the last micro-batch of a step, what all of them say of the gate."""
+        """Cross-entropy of the mixture; a step's last micro-batch adds the gate's terms for all of them."""
         readable, base = self.mixture.read(batch)
         losses = self._losses(batch, noisy(self.mixture.gate(readable), self.weights.noise), base)
         loss = losses.a_token
@@ -205,10 +206,10 @@ class MoEASRModule(LightningModule):
         self.log("train/skipped_batches", float(self.skipped.count))
 
     def validation_step(self, batch: SpeechBatch, batch_idx: int) -> dict[str, Any]:
-        """Loss, entropy of the gate, agreement with the soft labels; WER of the first batches.
+        """Loss, gate entropy, agreement with the soft labels; WER on the first batches.
 
         Returns:
-            ``gate_BE`` and, where the batch was decoded, ``hypotheses``: for the callbacks.
+            ``gate_BE`` and, if the batch was decoded, ``hypotheses``: for the callbacks.
         """
         readable, base = self.mixture.read(batch)
         logits_BE = self.mixture.gate(readable)
@@ -227,7 +228,7 @@ class MoEASRModule(LightningModule):
         return {"gate_BE": self.mixture.gates(logits_BE), "hypotheses": hypotheses}
 
     def expert_losses(self, batch: SpeechBatch) -> Tensor:
-        """``losses_BE`` of every expert alone, nats a token; for the callbacks."""
+        """``losses_BE`` of every expert alone, nats per token; for the callbacks."""
         return expert_losses(self.mixture.experts, batch)
 
     def configure_optimizers(self) -> Any:
@@ -255,7 +256,7 @@ class MoEASRModule(LightningModule):
         return self.mixture.loss(batch, self.mixture.choose(logits_BE), base)
 
     def _gate_loss(self) -> Tensor:
-        """Of all utterances since the last optimizer step: the gate is small enough to run on them again."""
+        """Gate terms for all utterances since the last optimizer step: the gate is small enough to run again."""
         logits_BE = torch.cat([self.mixture.gate(readable) for readable, _ in self._window])
         soft_labels_BE = torch.cat([labels_BE for _, labels_BE in self._window])
         self._window.clear()

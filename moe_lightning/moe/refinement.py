@@ -1,16 +1,15 @@
-"""Refinement by expert loss: between epochs, who belongs to which expert is decided anew, and the gate follows.
+"""Refinement by expert loss: between epochs, utterances are reassigned to experts, and the gate follows.
 
 A round runs all experts on the train split, gives each utterance to the experts in proportion to the gate's prior
-times ``exp(-loss / temperature)``, balanced over the corpus, and refits the gate's head to these soft labels. Where
-populations are properties of speakers, all utterances of one are given together (``by: speaker``): a few of each
-say more surely which expert is best than any says of itself. The
-training then goes on as if nothing had been: same optimizer, same schedule. Its rounds are a function of the
-epoch, its soft labels lie in the run, and a checkpoint says how many rounds its weights have seen, so a resumed
-training is the one that was never stopped.
+times ``exp(-loss / temperature)``, balanced over the corpus, and refits the gate's head to these soft labels. If
+populations are properties of speakers, a speaker's utterances are assigned together (``by: speaker``): several
+identify the best expert more surely than each one alone. The training then continues with the same optimizer and
+schedule. Rounds are a function of the epoch, their soft labels are stored in the run, and a checkpoint records how
+many rounds its weights have seen, so a resumed training equals one that was never stopped.
 
-The losses are of utterances that the experts were trained on, and so too low for those whose utterance it was: a
-round is inclined to confirm the one before. The temperature and the balance stand against that; the dev split's
-regret, which no training sees, says whether a round has helped.
+The experts were trained on these utterances, so each loss is too low under the utterance's own expert: a round tends
+to confirm the one before. The temperature and the balance counteract that; the regret on the dev split, unseen in
+training, shows if a round has helped.
 """
 
 from collections.abc import Sequence
@@ -34,14 +33,14 @@ from moe_lightning.soft_labels import SoftLabels
 from moe_lightning.training.checkpointing import keeps_files
 
 ROWS_AT_ONCE = 65_536
-"""Rows that the ranks add up at a time: what is on a device at once."""
+"""Rows summed over the ranks at a time: bounds the memory of a device."""
 
 
 class Refinement:
     """The rounds of one training.
 
     Args:
-        seed: Of the refit.
+        seed: For the refit, and for the utterances drawn from each speaker.
     """
 
     def __init__(self, plan: RefinementPlan, run: RunDir, seed: int):
@@ -50,15 +49,15 @@ class Refinement:
         self.seed = seed
         self.rounds_done = 0
         self.labels: SoftLabels | None = None
-        """Of the last round; None before the first."""
+        """From the last round; None before the first."""
 
     def resume(self, trainer: Trainer) -> None:
-        """Take up the soft labels that the resumed weights were trained with."""
+        """Load the soft labels of the resumed weights."""
         if self.rounds_done:
             self._take_up(SoftLabels.load(self.run.refined_soft_labels_file(self.rounds_done)), trainer)
 
     def begin_epoch(self, module: LightningModule, mixture: MixtureASR) -> None:
-        """Do the round that is due, if one is."""
+        """Run the round that is due, if any."""
         trainer = module.trainer
         epochs = self.plan.epochs(trainer.max_epochs)
         if trainer.current_epoch in epochs and self.rounds_done <= epochs.index(trainer.current_epoch):
@@ -100,7 +99,7 @@ class Refinement:
         trainer.datamodule.refined_labels = labels  # type: ignore[attr-defined]
 
     def _keep(self, number: int, made: Round, trainer: Trainer) -> None:
-        """Write labels and report; those of later rounds, from a training that was stopped, are made again."""
+        """Write labels and report; later rounds, from a training that was stopped, are made again."""
         if keeps_files(trainer):
             made.labels.save(self.run.refined_soft_labels_file(number))
             file = self.run.refinement_file
@@ -135,8 +134,8 @@ def survey(
 
     Args:
         loader: This rank's part of the split.
-        ids: All of the split.
-        asked: Those that the experts are run on.
+        ids: All utterances of the split.
+        asked: Utterances for the experts.
         name: For the progress bar.
 
     Returns:
@@ -160,7 +159,7 @@ def survey(
 
 
 def _over_ranks(rows_NX: Tensor, trainer: Trainer) -> Tensor:
-    """The rows that each rank has filled, put together."""
+    """The rows filled by each rank, joined."""
     if trainer.world_size == 1:
         return rows_NX
     device = trainer.strategy.root_device

@@ -1,4 +1,4 @@
-"""One round of refinement, once all losses are known: new soft labels, a refitted head, and what to say of them."""
+"""One round of refinement, from known losses: new soft labels, a refitted head, and a report."""
 
 import copy
 from collections import Counter
@@ -21,7 +21,7 @@ from moe_lightning.soft_labels import SoftLabels
 
 RefineBy = Literal["utterance", "speaker"]
 MIN_UTTERANCES = 3
-"""A field whose values have fewer utterances on average makes no groups."""
+"""A field with fewer utterances per value on average makes no groups."""
 
 
 class Survey(NamedTuple):
@@ -29,14 +29,14 @@ class Survey(NamedTuple):
 
     ids: tuple[str, ...]
     losses_NE: np.ndarray
-    """Nats a token of each utterance under each expert alone; NaN where the experts were not asked."""
+    """Nats per token of each utterance under each expert alone; NaN where the experts did not run."""
     pooled_NP: Tensor
-    """What the gate's head reads."""
+    """Input of the gate's head."""
     speakers: tuple[str, ...] | None = None
-    """Of each utterance, where all of a speaker are judged as one; None where each is judged by itself."""
+    """Of each utterance, if the utterances of a speaker are judged together; None if each is judged alone."""
 
     def gates(self, head: Gate) -> np.ndarray:
-        """A head's softmax, (N, E); where speakers are judged, it hears all of each."""
+        """A head's softmax, (N, E); with speaker-level pooling if there are speakers."""
         device = head.mean_D.device
         with torch.no_grad():
             logits_NE = torch.cat([head(part.to(device)).cpu() for part in self.pooled_NP.split(4096)])
@@ -45,7 +45,7 @@ class Survey(NamedTuple):
         return logits_NE.softmax(dim=1).numpy()
 
     def judged_losses(self) -> np.ndarray:
-        """``losses_NE``, or the mean over the utterances of each one's speaker that the experts were asked of."""
+        """``losses_NE``, or their mean over the judged utterances of each one's speaker."""
         if self.speakers is None:
             return self.losses_NE
         sums_NE, counts_N1 = self._over_speakers()
@@ -53,10 +53,10 @@ class Survey(NamedTuple):
             return sums_NE / counts_N1
 
     def shares(self, priors_NE: np.ndarray, temperature: float) -> np.ndarray:
-        """Which experts each utterance belongs to, (N, E): `responsibilities`.
+        """Soft assignment of utterances to experts, (N, E): `responsibilities`.
 
-        Of a speaker, by the sum of the losses and without a prior: the gate's would outweigh what tells experts
-        apart, and losses on what was trained on speak for the present expert already.
+        For speakers, by the sum of the losses and without a prior: the gate's would outweigh the differences between
+        experts, and losses on training utterances already favour the present expert.
         """
         if self.speakers is None:
             return responsibilities(priors_NE, self.losses_NE, temperature)
@@ -65,7 +65,7 @@ class Survey(NamedTuple):
         return responsibilities(np.where(counts_N1 > 0, even_NE, priors_NE), sums_NE, temperature)
 
     def _over_speakers(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sum of the losses of each utterance's speaker, (N, E), and of how many, (N, 1)."""
+        """For each utterance, the sum of its speaker's known losses, (N, E), and their number, (N, 1)."""
         assert self.speakers is not None
         _, speaker_N = np.unique(np.array(self.speakers), return_inverse=True)
         is_known_N = np.isfinite(self.losses_NE).all(axis=1)
@@ -77,7 +77,7 @@ class Survey(NamedTuple):
 
 @dataclass(frozen=True)
 class RefinementPlan:
-    """How often and how a training is refined.
+    """Rounds and settings of a training's refinement.
 
     Raises:
         InputError: A number is out of its range.
@@ -85,13 +85,13 @@ class RefinementPlan:
 
     num_rounds: int = 0
     temperature: float = 0.1
-    """Nats a token by which an expert must be better to count e times more."""
+    """Advantage in nats per token that makes an expert count e times more."""
     balance: float = 1.0
-    """0 leaves the experts the shares of the corpus that they win, 1 gives all the same."""
+    """0 leaves the experts their own shares of the corpus, 1 makes the shares equal."""
     by: RefineBy = "utterance"
-    """What is given to experts as one: an utterance, or all of a ``speaker``."""
+    """Assigned unit: an utterance, or all utterances by a ``speaker``."""
     per_speaker: int = 8
-    """Utterances of a speaker that the experts are asked of, at most, where speakers are given."""
+    """Most utterances by one speaker to judge from, where speakers are assigned."""
     gate_epochs: int = 10
     """Of the refit."""
     gate_learning_rate: float = 1e-3
@@ -113,7 +113,7 @@ class RefinementPlan:
             )
 
     def asked(self, utterances: Sequence[Utterance], seed: int) -> frozenset[str]:
-        """Ids of the utterances that all experts are run on: all, or of each speaker some drawn by chance."""
+        """Ids of the utterances for the experts: all, or a random few of each speaker."""
         if self.by == "utterance":
             return frozenset(utterance.id for utterance in utterances)
         counts: Counter[str] = Counter()
@@ -125,7 +125,7 @@ class RefinementPlan:
         return frozenset(asked)
 
     def epochs(self, max_epochs: int | None) -> tuple[int, ...]:
-        """The epochs that begin with a round: evenly spread, the first of all among them.
+        """Epochs that begin with a round: evenly spread, from the first one on.
 
         Raises:
             InputError: There are more rounds than epochs.
@@ -141,17 +141,17 @@ class RefinementPlan:
 
 
 class Round(NamedTuple):
-    """What a round makes."""
+    """Result of a round."""
 
     labels: SoftLabels
-    """Of all utterances that had soft labels before; those that were not surveyed keep theirs."""
+    """For all utterances with earlier soft labels; those outside the survey keep theirs."""
     head: dict[str, Tensor]
     """State of the gate's head."""
     report: dict[str, Any]
 
 
 def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before: SoftLabels, seed: int) -> Round:
-    """New soft labels of both splits, and a head that gives them.
+    """New soft labels for both splits, and a head trained on the train split's.
 
     The dev split's are not balanced, and the head does not see them: they are for the curves.
 
@@ -159,8 +159,9 @@ def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before:
         head: As the training has left it; it is not changed.
 
     Returns:
-        In the report, ``train`` and ``dev`` judge the head as it was, ``dev_refitted`` as it is now, by the losses
-        of the same experts; ``gate_accuracy`` is how often it now sends a dev utterance where its loss would.
+        In the report, ``train`` and ``dev`` judge the old head, ``dev_refitted`` the new one, by the same
+        experts' losses; ``gate_accuracy`` is the share of dev utterances with one likeliest expert in the new
+        head and in the new soft labels.
     """
     priors, dev_priors_NE = train.gates(head), dev.gates(head)
     probs_NE = train.shares(priors, plan.temperature)

@@ -1,9 +1,9 @@
-"""Which experts an utterance belongs to, by what the gate expects and by how well each expert does on it.
+"""Soft assignment of utterances to experts, from the gate's prior and each expert's loss.
 
 The clusters are a start, not the truth: a round of refinement is the E step of expectation maximisation
 (Jordan and Jacobs 1994, "Hierarchical mixtures of experts and the EM algorithm"), with the experts' loads balanced
-over the corpus as Sinkhorn's iteration does it (Cuturi 2013, arXiv:1306.0895, section 4; of experts: Clark et al.
-2022, arXiv:2202.01169, where it is called S-BASE).
+over the corpus by Sinkhorn's iteration (Cuturi 2013, arXiv:1306.0895, section 4; for experts: Clark et al. 2022,
+arXiv:2202.01169, under the name S-BASE).
 """
 
 from typing import NamedTuple
@@ -13,34 +13,35 @@ import numpy as np
 from moe_lightning.errors import InputError
 
 FARTHEST = 50.0
-"""Nats below an utterance's best expert at which another counts as never: e^-50 is nothing beside a corpus, and
-keeps every expert reachable where its share of the corpus takes it."""
+"""Cap in nats on an expert's distance below an utterance's best one: e^-50 is negligible in any corpus, and
+keeps every expert reachable when its share of the corpus demands it.
+"""
 _TOLERANCE = 1e-6
 _MAX_ITERATIONS = 200
 
 
 class Judgement(NamedTuple):
-    """A gate's choices held against the losses of all experts, means over the utterances."""
+    """A gate's choices compared with the losses of all experts, means over the utterances."""
 
     chosen_loss: float
-    """Nats a token under the likeliest expert of each utterance."""
+    """Nats per token under the likeliest expert of each utterance."""
     best_loss: float
-    """The same under each utterance's best expert: what a gate that errs nowhere would reach."""
+    """The same under each utterance's best expert: the loss of a gate without errors."""
     regret: float
     """Their difference."""
     is_best: float
-    """Share of utterances whose likeliest expert is their best."""
+    """Share of utterances with the best expert as the likeliest."""
 
 
 def responsibilities(priors_NE: np.ndarray, losses_NE: np.ndarray, temperature: float) -> np.ndarray:
     """Distributions proportional to ``prior * exp(-loss / temperature)``.
 
     Args:
-        priors_NE: What the gate says; rows sum to 1.
-        losses_NE: Nats a token of each utterance under each expert. A mean, so that a long utterance is not
-            decided by its length. An expert's loss on what it was trained on is too low, the more so the
-            longer it trains: the temperature stands against that as well.
-        temperature: Nats a token by which an expert must be better to count e times more.
+        priors_NE: From the gate; rows sum to 1.
+        losses_NE: Nats per token of each utterance under each expert. A mean, so that a long utterance is not
+            decided by its length. An expert's loss on its own training utterances is too low, increasingly so
+            in longer training: the temperature counteracts that as well.
+        temperature: Advantage in nats per token that makes an expert count e times more.
 
     Returns:
         ``probs_NE``, float64; rows sum to 1. Where a loss is not finite, the prior stays.
@@ -56,17 +57,17 @@ def responsibilities(priors_NE: np.ndarray, losses_NE: np.ndarray, temperature: 
 
 
 def balanced(probs_NE: np.ndarray, shares_E: np.ndarray) -> np.ndarray:
-    """The distributions nearest to the given ones (in Kullback-Leibler divergence) that load experts as wanted.
+    """The distributions nearest to the given ones (in Kullback-Leibler divergence) with the wanted expert loads.
 
     Args:
         probs_NE: Rows sum to 1.
-        shares_E: Part of the corpus that each expert is to get; they sum to 1.
+        shares_E: Wanted share of the corpus per expert; they sum to 1.
 
     Returns:
         Float64; rows sum to 1, the means of the columns are ``shares_E`` within 1e-6.
 
     Raises:
-        InputError: An expert is to get nothing, or the shares do not sum to 1.
+        InputError: An expert would get nothing, or the shares do not sum to 1.
     """
     if (shares_E <= 0).any() or abs(shares_E.sum() - 1) > 1e-6:
         raise InputError(f"the experts' shares must be over 0 and sum to 1, got {shares_E.tolist()}")
@@ -84,11 +85,11 @@ def balanced(probs_NE: np.ndarray, shares_E: np.ndarray) -> np.ndarray:
 def _better_offsets(
     logs_NE: np.ndarray, rows_NE: np.ndarray, offsets_E: np.ndarray, shares_E: np.ndarray
 ) -> np.ndarray:
-    """Offsets of the columns that load the experts more nearly as wanted.
+    """Column offsets with expert loads nearer to the wanted ones.
 
-    They are the E unknowns of a convex problem (the dual one), so Newton's step is small and reaches in about
-    ten steps what Sinkhorn's own step, taken where Newton's does not help, needs thousands for when
-    distributions are nearly one-hot (Brauer et al. 2017, arXiv:1710.06635).
+    They are the E unknowns of a convex problem (the dual one), so Newton's step is small. It needs about ten steps
+    where Sinkhorn's own step, taken if Newton's does not help, needs thousands for nearly one-hot distributions
+    (Brauer et al. 2017, arXiv:1710.06635).
     """
     means_E = rows_NE.mean(axis=0)
     excess_E = means_E - shares_E
@@ -103,7 +104,7 @@ def _better_offsets(
 
 
 def _dual(logs_NE: np.ndarray, offsets_E: np.ndarray, shares_E: np.ndarray) -> float:
-    """What is least where the columns' means are the wanted shares."""
+    """Dual objective: least where the columns' means are the wanted shares."""
     moved_NE = logs_NE + offsets_E
     most_N1 = moved_NE.max(axis=1, keepdims=True)
     log_sums_N1 = most_N1 + np.log(np.exp(moved_NE - most_N1).sum(axis=1, keepdims=True))
@@ -111,7 +112,7 @@ def _dual(logs_NE: np.ndarray, offsets_E: np.ndarray, shares_E: np.ndarray) -> f
 
 
 def wanted_shares(probs_NE: np.ndarray, balance: float) -> np.ndarray:
-    """Shares of the corpus between what the distributions give each expert (0) and as much for each (1).
+    """Shares of the corpus between each expert's mean probability (0) and equal shares (1).
 
     Raises:
         InputError: ``balance`` is not in 0 to 1.

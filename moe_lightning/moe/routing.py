@@ -1,4 +1,4 @@
-"""From the gate's logits to each utterance's share of the experts."""
+"""From the gate's logits to each utterance's weights of the experts."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -7,9 +7,10 @@ from torch import Tensor
 from moe_lightning.errors import InputError
 
 RoutingMode = Literal["merge", "top_k", "hard", "posterior", "confidence", "loss"]
-"""Of one pass, the experts' parameters merged for each utterance - ``merge``: all experts by the gate's softmax;
-``top_k``: the K likeliest, renormalised; ``hard``: the likeliest. Of the K likeliest side by side, each a recogniser
-of its own - ``posterior``, ``confidence``, ``loss``: see `mixing`."""
+"""In one pass, with the experts' parameters merged for each utterance - ``merge``: all experts by the gate's softmax;
+``top_k``: the K likeliest, renormalised; ``hard``: the likeliest. With the K likeliest side by side, each a separate
+recogniser - ``posterior``, ``confidence``, ``loss``: see `mixing`.
+"""
 
 ONE_PASS: tuple[RoutingMode, ...] = ("merge", "top_k", "hard")
 
@@ -28,7 +29,7 @@ def gate_probs(logits_BE: Tensor, temperature: float = 1.0, min_prob: float = 0.
 
     Args:
         temperature: Divides the logits; lower is harder.
-        min_prob: Each expert's least probability, under 1 / E; what lies above it shrinks in proportion.
+        min_prob: Minimum probability of each expert, under 1 / E; the rest shrinks in proportion.
     """
     probs_BE = (logits_BE.float() / temperature).softmax(dim=1)
     return min_prob + (1.0 - min_prob * logits_BE.shape[1]) * probs_BE if min_prob else probs_BE
@@ -51,7 +52,7 @@ def route(logits_BE: Tensor, mode: RoutingMode, top_k: int, temperature: float =
 
 
 def check_routing(mode: str, top_k: int, num_experts: int) -> None:
-    """Raise an InputError for a mode that there is none of, or more experts kept than there are."""
+    """Raise an InputError for an unknown mode, or for ``top_k`` outside 1..E."""
     if mode not in get_args(RoutingMode):
         raise InputError(f"routing must be one of {', '.join(get_args(RoutingMode))}, got {mode!r}")
     if not 1 <= top_k <= num_experts:

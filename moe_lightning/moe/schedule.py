@@ -1,4 +1,4 @@
-"""How the routing changes in the course of a training: a pure function of its epoch and of how much of it is done."""
+"""Routing schedule of a training: a pure function of its epoch and its finished share."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,33 +9,33 @@ from moe_lightning.moe.routing import RoutingMode
 
 
 class Phase(NamedTuple):
-    """What holds for one step."""
+    """Routing settings of one step."""
 
     routing: RoutingMode
     temperature: float
     """Divides the gate's logits."""
     pull: float
-    """Part of the pull towards the soft labels that is left, 1 to 0."""
+    """Remaining share of the pull towards the soft labels, 1 to 0."""
 
 
 @dataclass(frozen=True)
 class RoutingSchedule:
-    """The phases of a training.
+    """Routing phases of a training.
 
     Raises:
         InputError: A value is out of its range.
     """
 
     routing: RoutingMode
-    """Of the end."""
+    """At the end."""
     before: tuple[str, ...] = ()
-    """Modes before it with their epochs: ``("merge:2", "posterior:1")``."""
+    """Earlier modes with their epochs: ``("merge:2", "posterior:1")``."""
     temperature: float = 1.0
-    """Of the end."""
+    """At the end."""
     temperature_start: float | None = None
-    """Where it starts; it moves to that of the end by equal factors in equal shares of the training."""
+    """Initial temperature; it moves to the final one by equal factors in equal training shares; None: constant."""
     pull_until: float = 1.0
-    """Share of the training after which nothing is left of the pull, which falls linearly."""
+    """Share of the training over which the pull falls linearly to zero."""
 
     def __post_init__(self) -> None:
         _ = self.modes_before
@@ -52,7 +52,7 @@ class RoutingSchedule:
 
     @property
     def modes(self) -> list[RoutingMode]:
-        """Every mode that the training comes to."""
+        """All modes of the training."""
         return [*(mode for mode, _ in self.modes_before), self.routing]
 
     def at(self, epoch: int, share_done: float) -> Phase:
@@ -60,7 +60,7 @@ class RoutingSchedule:
 
         Args:
             epoch: From 0.
-            share_done: Part of the whole training that is done, 0 to 1.
+            share_done: Finished share of the whole training, 0 to 1.
         """
         temperature = self._start * (self.temperature / self._start) ** share_done
         return Phase(self._mode(epoch), temperature, max(0.0, 1.0 - share_done / self.pull_until))

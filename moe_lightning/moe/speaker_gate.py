@@ -1,7 +1,7 @@
-"""The gate hears all that a speaker says before it chooses: a population is a property of speakers.
+"""Speaker-level pooling of the gate's logits: a population is a property of speakers.
 
-From one utterance the gate often cannot tell which group its speaker is of; from several it can. Who speaks is
-used, and nothing of which group the speaker is of.
+From one utterance the gate often cannot identify the speaker's group; from several it can. Speaker names are used,
+their groups are not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def logits_by_speaker(logits_NE: Tensor, speakers: Sequence[str]) -> Tensor:
-    """The gate's logits when it hears all utterances of a speaker together, the same for each of them, (N, E).
+    """The gate's logits pooled over a speaker's utterances, the same for each of them, (N, E).
 
-    The sum of the log-probabilities over a speaker's n utterances, divided by the root of n: between independent
-    witnesses (the sum, Bayes' rule under an even prior) and one witness heard n times (the mean), which utterances
-    of one voice both partly are. For n = 1 it is the gate's own answer.
+    The sum over the log-probabilities of a speaker's n utterances, divided by sqrt(n). This lies between
+    independent observations (the sum, Bayes' rule under an even prior) and n copies of one (the mean); utterances
+    in one voice are partly both. For n = 1 it is the gate's own answer.
 
     Args:
         logits_NE: Of each utterance alone.
@@ -30,7 +30,7 @@ def logits_by_speaker(logits_NE: Tensor, speakers: Sequence[str]) -> Tensor:
 
 
 def pooled(logits: Mapping[str, Tensor], speakers: Mapping[str, str]) -> dict[str, Tensor]:
-    """`logits_by_speaker` of utterances by their ids."""
+    """`logits_by_speaker` for utterances by id."""
     ids = list(logits)
     pooled_NE = logits_by_speaker(torch.stack([logits[id_] for id_ in ids]), [speakers[id_] for id_ in ids])
     return dict(zip(ids, pooled_NE, strict=True))

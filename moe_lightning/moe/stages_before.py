@@ -1,4 +1,4 @@
-"""The joint stage starts from what the stages before it have trained."""
+"""Start of the joint stage, from the gate and experts that the earlier stages have trained."""
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ _GATE_MADE_BY = "python -m moe_lightning.gating fit --config configs/gating.yaml
 
 
 def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
-    """Put the trained gate and the pre-trained experts of a run into a mixture.
+    """Load the trained gate and the pre-trained experts of a run into a mixture.
 
     Raises:
         InputError: A stage has not finished, or its weights are of another size.
@@ -35,7 +35,7 @@ def load_stages_before(mixture: MixtureASR, run: RunDir) -> None:
 
 
 def check_reading(config: MixtureConfig, run: RunDir) -> None:
-    """Raise an InputError where the gate was trained as another one, or on other layers of the same size."""
+    """Raise an InputError if the gate was trained as another type, or on other layers of the same size."""
     if not run.gate_config_file.exists():
         return
     then = read_json_object(run.gate_config_file, _GATE_MADE_BY)
