@@ -1,1 +1,1 @@
-"""What the trained stages share: checkpoints, optimizer and schedule, batches that cannot be learned from."""
+"""Shared by the trained stages: checkpoints, optimizer and schedule, skipped batches."""

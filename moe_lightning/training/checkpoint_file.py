@@ -1,4 +1,4 @@
-"""Checkpoints on disk: whole, checked when they are read, and the one before the last kept."""
+"""Checkpoints on disk: atomic writes, verified reads, and the previous one kept."""
 
 import zipfile
 from pathlib import Path
@@ -14,10 +14,10 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes checkpoints so that a kill leaves the old one or the new one; Lightning's copies from ``/tmp``."""
+    """Atomic writes of checkpoints: a kill leaves the old one or the new one; Lightning's own copies from ``/tmp``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint; of the last one, the one before is kept.
+        """Write a checkpoint; with a new ``last.ckpt``, the one before is kept.
 
         Raises:
             OSError: It cannot be written; the old ones stay.
@@ -36,10 +36,10 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """The last checkpoint of a training, or the one before where that is damaged; None before the first.
+    """The last checkpoint of a training, or the one before if that is damaged; None before the first.
 
     Raises:
-        InputError: Neither is whole.
+        InputError: None of them is intact.
     """
     files = [file for file in (folder / LAST, folder / PREVIOUS) if file.exists()]
     whole = next((file for file in files if is_whole(file)), None)
@@ -52,10 +52,10 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
 
 
 def require_whole(file: Path) -> Path:
-    """The checkpoint, once it is known to be as it was written.
+    """The checkpoint, once verified.
 
     Raises:
-        InputError: It is not.
+        InputError: It is damaged.
     """
     if not is_whole(file):
         raise InputError(
@@ -66,7 +66,7 @@ def require_whole(file: Path) -> Path:
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a checkpoint's parts have the checksums that they were written with; torch does not look at them."""
+    """True if a checkpoint's parts match their stored checksums; torch does not check them."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
@@ -75,7 +75,7 @@ def is_whole(file: Path) -> bool:
 
 
 class _Noting:
-    """A file that remembers why it could not be written; torch says only that."""
+    """A file that keeps the reason for a failed write; torch reports only the failure."""
 
     def __init__(self, file: IO[bytes]):
         self.file = file

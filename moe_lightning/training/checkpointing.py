@@ -1,4 +1,4 @@
-"""What makes a resumed training the training that was never stopped."""
+"""Exact resume: a resumed training equals one that was never stopped."""
 
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,21 @@ from moe_lightning.training.stopping import is_within_step
 
 
 class StageCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint whose folder may have been moved since its state was saved.
+    """A ModelCheckpoint that survives a move of its folder.
 
-    Lightning's forgets the best score when the folder has another name, and writes over the best weights.
+    Lightning's forgets the best score in a renamed folder, and overwrites the best weights.
     """
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save where one is due, but not between the batches of one optimizer step, as Lightning's does after a
-        resume: their gradients would be lost.
+        """Save if due, but not between the batches of one optimizer step: their gradients would be lost.
+
+        After a resume Lightning's does save there.
         """
         if not is_within_step(trainer):
             super().on_train_batch_end(trainer, *args, **kwargs)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state, with its files where they lie now."""
+        """Load the state, with its files in the present folder."""
         state = {**state_dict, "dirpath": self.dirpath}
         for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
             state[name] = self._here(state_dict.get(name, ""))
@@ -40,11 +41,10 @@ class StageCheckpoint(ModelCheckpoint):
 
 
 class ExactResume(Callback):
-    """Carries through a checkpoint what Lightning forgets: the validation that is due, the scores, the wish to stop.
+    """Stores in a checkpoint the state that Lightning forgets: a due validation, the scores, the request to stop.
 
-    Without it a training that was stopped between an epoch's last step and its validation would not validate that
-    epoch; one that was stopped after its last epoch would export no scores; one that had been ended by early
-    stopping would train on.
+    Without it a training stopped between an epoch's last step and its validation would not validate that epoch; one
+    stopped after its last epoch would export no scores; one ended by early stopping would train on.
     """
 
     def __init__(self) -> None:
@@ -52,10 +52,10 @@ class ExactResume(Callback):
         self._val_check_batch: int | float | None = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add it."""
+        """Add the state."""
         epoch_loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-        is_behind_batch = progress["completed"] == progress["processed"] - 1  # in the hooks of its end
+        is_behind_batch = progress["completed"] == progress["processed"] - 1  # in its end hooks
         checkpoint["exact_resume"] = {
             "validation_is_due": is_behind_batch and fetcher is not None and epoch_loop._should_check_val_fx(fetcher),
             "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
@@ -63,7 +63,7 @@ class ExactResume(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take it; Lightning resumes a validation only where it says that it was within one."""
+        """Read the state; Lightning resumes a validation only if the checkpoint says that it was within one."""
         self._state = checkpoint.get("exact_resume", {})
         if self._state.get("validation_is_due"):
             loops = checkpoint["loops"]["fit_loop"]
@@ -73,13 +73,13 @@ class ExactResume(Callback):
                 counts.update(ready=1, started=1, processed=0, completed=0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give back scores and wish."""
+        """Restore scores and stop request."""
         scores: dict[str, Tensor] = {name: torch.tensor(one) for name, one in self._state.get("metrics", {}).items()}
         trainer.callback_metrics.update(scores)
         trainer.should_stop = trainer.should_stop or self._state.get("should_stop", False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the validation take place though the next epoch may have another length; count it from the start."""
+        """Run the due validation, even if the next epoch has another length; count it from the start."""
         if self._state.get("validation_is_due"):
             trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset()
             self._val_check_batch, trainer.val_check_batch = trainer.val_check_batch, 1
@@ -90,19 +90,19 @@ class ExactResume(Callback):
 
 
 def keep_nothing(trainer: Trainer) -> None:
-    """Make a training a debug run: no checkpoints, no curves, and no early stop where nothing is validated."""
+    """Make a training a debug run: no checkpoints, no curves, and no early stopping without validation."""
     without = (ModelCheckpoint, *([] if trainer.limit_val_batches else [EarlyStopping]))
     trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, without)]  # type: ignore[attr-defined]
-    trainer.loggers = [DummyLogger()]  # callbacks that ask for a logger get one
+    trainer.loggers = [DummyLogger()]  # callbacks may ask for a logger
 
 
 def keeps_files(trainer: Trainer) -> bool:
-    """Whether a training keeps anything; a debug run has no checkpoints, and is to write nothing else either."""
+    """True if a training keeps anything; a debug run has no checkpoints, and must write nothing else either."""
     return any(isinstance(callback, ModelCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def drop_frozen(checkpoint: dict[str, Any], module: nn.Module) -> None:
-    """Keep what training moves, and buffers, of a Lightning checkpoint's ``state_dict``.
+    """Keep trained parameters and buffers in a Lightning checkpoint's ``state_dict``.
 
     The frozen backbone is left out: gigabytes that never change.
     """
@@ -112,10 +112,10 @@ def drop_frozen(checkpoint: dict[str, Any], module: nn.Module) -> None:
 
 
 def seed_step(seed: int, epoch: int, batch_idx: int, rank: int) -> None:
-    """Make dropout a function of the place in the training, so that it needs no saving and is the same after a stop."""
-    torch.manual_seed(hash((seed, epoch, batch_idx, rank)) % 2**63)  # of ints, the same in every process
+    """Make dropout a function of the position in training: nothing is saved, and a stop changes nothing."""
+    torch.manual_seed(hash((seed, epoch, batch_idx, rank)) % 2**63)  # a hash of ints is the same in every process
 
 
 def is_decoded(batch_idx: int, max_decoded_batches: int | None) -> bool:
-    """Whether a batch of the dev split is decoded for the WER."""
+    """True if a dev batch is decoded for the WER."""
     return max_decoded_batches is None or batch_idx < max_decoded_batches

@@ -1,4 +1,4 @@
-"""Sums and means over all utterances that an optimizer step sees, on whatever rank they are."""
+"""Sums and means over an optimizer step's utterances, across all ranks."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def num_ranks() -> int:
 
 
 def largest_over_ranks(value: int, device: torch.device) -> int:
-    """The largest of the ranks' numbers, on each of them."""
+    """The largest of the ranks' numbers, on each rank."""
     values = torch.tensor(value, device=device)
     if num_ranks() > 1:
         dist.all_reduce(values, op=dist.ReduceOp.MAX)
@@ -19,7 +19,7 @@ def largest_over_ranks(value: int, device: torch.device) -> int:
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum of the ranks' tensors of one shape, on each of them; without a gradient."""
+    """The sum of the ranks' equally shaped tensors, on each rank; without a gradient."""
     values = values.detach().clone()
     if num_ranks() > 1:
         dist.all_reduce(values)
@@ -29,8 +29,8 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 def global_mean(values_BX: Tensor) -> Tensor:
     """Mean over the utterances of all ranks, float32.
 
-    A rank gets its own part of it, times the number of ranks: the mean of the ranks' results, and of their
-    gradients as DDP takes it, is the mean over the global batch also where a rank has fewer utterances.
+    A rank gets its own part, times the number of ranks. So DDP's mean over the ranks' results and gradients is
+    the mean over the global batch, even if a rank has fewer utterances.
     """
     num_all = sum_over_ranks(torch.tensor(float(len(values_BX)), device=values_BX.device))
     return values_BX.float().sum(dim=0) * num_ranks() / num_all

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 FEWEST_POINTS = 10
-"""Of a training curve."""
+"""Points of a training curve."""
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -19,12 +19,12 @@ def adamw(parameters: Any) -> Optimizer:
 
 
 def schedule_factor(step: int, share_done: float, num_warmup_steps: int, schedule: Schedule) -> float:
-    """What the peak learning rate is multiplied by, 0 to 1: a linear warm-up times the decay.
+    """Factor on the peak learning rate, 0 to 1: a linear warm-up times the decay.
 
     Args:
         step: Optimizer steps done.
-        share_done: Part of the whole training that is done, 0 to 1. Unlike a number of steps it keeps its
-            meaning when a training goes on with other batch sizes or more devices.
+        share_done: Finished share of the whole training, 0 to 1. Unlike a number of steps it keeps its meaning
+            when a training continues with other batch sizes or more devices.
     """
     warmup = min(1.0, (step + 1) / (num_warmup_steps + 1))
     if schedule == "constant":
@@ -33,7 +33,7 @@ def schedule_factor(step: int, share_done: float, num_warmup_steps: int, schedul
 
 
 def scheduled(optimizer: Optimizer, trainer: Trainer, num_warmup_steps: int, schedule: Schedule) -> dict[str, Any]:
-    """The optimizer with its schedule, in the form that `LightningModule.configure_optimizers` returns."""
+    """The optimizer with its schedule, as a result of `LightningModule.configure_optimizers`."""
 
     def factor(step: int) -> float:
         return schedule_factor(step, share_done(trainer), num_warmup_steps, schedule)
@@ -42,7 +42,7 @@ def scheduled(optimizer: Optimizer, trainer: Trainer, num_warmup_steps: int, sch
 
 
 def log_often_enough(trainer: Any) -> None:
-    """Log a short training more often than its setting says, so that its curves have ten points at least."""
+    """Log a short training more often than configured, so that its curves have at least ten points."""
     num_batches = trainer.num_training_batches * max(1, trainer.max_epochs or 1)
     if trainer.max_steps > 0:
         num_batches = min(num_batches, trainer.max_steps * trainer.accumulate_grad_batches)
@@ -52,7 +52,7 @@ def log_often_enough(trainer: Any) -> None:
 
 
 def share_done(trainer: Trainer) -> float:
-    """Part of a training that is done, 0 to 1, by epochs and batches, or by steps where they end it."""
+    """Finished share of a training, 0 to 1: by epochs and batches, or by steps if they end it."""
     if trainer.max_steps > 0:
         return min(1.0, trainer.global_step / trainer.max_steps)
     if not trainer.max_epochs or trainer.max_epochs < 0 or not 0 < trainer.num_training_batches < math.inf:

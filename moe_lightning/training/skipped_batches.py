@@ -1,7 +1,7 @@
-"""Batches that a training cannot learn from, because their loss or their gradient is not finite.
+"""Skipping of batches with a loss or gradient that is not finite.
 
-One NaN in one utterance would be in every weight after the step. Such a batch is left out by all ranks
-together, counted and named; where they become many the training ends, for then it is the training that is ill.
+One NaN in one utterance would be in every weight after the step. All ranks skip such a batch together, count it
+and name it; too many of them end the training, for then the training itself has diverged.
 """
 
 import math
@@ -18,10 +18,10 @@ from moe_lightning.training.global_batch import sum_over_ranks
 
 
 class SkippedBatches:
-    """What a training has skipped, and how much of it is borne.
+    """Counter of skipped batches, with a limit.
 
     Args:
-        limit: Batches that may be skipped in the whole training.
+        limit: Batches that the whole training may skip.
 
     Raises:
         InputError: The limit is negative.
@@ -35,11 +35,11 @@ class SkippedBatches:
         self._ids_since_step: list[str] = []
 
     def is_usable(self, ids: Sequence[str], loss: Tensor, losses_B: Tensor | None = None) -> bool:
-        """Whether a batch's loss is finite on every rank; all ranks must ask, and get the same answer.
+        """True if a batch's loss is finite on every rank; all ranks must ask, and get the same answer.
 
         Args:
-            ids: Of the utterances on this rank.
-            losses_B: Where they are known one by one, so that only those that are not finite are named.
+            ids: Utterances on this rank.
+            losses_B: Losses per utterance, if known, so that only those that are not finite are named.
 
         Raises:
             InputError: The limit is exceeded.
@@ -55,8 +55,8 @@ class SkippedBatches:
         """Keep the optimizer from a step without a usable batch, or with a gradient that is not finite.
 
         Args:
-            scale: Of a gradient scaler, which leaves such steps out itself and halves its scale. Over 1 that is
-                usual, and not counted: it is how it finds its scale. At 1 or below, the gradients overflow unscaled.
+            scale: From a gradient scaler: it skips such steps itself and halves its scale. Over 1 that is its
+                usual search for a scale, and not counted. At 1 or below, the gradients overflow unscaled.
 
         Raises:
             InputError: The limit is exceeded.
@@ -70,7 +70,7 @@ class SkippedBatches:
             return
         is_finite = math.isfinite(nn.utils.get_total_norm(gradients).item())
         if not _holds_on_all_ranks(is_finite, gradients[0].device):
-            if scale is None:  # a scaler is to see them
+            if scale is None:  # a scaler must see them
                 _drop_gradients(parameters)
             self._count("gradient" if scale is None else f"gradient, scaled by {scale:g},", ids)
 
@@ -95,19 +95,19 @@ class SkippedBatches:
 
 
 def nothing_to_learn(module: nn.Module) -> Tensor:
-    """A loss of zero whose gradient is zero for every trained parameter: the ranks still meet in the backward pass."""
+    """A zero loss with a zero gradient for every trained parameter: the ranks still meet in the backward pass."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return 0.0 * torch.stack([parameter.flatten()[0].float() for parameter in trained]).sum()
 
 
 def gradient_scale(trainer: Any) -> float | None:
-    """What gradients are scaled by in 16-mixed; None where they are not."""
+    """Scale of the gradients in 16-mixed; None in other precisions."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return None if scaler is None else float(scaler.get_scale())
 
 
 def check_finite(module: nn.Module, stage: str) -> None:
-    """Raise an InputError when trained weights are not finite: the next stages would learn nothing from them."""
+    """Raise an InputError if trained weights are not finite: the next stages would learn nothing from them."""
     for name, parameter in module.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
             raise InputError(
@@ -128,6 +128,6 @@ def _not_finite(ids: Sequence[str], losses_B: Tensor | None) -> list[str]:
 
 
 def _drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Optimizers leave alone what has no gradient: neither momentum nor weight decay moves it."""
+    """Remove gradients: optimizers skip such parameters, so neither momentum nor weight decay moves them."""
     for parameter in parameters:
         parameter.grad = None

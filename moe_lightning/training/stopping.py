@@ -1,4 +1,4 @@
-"""Stopping a training by a signal: all ranks behind the same step, with a checkpoint of it."""
+"""Stop a training by a signal: all ranks after the same step, with a checkpoint."""
 
 import signal
 import subprocess
@@ -19,17 +19,17 @@ from moe_lightning.faults.signals import STOP, Stopped
 from moe_lightning.training.global_batch import largest_over_ranks
 
 _LAST_WORDS = 30.0
-"""Seconds that the other ranks get to end in."""
+"""Seconds for the other ranks to end."""
 
 
-class StopBySignal(Checkpoint):  # of their kind: Lightning asks these last at the end of an epoch
-    """Ends the training behind the optimizer step in which a signal has come to any rank, with a checkpoint.
+class StopBySignal(Checkpoint):  # Lightning calls Checkpoint callbacks last at the end of an epoch
+    """Ends the training, with a checkpoint, after the optimizer step in which any rank received a signal.
 
-    It comes last of all callbacks, so that they have seen the batch, and the scores of the epoch.
+    It runs after all other callbacks, so that they have seen the batch, and the scores of the epoch.
 
     Args:
-        file: The checkpoint from which the same command goes on; None keeps nothing.
-        max_seconds: Of training, after which it ends as by SIGTERM; None for no limit.
+        file: Checkpoint for a resume by the same command; None keeps nothing.
+        max_seconds: Limit of training time, with an end as by SIGTERM; None for no limit.
     """
 
     def __init__(self, file: Path | None, max_seconds: float | None = None):
@@ -39,33 +39,33 @@ class StopBySignal(Checkpoint):  # of their kind: Lightning asks these last at t
         self._loops_before_validation: dict[str, Any] | None = None
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        STOP.listen()  # in place of Lightning, whose ranks would tell each other in the midst of a step
+        STOP.listen()  # replaces Lightning's handler: its ranks exchange the signal within a step
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         STOP.listen()
         self._started = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Between two optimizer steps there is nothing to lose: no gradients that wait for more."""
+        """Stop between two optimizer steps only: no accumulated gradients are lost."""
         if is_within_step(trainer):
             return
         self._loops_before_validation = _loops(trainer) if trainer.is_last_batch else None
         self._end_at_signal(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """A validation may be long; it is begun anew, from the weights that it is of. Ranks end it together."""
+        """Stop a long validation on a single rank; a resume repeats it from its weights. Several ranks end it first."""
         if STOP.number and trainer.world_size == 1:
             if self._loops_before_validation is not None and not trainer.sanity_checking:
                 self._save(trainer)
             raise Stopped(STOP.number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Here the training may end, and the signal with it."""
+        """Stop after an epoch: if it is the last one, the signal would be lost."""
         self._loops_before_validation = None
         self._end_at_signal(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Within a validation, say that the training stands before it."""
+        """Within a validation, record the position before it."""
         if trainer.validating and self._loops_before_validation is not None:
             checkpoint["loops"] = self._loops_before_validation
 
@@ -90,7 +90,7 @@ class StopBySignal(Checkpoint):  # of their kind: Lightning asks these last at t
 
 
 def taken_time_limit(trainer: Trainer) -> float | None:
-    """Take ``trainer.max_time`` in seconds, for `StopBySignal`: to Lightning's Timer half an epoch is a whole one."""
+    """Remove ``trainer.max_time``, in seconds, for `StopBySignal`: Lightning's Timer counts half an epoch as one."""
     timers = [one for one in trainer.callbacks if isinstance(one, Timer)]  # type: ignore[attr-defined]
     trainer.callbacks = [one for one in trainer.callbacks if one not in timers]  # type: ignore[attr-defined]
     limits = [limit for timer in timers if (limit := timer.time_remaining()) is not None]
@@ -99,7 +99,7 @@ def taken_time_limit(trainer: Trainer) -> float | None:
 
 @contextmanager
 def quiet_rank(trainer: Trainer) -> Iterator[None]:
-    """Let the first rank alone tell that it was stopped: at another code than 0 of a rank Lightning kills the first."""
+    """Let only the first rank report a stop: Lightning kills it if another rank's exit code is not 0."""
     try:
         yield
     except Stopped as stopped:
@@ -110,10 +110,10 @@ def quiet_rank(trainer: Trainer) -> Iterator[None]:
 
 @contextmanager
 def naming_monitor(trainer: Trainer) -> Iterator[None]:
-    """Around a training.
+    """Context of a training.
 
     Raises:
-        InputError: It is to stop early by a score that it does not log.
+        InputError: Early stopping monitors a score that the training does not log.
     """
     try:
         yield
@@ -129,7 +129,7 @@ def naming_monitor(trainer: Trainer) -> Iterator[None]:
 
 @contextmanager
 def telling_of_lost_ranks(trainer: Trainer) -> Iterator[None]:
-    """End in one line, and with exit code 1, where another rank is gone: it is another one's fault."""
+    """End in one line, with exit code 1, if another rank is gone: the fault is there."""
     try:
         yield
     except RuntimeError as error:
@@ -144,7 +144,7 @@ def telling_of_lost_ranks(trainer: Trainer) -> Iterator[None]:
 
 
 def _is_of_ranks(error: RuntimeError) -> bool:
-    """Whether ranks can no longer talk to each other; gloo has no class of its own for it."""
+    """True if ranks can no longer communicate; gloo has no error class for it."""
     words = (
         "Connection closed by peer",
         "Connection reset by peer",
@@ -157,12 +157,12 @@ def _is_of_ranks(error: RuntimeError) -> bool:
 
 
 def is_within_step(trainer: Trainer) -> bool:
-    """Whether gradients wait for more batches: a checkpoint would lose them."""
+    """True if accumulated gradients wait for more batches: a checkpoint would lose them."""
     return trainer.fit_loop._should_accumulate()
 
 
 def end_ranks(trainer: Trainer) -> None:
-    """Let the ranks that this one has started end too, and wait for them."""
+    """Terminate the ranks that this one has started, and wait for them."""
     processes: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
     for process in processes:
         process.terminate()

@@ -1,7 +1,7 @@
-"""Weights that somebody else may have written: read as numbers, never as a program.
+"""Safe reading of weights from any source: as numbers, never as a program.
 
-A pickle can run anything as it is read. So weights of experts are safetensors, and PyTorch's own files are read by its
-unpickler that knows tensors and plain values only (``weights_only=True``).
+A pickle can run any code while it is read. So weights of experts are safetensors, and PyTorch's own files are read by
+its unpickler for tensors and plain values only (``weights_only=True``).
 """
 
 import re
@@ -21,13 +21,13 @@ from moe_lightning.errors import InputError
 
 
 def read_state(file: Path, made_by: str) -> dict[str, Tensor]:
-    """Tensors by name, of a file of ``torch.save``.
+    """Tensors by name, from a file of ``torch.save``.
 
     Args:
         made_by: The command that makes the file, for the message.
 
     Raises:
-        InputError: It is cut off, holds something else, or would run code as it is read.
+        InputError: It is missing, cut off, holds something else, or would run code while it is read.
     """
     state = _read_plain(file, made_by)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -36,7 +36,7 @@ def read_state(file: Path, made_by: str) -> dict[str, Tensor]:
 
 
 def read_checkpoint(file: Path, made_by: str) -> dict[str, Any]:
-    """A checkpoint of Lightning's, on the CPU.
+    """A Lightning checkpoint, on the CPU.
 
     Raises:
         InputError: As `read_state`, or it has no weights.
@@ -48,7 +48,7 @@ def read_checkpoint(file: Path, made_by: str) -> dict[str, Any]:
 
 
 def read_tensors(file: Path, made_by: str) -> dict[str, Tensor]:
-    """Tensors by name, of a safetensors file.
+    """Tensors by name, from a safetensors file.
 
     Raises:
         InputError: It is missing, cut off, or of another format.
@@ -58,7 +58,7 @@ def read_tensors(file: Path, made_by: str) -> dict[str, Tensor]:
 
 
 def read_metadata(file: Path, made_by: str) -> dict[str, str]:
-    """The texts beside the tensors of a safetensors file.
+    """Metadata of a safetensors file.
 
     Raises:
         InputError: As `read_tensors`.
@@ -69,7 +69,7 @@ def read_metadata(file: Path, made_by: str) -> dict[str, str]:
 
 @contextmanager
 def refusing_pickles(file: object) -> Iterator[None]:
-    """Around Lightning's reading of a checkpoint: one that would run code, or is no pickle at all, is named."""
+    """Context for Lightning's reading of a checkpoint; an InputError names a file with code, or without a pickle."""
     try:
         yield
     except UnpicklingError as error:
@@ -82,17 +82,17 @@ def refusing_pickles(file: object) -> Iterator[None]:
 
 
 _FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
-"""How PyTorch names a class or function that a pickle asks for."""
+"""PyTorch's name for a class or function requested by a pickle."""
 
 
 def _read_plain(file: Path, made_by: str) -> Any:
     try:
         with refusing_pickles(file), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; the refusal says enough
+            warnings.simplefilter("ignore")  # about pickle protocols; the refusal is enough
             return torch.load(file, map_location="cpu", weights_only=True)
     except InputError:
         raise
-    except Exception as error:  # a spoilt archive raises whatever its parts raise
+    except Exception as error:  # a damaged archive raises errors of any type
         raise InputError(f"{file} cannot be read ({_reason(error)}); remove it and run `{made_by}` again") from error
 
 
