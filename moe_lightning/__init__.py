@@ -1,23 +1,23 @@
-"""Mixture-of-Experts speech recognition for corpora that are not one population.
+"""Mixture-of-Experts speech recognition for corpora with several populations.
 
-A tensor's or an array's name ends in its shape, one letter an axis:
+The name of a tensor or an array ends in its shape, one letter per axis:
 
 ====  ==========================================================
 B     utterances in a batch
-N     utterances in the corpus, or in one split of it
+N     utterances in the corpus, or in one of its splits
 L     audio samples, 16 kHz mono
 M     mel bins (80, or 128 for large-v3)
 T     frames: 100 per second before the encoder, 50 after it
 S     text tokens
 D     embedding size (``D_in``, ``D_out`` where a layer has two)
 V     vocabulary
-G     gradients of a loss that are kept of an utterance
+G     loss gradients kept per utterance
 E     experts
 K     experts kept by the routing
 R     rank of a LoRA delta
 ====  ==========================================================
 
-``loss_B`` holds one loss an utterance, ``probs_NE`` one distribution over the experts a row.
+``loss_B`` holds one loss per utterance, ``probs_NE`` one distribution over the experts per row.
 
 In Python::
 
@@ -50,12 +50,12 @@ def load(
     routing: "RoutingMode | None" = None,
     window: "Window | None" = None,
 ) -> "Recognizer":
-    """The recogniser of a finished run; arguments and errors as of `Recognizer`."""
+    """The recogniser of a finished run; arguments and errors as in `Recognizer`."""
     from moe_lightning.inference.recognizer import Recognizer  # torch: not for a command that only looks at a run
 
     return Recognizer(run_dir, accelerator, precision, routing, window)
 
 
-if sys.argv[:1] == ["-m"]:  # a command of ours is being looked up; it imports torch for seconds before it begins
+if sys.argv[:1] == ["-m"]:  # Python is still looking for a command of this package, and imports torch for seconds
     end_quietly_while_importing()
     end_in_one_line_while_importing()

@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Become the command that is named: DDP starts its other processes by the same command line."""
+    """Replace this process by the named command: DDP starts its other processes with the same command line."""
     name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("-h", "--help"):
         print("usage: moe-lightning COMMAND ...   (moe-lightning COMMAND --help shows its flags)\n")

@@ -1,4 +1,4 @@
-"""What the data modules hand to the stages that run a model."""
+"""Batches that the data modules give to the stages."""
 
 from typing import Any, NamedTuple
 
@@ -8,47 +8,47 @@ from moe_lightning.corpus.batches import PaddedWaveforms
 
 
 class AudioBatch(NamedTuple):
-    """Waveforms of a batch and the utterances that they are of."""
+    """Utterance ids, padded waveforms, transcripts and languages."""
 
     ids: list[str]
     waveforms: PaddedWaveforms
     texts: list[str]
     languages: list[str | None]
-    """Language of each utterance, None where the manifest does not say."""
+    """Language of each utterance, None if the manifest names none."""
 
 
 class EmbeddedBatch(NamedTuple):
-    """What an encoder makes of a batch."""
+    """Encoder output for a batch."""
 
     embeddings_BD: Tensor
-    """Pooled frames or what else is one vector an utterance, float32."""
+    """One vector per utterance, for example pooled frames; float32."""
     frames_BTD: Tensor
     num_frames_B: Tensor
-    """Real frames of each utterance, int64."""
+    """Frames of each utterance without padding, int64."""
 
 
 class SpeechBatch(NamedTuple):
-    """Utterances with their transcripts and what the clustering says of them."""
+    """Utterances with transcripts, soft labels and embeddings."""
 
     ids: list[str]
     waveforms_BL: Tensor
-    """16 kHz mono, zeros behind each end."""
+    """16 kHz mono, padded with zeros at the end."""
     num_samples_B: Tensor
-    """Real samples of each utterance, int64."""
+    """Samples of each utterance without padding, int64."""
     texts: list[str]
     languages: list[str | None]
-    """Language of each utterance, None where the manifest does not say."""
+    """Language of each utterance, None if the manifest names none."""
     soft_labels_BE: Tensor
     embeddings_BD: Tensor
-    """Pooled embeddings of the frozen base encoder."""
+    """Pooled embeddings from the frozen base encoder."""
     frames_BTD: Tensor | None = None
-    """Its frames, where a gate reads cached ones."""
+    """Frames from the same encoder, if the gate reads stored frames."""
     num_frames_B: Tensor | None = None
-    """Real ones of each utterance, int64."""
+    """Frames of each utterance without padding, int64."""
 
 
 def only(batch: SpeechBatch, rows: list[int]) -> SpeechBatch:
-    """Some utterances of a batch; waveforms lose the padding that none of them needs."""
+    """Given rows of a batch; padding is cut to the longest waveform among them."""
     parts: Any = [part[rows] if isinstance(part, Tensor) else part and [part[row] for row in rows] for part in batch]
     kept = SpeechBatch(*parts)
     longest = int(kept.num_samples_B.max()) if rows else 0
@@ -56,11 +56,11 @@ def only(batch: SpeechBatch, rows: list[int]) -> SpeechBatch:
 
 
 class GateBatch(NamedTuple):
-    """Embeddings and the soft labels that a gate is to give them."""
+    """Embeddings and their soft labels, the targets for the gate."""
 
     embeddings_BD: Tensor
     soft_labels_BE: Tensor
     frames_BTD: Tensor | None = None
-    """Encoder frames, where the gate reads them."""
+    """Encoder frames, if the gate reads them."""
     num_frames_B: Tensor | None = None
-    """Real ones of each utterance, int64."""
+    """Frames of each utterance without padding, int64."""

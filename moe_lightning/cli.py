@@ -1,8 +1,8 @@
-"""StageCLI: LightningCLI whose files lie in fixed folders and whose resume is safe.
+"""StageCLI: LightningCLI with fixed folders and a safe resume.
 
-Lightning looks for the last checkpoint in a new ``version_N`` folder and, not finding it there, starts
-over without a word. Here a stage writes to one folder of its run, so ``--ckpt_path last`` finds it, and
-a stage whose settings have changed is refused rather than resumed.
+Lightning searches a new ``version_N`` folder for the last checkpoint. If it finds none there, it starts
+over without a warning. Here a stage writes to one folder in its run, so ``--ckpt_path last`` finds the
+checkpoint. A stage with changed settings is refused, not resumed.
 """
 
 import inspect
@@ -43,14 +43,14 @@ from moe_lightning.training.stopping import (
 from moe_lightning.training.weights import read_checkpoint, refusing_pickles
 
 FROM_DATA = ("num_experts", "embedding_dim", "pooling", "embedding_window", "embedding_layer", "expert")
-"""What the model takes from the data, never from a second place."""
+"""Model arguments taken from the data module, never from a second place."""
 
 
 _CHECKPOINT_DEFAULTS = {
     "checkpoint.filename": "best",
     "checkpoint.monitor": "val/loss",
     "checkpoint.enable_version_counter": False,
-    "resume.filename": "last",  # what `--ckpt_path last` looks for
+    "resume.filename": "last",  # the name for `--ckpt_path last`
     "resume.every_n_epochs": 1,
     "resume.save_on_train_epoch_end": True,
     "resume.enable_version_counter": False,
@@ -60,10 +60,10 @@ _CHECKPOINT_DEFAULTS = {
 
 
 class StageParser(LightningArgumentParser):
-    """A parser that complains in one line; jsonargparse prints a hundred lines of usage first."""
+    """A parser with errors on one line; jsonargparse prints a hundred lines of usage first."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End the command; the parsers that jsonargparse tries types with raise instead."""
+        """Print the error and exit with code 2. Parsers that jsonargparse uses to try types raise instead."""
         if not self.exit_on_error:
             super().error(message, ex)
         words = " ".join(message.split()).rstrip(".")
@@ -72,10 +72,10 @@ class StageParser(LightningArgumentParser):
 
 
 class StageCLI(LightningCLI):
-    """The command of one trained stage: ``fit`` and ``validate``.
+    """The command for one trained stage: ``fit`` and ``validate``.
 
     Args:
-        stage: Its folder in the run holds checkpoints and config; TensorBoard logs go to the run's own.
+        stage: Its folder in the run holds checkpoints and config; TensorBoard logs go to the run's own folder.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class StageCLI(LightningCLI):
     ):
         self.stage = stage
         self.arguments = sys.argv[1:] if args is None else list(args)
-        command_settings(self.arguments)  # names a config file that is missing or no YAML; jsonargparse does not
+        command_settings(self.arguments)  # names a config file that is missing or not YAML; jsonargparse does not
         super().__init__(
             model_class,
             datamodule_class,
@@ -105,7 +105,7 @@ class StageCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--run_dir``, and take from the data what only the data knows."""
+        """Add ``--run_dir``; link model arguments to the values that the data module computes."""
         parser.add_argument("--run_dir", type=str, default="lightning_logs/full", help="folder of the run")
         parser.add_lightning_class_args(StageCheckpoint, "checkpoint")
         parser.add_lightning_class_args(StageCheckpoint, "resume")
@@ -120,10 +120,10 @@ class StageCLI(LightningCLI):
         if "assignment" in arguments:
             assignment = ("model.assignment", "model.top_k")
             parser.link_arguments(assignment, "data.experts_per_utterance", compute_fn=_experts_per_utterance)
-        for name in ("gate", "gate_input"):  # the data module reads frames or audio where the gate does
+        for name in ("gate", "gate_input"):  # the data module reads the same input as the gate: frames or audio
             if name in arguments:
                 parser.link_arguments(f"model.{name}", f"data.{name}")
-        if "window" in arguments:  # the joint stage's is what the experts were trained with
+        if "window" in arguments:  # the joint stage uses the window of the pre-trained experts
             if self.stage == "moe":
                 parser.link_arguments("data.window", "model.window", apply_on="instantiate")
             else:
@@ -140,9 +140,9 @@ class StageCLI(LightningCLI):
         """The Trainer, with logs and checkpoints in the run's folders."""
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (TypeError, ValueError) as error:  # devices or a strategy that there is none of
+        except (TypeError, ValueError) as error:  # unavailable devices or an unknown strategy
             raise InputError(f"the Trainer refuses its settings: {error}") from error
-        if self.subcommand != "fit":  # a validation by hand is no point of the training's curves
+        if self.subcommand != "fit":  # a separate validation adds no point to the training curves
             trainer.loggers = []
         elif trainer.logger is not None and self._get(self.config_init, "trainer.logger") in (None, True):
             folder = self.stage if self.run.expert is None else f"{self.stage}_alone_{self.run.expert}"
@@ -161,19 +161,19 @@ class StageCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """``fit`` and ``validate``: test utterances are scored by ``moe-lightning evaluate``."""
+        """``fit`` and ``validate``; ``moe-lightning evaluate`` scores the test utterances."""
         return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate")}
 
     def _parse_ckpt_path(self) -> None:
-        """A checkpoint's hyper-parameters never override the config; only ours and ``last`` are resumed."""
+        """Keep the config over the hyper-parameters in a checkpoint; only our checkpoints and ``last`` are resumed."""
 
     @cached_property
     def settings(self) -> StageSettings:
-        """Of ``fit``."""
+        """Settings for ``fit``."""
         return fit_settings(self._parser("fit"), self.config.fit, self.arguments)
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
-        """Train unless it is done, then write what the next stages read; a debug run leaves the run as it is."""
+        """Train unless finished, then write the files for the next stages; a debug run leaves the run unchanged."""
         if words := cut_short(self.settings.all):
             self._try_out(model, kwargs, words)
             return
@@ -185,7 +185,7 @@ class StageCLI(LightningCLI):
                 self._export(model)
 
     def _try_out(self, model: LightningModule, kwargs: dict[str, Any], words: str) -> None:
-        """Train without a record, checkpoints, logs and exported weights."""
+        """Train without a record, checkpoints, logs or exported weights."""
         check_inputs(self.run, self.stage)
         if is_first_process():
             print(f"{self.stage}: a debug run, cut short by {words}; nothing of it is kept", flush=True)
@@ -193,14 +193,14 @@ class StageCLI(LightningCLI):
         self._train(model, {**kwargs, "ckpt_path": None} if from_start else kwargs)
 
     def _last_checkpoint(self) -> str | None:
-        """Where the training goes on; None lets it begin."""
+        """Checkpoint to resume from; None to start from the beginning."""
         file = checkpoint_to_resume(self.run.checkpoint_dir(self.stage))
         if file and file.name != LAST:
             rank_zero_warn(f"{file.with_name(LAST)} is damaged or gone; the training goes on from {file}, before it")
         return str(file) if file else None
 
     def _train(self, model: LightningModule, kwargs: dict[str, Any]) -> None:
-        name_as_parent(os.environ)  # the ranks that Lightning starts end with this one
+        name_as_parent(os.environ)  # the ranks that Lightning starts end with this process
         try:
             in_words = explained(lambda: getattr(self.datamodule, "last_batch", None), TRAINING)
             told, plain = telling_of_lost_ranks(self.trainer), refusing_pickles(kwargs.get("ckpt_path"))
@@ -212,7 +212,7 @@ class StageCLI(LightningCLI):
             raise
 
     def validate(self, model: LightningModule, **kwargs: Any) -> None:
-        """Score the trained weights, or those of a checkpoint: ``best``, ``last`` or a file."""
+        """Score the trained weights or a checkpoint: ``best``, ``last`` or a file."""
         if kwargs.get("ckpt_path") in ("best", "last"):
             file = self.run.checkpoint_dir(self.stage) / f"{kwargs['ckpt_path']}.ckpt"
             kwargs["ckpt_path"] = str(require_trained(file, self.stage))
@@ -220,7 +220,7 @@ class StageCLI(LightningCLI):
             self.trainer.validate(model, **{**kwargs, "weights_only": True})
 
     def _export(self, model: LightningModule) -> None:
-        """Write the best epoch's weights in the form that the next stages read."""
+        """Write the best epoch's weights in the format of the next stages."""
         callback = self._get(self.config_init, "checkpoint")
         best, score = callback.best_model_path, callback.best_model_score
         if score is not None and not math.isfinite(float(score)):
@@ -230,7 +230,7 @@ class StageCLI(LightningCLI):
             )
         if not (best and Path(best).exists()):
             rank_zero_warn("no epoch was validated, so there is no best one: the last epoch's weights are written")
-        elif not getattr(model, "keeps_best", False):  # one that does has better than any one epoch's
+        elif not getattr(model, "keeps_best", False):  # such a model has better weights than one epoch's
             checkpoint = read_checkpoint(require_whole(Path(best)), f"moe-lightning {self.stage}")
             model.load_state_dict(checkpoint["state_dict"], strict=False)
             check_finite(model, self.stage)
@@ -240,33 +240,33 @@ class StageCLI(LightningCLI):
 
 
 def fit_settings(parser: LightningArgumentParser, config: Namespace, arguments: Sequence[str]) -> StageSettings:
-    """Settings of ``fit ...``: as they are given, as they are resolved, and the parser's own defaults.
+    """Settings for ``fit ...``: as given, as resolved, and the parser's defaults.
 
     Args:
-        config: What the parser makes of the arguments.
+        config: The arguments as parsed.
     """
     defaults = flat_settings(parser.get_defaults().as_dict())
     return StageSettings(command_settings(arguments), flat_settings(config.as_dict()), defaults)
 
 
 def _run_of(config: Any, stage: Stage) -> RunDir:
-    """The run of a command; one that trains a single expert has folders of its own in it."""
+    """The run that a command works on; a job for a single expert has its own folders in it."""
     expert = config.get("data.expert") if stage == "experts" else None
     return RunDir(Path(config.get("run_dir")), None if expert is None else int(expert))
 
 
 def _experts_per_utterance(assignment: str, top_k: int) -> int | None:
-    """Under ``hard`` and ``top_k``; None stands for all."""
+    """Experts per utterance under ``hard`` and ``top_k``; None for all experts."""
     return {"hard": 1, "top_k": top_k}.get(assignment)
 
 
 def _seed(seed_everything: bool | int) -> int:
-    """LightningCLI also takes true and false for a seed."""
+    """The seed as an integer: LightningCLI also accepts true and false, both 42 here."""
     return 42 if isinstance(seed_everything, bool) else seed_everything
 
 
 class SaveStageConfig(SaveConfigCallback):
-    """Keep the resolved config of ``fit`` beside the stage's checkpoints; other commands leave it alone."""
+    """Save the resolved config of ``fit`` beside the stage's checkpoints; other commands save none."""
 
     def __init__(self, *args: Any, stage: Stage, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -282,14 +282,14 @@ class SaveStageConfig(SaveConfigCallback):
 def stage_command(
     stage: Stage, model_class: type[LightningModule], datamodule_class: type[LightningDataModule]
 ) -> Callable[..., None]:
-    """The ``main`` of a stage's ``__main__.py``; it takes a list of arguments, or the command line's."""
+    """The ``main`` for a stage's ``__main__.py``; takes a list of arguments, by default the command line."""
 
     @exits_cleanly
     def main(argv: Sequence[str] | None = None) -> None:
         hush()
         try:
             StageCLI(stage, model_class, datamodule_class, argv)
-        except MisconfigurationException as error:  # devices or a Trainer setting that this machine cannot follow
+        except MisconfigurationException as error:  # devices or a Trainer setting unavailable on this machine
             raise InputError(str(error)) from error
 
     return main

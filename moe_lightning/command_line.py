@@ -1,4 +1,4 @@
-"""Command lines of the stages that are no LightningModules: flags, and the same settings from YAML files."""
+"""Command lines for stages without a LightningModule: flags, and the same settings from YAML files."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +11,14 @@ import yaml
 from moe_lightning.errors import InputError, MissingInputError
 
 MOST_VALUES = 100_000
-"""Values of a config file; the shipped ones have dozens."""
+"""Upper limit for the values in a config file; the shipped files have dozens."""
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser without abbreviations, whose complaint is an `InputError`.
+    """An argument parser without abbreviations; its errors are `InputError`.
 
     Args:
-        takes_config: Add ``--config FILE``, a YAML mapping of these flags; a flag wins over a file.
+        takes_config: Add ``--config FILE``, a YAML mapping with these flags; a flag wins over a file.
     """
 
     def __init__(self, *, takes_config: bool = False, **kwargs: Any):
@@ -28,11 +28,11 @@ class CommandParser(argparse.ArgumentParser):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What holds where a command line says nothing."""
+        """Default value of each flag."""
         return {action.dest: action.default for action in self._actions if action.default != argparse.SUPPRESS}
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Options of a command line, laid over those of its ``--config`` files.
+        """Parse a command line; its flags override its ``--config`` files.
 
         Raises:
             InputError: A flag or value is unknown, in a file or on the command line.
@@ -43,10 +43,10 @@ class CommandParser(argparse.ArgumentParser):
         return self.parse_args([*from_files, *flags])
 
     def as_flags(self, settings: Mapping[str, Any], file: str | Path) -> list[str]:
-        """Settings of a file as the flags that a person would type.
+        """Settings from a file, written as command-line flags.
 
         Raises:
-            InputError: The file has a setting that is none of the command's.
+            InputError: The command has no such setting.
         """
         flags: list[str] = []
         for name, value in settings.items():
@@ -66,15 +66,15 @@ class CommandParser(argparse.ArgumentParser):
         return flags
 
     def error(self, message: str) -> NoReturn:
-        """Called by argparse for an unknown flag or value."""
+        """Raise an InputError; argparse calls this for an unknown flag or value."""
         raise InputError(f"{message}; see `{self.prog} --help`")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A config file.
+    """Contents of a config file.
 
     Raises:
-        InputError: It is missing, no YAML, or no mapping.
+        InputError: It is missing, not YAML, or not a mapping.
     """
     try:
         contents = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -90,7 +90,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _values(contents: Any) -> Iterator[Any]:
-    """Everything in nested settings, what an alias names as often as it names it."""
+    """All values in nested settings; an aliased value is repeated for each alias."""
     stack = [contents]
     while stack:
         value = stack.pop()

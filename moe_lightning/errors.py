@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and how a command ends on them."""
+"""Errors that a user can cause, and how a command exits on them."""
 
 import os
 import sys
@@ -14,34 +14,34 @@ P = ParamSpec("P")
 
 
 class InputError(ValueError):
-    """Something from outside is wrong: a file, a flag, a value.
+    """A wrong input from outside: a file, a flag, a value.
 
-    The message names the value, the rule that it breaks and the way out, on one line.
+    The message gives the value, the rule and the remedy, on one line.
     """
 
 
 class MissingInputError(InputError, FileNotFoundError):
-    """A file that an earlier command makes is not there; the message names the command."""
+    """A file from an earlier command is missing; the message names the command."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class StaleStageError(InputError):
-    """A run folder holds a stage that was made with other settings."""
+    """A run folder holds a stage made with other settings."""
 
 
 def printable(text: object) -> str:
-    """A text on one line that steers no terminal: control characters of a file's name or contents are spelt out."""
+    """A text on one line, control characters escaped, so that a file's name or contents cannot steer a terminal."""
     line = " ".join(str(text).split())
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
 
 
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
-    """Turn an `InputError`, or what the system refuses, into one line on stderr and exit code 2.
+    """Decorator: an `InputError` or a system error becomes one line on stderr and exit code 2.
 
-    SIGTERM and SIGINT end the command in one line too, with 143 and 130.
-    ``MOE_LIGHTNING_TRACEBACK=1`` keeps the traceback, for those who hunt a fault of ours.
+    SIGTERM and SIGINT also end the command with one line, and with codes 143 and 130.
+    ``MOE_LIGHTNING_TRACEBACK=1`` keeps the traceback, for debugging this package.
     """
 
     @wraps(main)
@@ -51,11 +51,11 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
             with STOP.listening():
                 main(*args, **kwargs)
         except Stopped as stopped:
-            if not stopped.is_told:  # by a command of this one's
+            if not stopped.is_told:  # by a command that this one started
                 print(stopped, file=sys.stderr)
             stopped.is_told = True
             raise
-        except BrokenPipeError:  # `... | head` closed our output: not a fault
+        except BrokenPipeError:  # `... | head` closed our output: not an error
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except Exception as error:
@@ -67,7 +67,7 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
 
 
 def end_in_one_line_while_importing() -> None:
-    """Tell an error of a command's own imports, before it begins, as `exits_cleanly` does: a library may be broken."""
+    """Report errors while a command imports its modules as `exits_cleanly` does: an installed library may be broken."""
 
     def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, Exception) and _is_told(error):
@@ -79,7 +79,11 @@ def end_in_one_line_while_importing() -> None:
 
 
 def _is_told(error: Exception) -> bool:
-    """Print the one line of an error that a user can mend; False of others, whose traceback is worth more."""
+    """Print the one-line message for an error that a user can fix.
+
+    Returns:
+        False, with nothing printed, for other errors (their traceback says more) and under MOE_LIGHTNING_TRACEBACK=1.
+    """
     complaint = _complaint(error)
     if complaint is None or os.environ.get("MOE_LIGHTNING_TRACEBACK") == "1":
         return False
@@ -92,12 +96,12 @@ def _complaint(error: Exception) -> str | None:
         return not_loaded
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, OSError):  # a folder without rights, a full disk: the system's own words say it
+    if isinstance(error, OSError):  # a folder without permission, a full disk: the system's message is enough
         return told_with_causes(error)
     return f"a file cannot be written: {error}" if _is_refused_by_disk(error) else None
 
 
 def _is_refused_by_disk(error: Exception) -> bool:
-    """Whether it is an OSError in the words of a library that writes without Python's files."""
+    """True for the wording of an OSError from a library that writes without Python's files."""
     words = ("No space left on device", "Read-only file system", "Disk quota exceeded", "File too large")
     return any(word in str(error) for word in (*words, "PytorchStreamWriter failed writing"))

@@ -1,4 +1,4 @@
-"""Dataclasses out of JSON that somebody else may have written: every value is of the type that its field has."""
+"""Dataclasses from untrusted JSON: every value is checked against the type of its field."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,17 +10,17 @@ from moe_lightning.errors import InputError
 
 T = TypeVar("T")
 MAX_INT = 2**53
-"""Whole numbers up to here are the same in every program that reads JSON (RFC 8259, section 6)."""
+"""Larger whole numbers are not exact in every JSON parser (RFC 8259, section 6)."""
 
 
 def from_json(kind: type[T], values: Any, where: object) -> T:
-    """A dataclass or NamedTuple out of a JSON object; names that it has no field for are passed over.
+    """A dataclass or NamedTuple from a JSON object; unknown names are ignored.
 
     Args:
-        where: What the values were read from, for messages.
+        where: Source of the values, for messages.
 
     Raises:
-        InputError: It is no object, lacks a field without a default, or a value is of another type.
+        InputError: It is not an object, lacks a field without a default, or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where} must be a JSON object, got {_shown(values)}")
@@ -38,7 +38,7 @@ def from_json(kind: type[T], values: Any, where: object) -> T:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value is of a type; a whole number is a float too, a list is a tuple or a sequence."""
+    """True if a JSON value matches a type hint; a whole number is also a float, a list also a tuple or a sequence."""
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
@@ -56,7 +56,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether a JSON value is a number that can be reckoned with: finite, and no whole number over `MAX_INT`."""
+    """True for a finite number; whole numbers up to `MAX_INT` in size."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return -MAX_INT <= value <= MAX_INT if isinstance(value, int) else math.isfinite(value)

@@ -1,6 +1,6 @@
-"""Parts of the HTML pages that stages write: one file each, nothing loaded from elsewhere.
+"""Building blocks for the HTML pages of the stages: one file per page, nothing loaded from elsewhere.
 
-Arguments named ``*_html`` and the cells of a table are markup already; every other text is escaped here.
+Arguments named ``*_html`` and table cells are already markup; all other text is escaped here.
 """
 
 import base64
@@ -13,11 +13,11 @@ _STYLE_FILE = Path(__file__).with_name("page") / "style.css"
 
 
 def document(title: str, sections_html: Iterable[str], style: str = "", end_html: str = "", script: str = "") -> str:
-    """A whole page; empty sections are left out.
+    """A whole page; empty sections are omitted.
 
     Args:
-        style: CSS of this page alone, behind the shared one.
-        end_html: What stands last in the body but the script.
+        style: CSS for this page only, after the shared CSS.
+        end_html: The end of the body, before the script.
         script: The only JavaScript that browsers run on the page.
     """
     shared = _STYLE_FILE.read_text(encoding="utf-8")
@@ -32,9 +32,10 @@ def document(title: str, sections_html: Iterable[str], style: str = "", end_html
 
 
 def content_policy(script: str = "") -> str:
-    """Tells browsers to load nothing from elsewhere and to run no script but this one, should a text become markup.
+    """A policy for browsers: load nothing from elsewhere, run only this script, even if a text becomes markup.
 
-    Its element holds exactly ``script`` (Content Security Policy level 3, section 2.3.1: sources by hash).
+    The page's script element must hold exactly ``script`` (Content Security Policy level 3, section 2.3.1: sources
+    by hash).
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     allowed = f"'sha256-{digest}'" if script else "'none'"
@@ -45,7 +46,7 @@ def content_policy(script: str = "") -> str:
 
 
 def verdict(sentence: str, is_warning: bool) -> str:
-    """The answer, in a box."""
+    """The result sentence, in a box."""
     return f'<p class="verdict{" warning" if is_warning else ""}">{escape(sentence)}</p>'
 
 
@@ -58,11 +59,11 @@ def cards(figures: Iterable[tuple[str, str]]) -> str:
 def table(
     heads: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence[bool] = (), text_columns: bool = False
 ) -> str:
-    """A table that scrolls where the page is narrow.
+    """A table; it scrolls on a narrow page.
 
     Args:
-        rows: Cells are HTML; one that begins with ``<td`` brings its own element.
-        marked: Rows that stand out.
+        rows: Cells are HTML; a cell that begins with ``<td`` is a complete element.
+        marked: True for each highlighted row.
         text_columns: Align all columns left.
     """
     kind = ' class="text"' if text_columns else ""
@@ -75,13 +76,13 @@ def table(
 
 
 def bar_cell(share: float, kind: str = "") -> str:
-    """A table's cell with a bar of so much of its width."""
+    """A table cell with a bar; ``share`` is its width as a fraction of the cell."""
     name = f' class="{escape(kind)}"' if kind else ""
     return f'<td class="bar"><div{name} style="width:{100 * share:.1f}%"></div></td>'
 
 
 def heat_map(corner: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[int]]]) -> str:
-    """Counts of rows by columns; a cell's colour is its share of the row, and the row's sum stands last."""
+    """Counts by row and column; a cell's colour shows its share of the row, the last column the row's sum."""
     body = []
     for name, counts in rows:
         total = sum(counts)
@@ -92,12 +93,12 @@ def heat_map(corner: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequ
 
 
 def picture(alt: str, png: bytes) -> str:
-    """A picture inside the page."""
+    """A PNG picture embedded in the page."""
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
 def _heat_cell(share: float, count: int) -> str:
-    """Paper to blue; the number is the count."""
+    """A cell coloured from paper to blue by its share; it shows the count."""
     ink = "#fff" if share > 0.55 else "var(--ink)"
     shade = f"color-mix(in srgb, var(--blue) {100 * share:.0f}%, var(--paper))"
     return f'<td style="background:{shade};color:{ink}" title="{share:.0%}">{count or ""}</td>'

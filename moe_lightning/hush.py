@@ -1,4 +1,4 @@
-"""Lines of Lightning that a user of these commands can do nothing about, kept off the terminal."""
+"""Hide Lightning's messages that users can do nothing about."""
 
 import logging
 import warnings
@@ -10,9 +10,9 @@ _WARNINGS = (
     r".*in eval mode at the start of training.*",  # the frozen backbone is
     r".*there is no last checkpoint available.*",  # the first run with `--ckpt_path last`
     r".*does not have many workers.*",
-    r".*predict returned None.*",  # the embeddings are collected by the module
-    r".*Total length of `FixedLoader` across ranks is zero.*",  # of a store that is finished nothing is left to do
-    r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's does
+    r".*predict returned None.*",  # the module collects the embeddings
+    r".*Total length of `FixedLoader` across ranks is zero.*",  # a finished store leaves nothing to do
+    r".*Checkpoint directory .* exists and is not empty.*",  # so it does in a resumed run
 )
 _LOG_LINES = ("\N{ELECTRIC LIGHT BULB} Tip", "TPU available", "Loading `train_dataloader`")
 _OURS = (Path(__file__).parent, Path(__file__).parents[1] / "callbacks")
@@ -20,7 +20,7 @@ _SHOWN = warnings.formatwarning
 
 
 def hush() -> None:
-    """Drop these lines; every other warning stays, those of this package in one line without their source."""
+    """Drop these messages. Other warnings stay; those from this package take one line, without their source."""
     if warnings.formatwarning is _SHOWN:
         warnings.formatwarning = _in_one_line
     for message in _WARNINGS:
@@ -36,5 +36,5 @@ def _in_one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     if any(folder in Path(filename).parents for folder in _OURS):
-        return f"\nwarning: {message}\n"  # a progress bar may stand on the line
+        return f"\nwarning: {message}\n"  # a progress bar may be on the line
     return _SHOWN(message, category, filename, lineno, line)

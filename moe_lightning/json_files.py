@@ -1,4 +1,4 @@
-"""JSON that is there whole or not at all."""
+"""JSON files: checked reading, atomic writing."""
 
 import json
 import re
@@ -11,15 +11,14 @@ from moe_lightning.faults.whole_file import whole_file
 from moe_lightning.plain_files import read_text
 
 _HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape that is text only beside its other half."""
+"""A surrogate escape, text only as one of a pair."""
 
 
 def parse_json(text: str) -> Any:
-    """JSON of which every text can be written again.
+    """Parse JSON whose text can be written again.
 
     Raises:
-        ValueError: It is no JSON, is nested too deeply to be read, or an escape such as ``\\ud83d`` is half a
-            character.
+        ValueError: It is not JSON, is nested too deeply, or has an unpaired surrogate escape such as ``\\ud83d``.
     """
     try:
         value = json.loads(text)
@@ -34,7 +33,7 @@ def read_json(path: Path, made_by: str) -> Any:
     """Contents of a JSON file.
 
     Args:
-        made_by: The command that makes the file, for the message when it is missing.
+        made_by: The command that makes the file, for error messages.
     """
     try:
         return parse_json(read_text(path))
@@ -45,10 +44,10 @@ def read_json(path: Path, made_by: str) -> Any:
 
 
 def read_json_object(path: Path, made_by: str, needed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Contents of a JSON file that holds one object.
+    """Contents of a JSON file with one object.
 
     Args:
-        needed: Names that it must have, and the type of each one's value.
+        needed: Required names, each with the type of its value.
     """
     value = read_json(path, made_by)
     if not isinstance(value, dict):
@@ -60,12 +59,12 @@ def read_json_object(path: Path, made_by: str, needed: Mapping[str, Any] | None 
 
 
 def write_json(path: Path, contents: Any) -> None:
-    """Write a JSON file so that a crash leaves the old one or the new one, never half of it."""
+    """Write a JSON file by an atomic write: a crash leaves the old file or the new one."""
     _replace(path, json.dumps(contents, indent=1, ensure_ascii=False))
 
 
 def write_json_list(path: Path, rows: Iterable[Any]) -> None:
-    """The same of a list, one element a line: a million of them are written in seconds."""
+    """Write a list by an atomic write, one element per line; a million elements take seconds."""
     _replace(path, "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]")
 
 

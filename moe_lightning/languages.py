@@ -1,27 +1,27 @@
-"""Languages as corpora write them: ``fr``, ``fr_FR``, ``fra``, ``French``, ``français``; and their one code."""
+"""Language codes for the names in corpora: ``fr``, ``fr_FR``, ``fra``, ``French``, ``français``."""
 
 from functools import lru_cache
 
 import langcodes
 
 LANGUAGE_FIELDS = ("language", "lang", "locale", "language_code", "lang_id", "language_id")
-"""Fields of a manifest that name the language; the first one that is filled in counts."""
+"""Manifest fields that may name the language; the first non-empty one counts."""
 _NOT_KNOWN = {"", "und", "unk", "unknown", "mul", "mis", "zxx", "other", "none", "n/a", "na", "nan"}
-"""Values that say that the language is not known."""
+"""Values for an unknown language."""
 _BY_CUSTOM = {"zh-hk": "yue", "zh-mo": "yue", "cmn": "zh"}
-"""Common Voice and others name Cantonese by its place; Mandarin is what others call Chinese."""
+"""Common Voice and others name Cantonese by its region; Mandarin is called Chinese elsewhere."""
 
 
 @lru_cache(maxsize=4096)
 def language_code(name: str) -> str | None:
-    """The code of a language: of two letters where it has one (ISO 639-1), else of three.
+    """The code for a language: ISO 639-1 (two letters) if there is one, else three letters.
 
     Args:
-        name: A code of BCP 47 or ISO 639, with or without a place and a script, or a name in some language.
+        name: A BCP 47 or ISO 639 code, with or without region and script, or a name in some language.
 
     Returns:
-        None where the name says that the language is not known. A name that stands for no language is returned as
-        it is, so that whoever needs the language can refuse it by name.
+        None if the name means an unknown language. A name that is no language is returned unchanged, so that
+        callers can name it in an error.
     """
     plain = name.strip().lower().replace("_", "-")
     if plain in _NOT_KNOWN:

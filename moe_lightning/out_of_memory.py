@@ -1,4 +1,4 @@
-"""A batch that does not fit into memory: which utterances it has, and which setting would help."""
+"""Out-of-memory errors: the message names the utterances in the batch and the settings that help."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,27 +11,27 @@ from moe_lightning.errors import InputError
 
 AnyBatch = AudioBatch | SpeechBatch | GateBatch | None
 MOST_NAMED = 8
-"""Utterances that are named, the longest first."""
+"""Utterances named in the message, longest first."""
 TRAINING = (
     "lower data.batch_size (--expert-batch-size and --asr-batch-size of the pipeline) or data.max_seconds and raise"
     " trainer.accumulate_grad_batches in the same measure, train in bf16-mixed, or with model.gradient_checkpointing;"
     " the same command then goes on from its last checkpoint"
 )
 _WORDS = ("can't allocate memory", "cannot allocate memory", "out of memory", "alloc_failed")
-"""How the CPU's allocator, the system, CUDA, and cuBLAS or cuDNN say it in a plain RuntimeError."""
+"""Wording of the CPU allocator, the system, CUDA, and cuBLAS or cuDNN in a plain RuntimeError."""
 _READER = "DataLoader worker"
 
 
 @contextmanager
 def explained(batch: AnyBatch | Callable[[], AnyBatch], way_out: str) -> Iterator[None]:
-    """Around work on batches: running out of memory becomes an error that names the batch.
+    """Context manager for work on batches: an out-of-memory error names the batch.
 
     Args:
-        batch: The batch that is worked on, or what gives it; None before the first one.
+        batch: The current batch, or a function that returns it; None before the first one.
         way_out: Settings that would help.
 
     Raises:
-        InputError: It did not fit, or a process that reads audio was ended.
+        InputError: Memory ran out, or a process that reads audio ended.
     """
     try:
         yield
@@ -48,14 +48,14 @@ def explained(batch: AnyBatch | Callable[[], AnyBatch], way_out: str) -> Iterato
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is that, in whatever words."""
+    """True for an out-of-memory error, from torch or by its wording."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 
 def described(batch: AnyBatch) -> str:
-    """A batch in words: how many utterances, how long with padding, and which ones."""
+    """A batch in words: number of utterances, seconds with padding, and the longest ids."""
     if batch is None:
         return "the model itself, before the first batch"
     if isinstance(batch, GateBatch):

@@ -1,8 +1,8 @@
-"""`moe-lightning pipeline`: the stages in order, each a process of its own.
+"""`moe-lightning pipeline`: the stages in order, each in its own process.
 
-A stage that is a process gives its memory back, lets DDP start its other ranks by the same command
-line, and can be repeated by hand from the line that is printed. Nothing here imports torch, so a run
-that is finished answers at once.
+A separate process frees its memory at its end and lets DDP start further ranks with the same command line;
+users can repeat it with the printed command. This module does not import torch, so a finished run answers at
+once.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from moe_lightning.stage_record import is_finished
 from moe_lightning.stage_settings import StageSettings, command_settings
 
 Command = list[str]
-"""Arguments behind ``python -m moe_lightning.<stage>``."""
+"""Arguments after ``python -m moe_lightning.<stage>``."""
 _RESOLVED: Mapping[Stage, Callable[[Command], StageSettings]] = {
     "embedding": embedding_settings,
     "clustering": clustering_settings,
     "evaluation": evaluation_settings,
 }
-"""Settings of the stages whose parser is quickly imported."""
+"""Functions that resolve a command's settings, for stages with a quickly imported parser."""
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is not finished of a run."""
+    """Run the unfinished stages of a run."""
     options = parse(sys.argv[1:] if argv is None else argv)
     run = RunDir(options.run_dir)
     commands = stage_commands(options, run)
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Command]:
-    """The command of every stage, as a person would type it.
+    """The command for every stage, as a user would type it.
 
     Raises:
         InputError: ``--set`` names no stage.
@@ -87,8 +87,8 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
         stage, _, option = name.partition(".")
         if stage not in commands:
             raise InputError(f"--set {name}: the stage must be one of {', '.join(STAGES)}")
-        option = option if commands[stage][0] == "fit" else option.replace("_", "-")  # as each spells its flags
-        is_switch = value == "true" and commands[stage][0] != "fit"  # to LightningCLI every option has a value
+        option = option if commands[stage][0] == "fit" else option.replace("_", "-")  # spelling of flags by parser
+        is_switch = value == "true" and commands[stage][0] != "fit"  # in LightningCLI every option has a value
         commands[stage] += [f"--{option}"] if is_switch else [f"--{option}", value]
     if "gradients" in commands["clustering"] and parse_clustering(commands["clustering"])[0].reduce == "gradients":
         commands["embedding"].append("--gradients")
@@ -96,13 +96,13 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
 
 
 def settings_of(stage: Stage, command: Command) -> StageSettings:
-    """Settings of a stage's command; of some only what is given."""
+    """Settings for a stage's command; if its parser needs torch, only the given ones."""
     resolve = _RESOLVED.get(stage)
     return resolve(command) if resolve else StageSettings(command_settings(command))
 
 
 def shown(stage: Stage, command: Command) -> str:
-    """The line to type for a stage."""
+    """The command line for a stage."""
     return shlex.join(["python", "-m", f"moe_lightning.{stage}", *command])
 
 
@@ -161,13 +161,13 @@ def _training_command(options: argparse.Namespace, stage: Stage, batch_size: int
         "resume.every_n_epochs": options.save_every_n_epochs,
     }
     command += [part for name, value in values.items() if value is not None for part in (f"--{name}", str(value))]
-    if stage != "gating" or options.precision:  # three small layers gain nothing by half precision
+    if stage != "gating" or options.precision:  # three small layers gain nothing from half precision
         command += _precision(options, "trainer.")
     return [*command, "--ckpt_path", "last"]
 
 
 def _precision(options: argparse.Namespace, prefix: str = "") -> Command:
-    """``--precision`` as given, else as ``--fp16`` says, else mixed where there is a GPU."""
+    """``--precision`` if given; else ``--fp16``; else mixed precision on a GPU."""
     if options.precision:
         return [f"--{prefix}precision", options.precision]
     wants_fp16 = options.fp16 if options.fp16 is not None else options.accelerator != "cpu" and num_cuda_devices() > 0
@@ -175,7 +175,7 @@ def _precision(options: argparse.Namespace, prefix: str = "") -> Command:
 
 
 def num_cuda_devices() -> int:
-    """GPUs that the NVIDIA driver has; it is asked directly because torch takes seconds to import."""
+    """Number of GPUs; asks the NVIDIA driver directly, because torch takes seconds to import."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -186,7 +186,7 @@ def num_cuda_devices() -> int:
 
 
 def _check_options(options: argparse.Namespace, commands: dict[Stage, Command]) -> None:
-    """What no single stage could say before others have run."""
+    """Check the options that no single stage could check before earlier stages have run."""
     check_whole_trainings(commands)
     if options.data_percent is not None and not 0 < options.data_percent <= 100:
         raise InputError(f"--data-percent must be over 0 and at most 100, got {options.data_percent:g}")
@@ -214,17 +214,17 @@ def _run_stages(run: RunDir, commands: dict[Stage, Command], finished: set[Stage
 
 
 def _run_process(command: Command, log: IO[str]) -> int:
-    """Run a stage, its output on ours and in the log; a signal to us reaches it, and it ends with us.
+    """Run a stage; its output goes to the terminal and the log. It receives our signals and ends with us.
 
     Returns:
-        Its exit code; 128 + n when signal n ended it or us, as a shell has it.
+        Its exit code; 128 + n if signal n ended it or us, as in a shell.
     """
     quiet = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    patient = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin for their turn stall a machine that others use too
+    patient = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin while they wait stall a shared machine
     environment = {**patient, **os.environ, **quiet}
     name_as_parent(environment)
     signals: list[int] = []
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage inherits it: it hears of an interrupt by us
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the stage inherits it: we pass interrupts on
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
 
     def pass_on(number: int, _: object) -> None:
@@ -246,7 +246,7 @@ def _run_process(command: Command, log: IO[str]) -> int:
 
 
 def _copy_output(process: "subprocess.Popen[bytes]", log: IO[str]) -> None:
-    """Progress bars as they come on the terminal; of each line its last state in the log."""
+    """Copy output to the terminal as it comes, with progress bars; the log gets the last state of each line."""
     assert process.stdout is not None
     line = b""
     while chunk := process.stdout.read1(65536):  # type: ignore[attr-defined]
@@ -273,7 +273,7 @@ def _print_outcome(run: RunDir) -> None:
 
 
 def _given(options: argparse.Namespace, *names: str) -> Command:
-    """The flags of these names that have a value."""
+    """Flags for those of the named options that have a value."""
     pairs = [(name, getattr(options, name)) for name in names]
     return [part for name, value in pairs if value is not None for part in (f"--{name.replace('_', '-')}", str(value))]
 
@@ -283,7 +283,7 @@ def _switches(options: argparse.Namespace, *names: str) -> Command:
 
 
 def _short(path: Path) -> str:
-    """Relative to the working folder where it lies below it: shorter to read and to type."""
+    """Path relative to the working folder if it lies below it: shorter to read and type."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

@@ -1,6 +1,6 @@
-"""Settings of `--set`, asked of the stages that know them before the first stage runs.
+"""Early check of `--set`: the stages check their settings before the first stage runs.
 
-A misspelt option of the joint stage was otherwise found when its turn came, after hours of training.
+Without it, a misspelt option for the joint stage is found only after training for hours.
 """
 
 import subprocess
@@ -17,20 +17,20 @@ from moe_lightning.stage_settings import command_settings, cut_short
 
 TRAINED: tuple[Stage, ...] = ("gating", "experts", "moe")
 EXPERT_SETTINGS = ("rank", "alpha", "shared_rank", "target_modules", "adapt_from_layer", "rslora", "noop_expert")
-"""Of experts that are trained in one stage and taken over by the next."""
+"""Settings that must agree: one stage trains the experts, the next one loads them."""
 
 
 def check_settings(
     settings: Mapping[str, str], commands: Mapping[Stage, list[str]], waiting: Sequence[Stage], config_dir: Path
 ) -> None:
-    """Refuse a setting that a waiting stage would refuse. One that needs torch to say so takes some seconds.
+    """Refuse a setting that a waiting stage would refuse. A check that needs torch takes some seconds.
 
     Args:
-        settings: STAGE.OPTION and value, as the user gave them; the shipped ones are tested.
-        waiting: Stages before which others run.
+        settings: STAGE.OPTION and value, as given by the user; the shipped settings are tested.
+        waiting: Stages that come after other unfinished stages.
 
     Raises:
-        InputError: The first complaint of a stage.
+        InputError: The first stage that refuses a setting.
     """
     _check_alike(commands)
     if "evaluation" in waiting:
@@ -52,7 +52,7 @@ def check_settings(
 
 
 def check_whole_trainings(commands: Mapping[Stage, list[str]]) -> None:
-    """Refuse a debug run among the stages: those after it would have nothing to take."""
+    """Refuse a debug run among the stages: it would leave nothing for the stages after it."""
     for stage in TRAINED:
         if words := cut_short(command_settings(commands[stage])):
             raise InputError(
@@ -62,7 +62,7 @@ def check_whole_trainings(commands: Mapping[Stage, list[str]]) -> None:
 
 
 def _check_alike(commands: Mapping[Stage, list[str]]) -> None:
-    """Refuse experts that the joint stage would refuse when the others are trained."""
+    """Refuse expert settings that the joint stage would refuse after the experts' training."""
     made = {stage: command_settings(commands[stage]) for stage in ("experts", "moe")}
     for name in EXPERT_SETTINGS:
         of_experts, of_moe = (made[stage].get(f"model.{name}") for stage in ("experts", "moe"))
@@ -78,7 +78,7 @@ def _said(value: Any) -> str:
 
 
 def _is_doubtful(settings: Mapping[str, str], stage: Stage, config_dir: Path) -> bool:
-    """Whether one is anything but another number for an option that the stage's YAML has a number for."""
+    """False if every setting for the stage replaces a number in its YAML by another number."""
     config = read_yaml(config_dir / f"{stage}.yaml")
     options = [(name.partition("."), value) for name, value in settings.items()]
     return any(

@@ -21,7 +21,7 @@ HDBSCAN_FLAGS = (
     "hdbscan_algorithm",
     "min_experts",
 )
-"""Passed on when given; the clustering stage knows their defaults."""
+"""Passed on if given; the clustering stage has the defaults."""
 HDBSCAN_SWITCHES = ("allow_single_cluster", "no_reduce_experts")
 
 
@@ -48,13 +48,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     is_handful = options.mode == "quick" and options.dataset_root != "demo"
     if is_handful and options.max_utterances is None:
         options.max_utterances = [10, 5, 5]  # the guide's quick mode
-        options.pool_speakers = given.pool_speakers  # so few speakers are no clusters
-        options.reduce = given.reduce or "pca"  # nor do they foretell gradients
+        options.pool_speakers = given.pool_speakers  # too few speakers to cluster
+        options.reduce = given.reduce or "pca"  # too few to predict gradients
     return options
 
 
 def build_parser() -> CommandParser:
-    """All flags; their defaults are in ``configs/pipeline.yaml``."""
+    """The parser with all flags; their defaults are in ``configs/pipeline.yaml``."""
     parser = CommandParser(
         prog="moe-lightning pipeline",
         description="Run corpus, embedding, clustering, gating, experts, moe and evaluation, each as a process of its"
@@ -183,7 +183,7 @@ def _add_trainer_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def _peek(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Mode and config files, which decide what the other flags are laid over; and those other flags."""
+    """Mode and config files, the base for all other flags; and those other flags."""
     first = CommandParser(prog="moe-lightning pipeline", add_help=False)
     first.add_argument("--mode", choices=("quick", "full"))
     first.add_argument("--config", action="append")

@@ -1,6 +1,6 @@
-"""Text that somebody else wrote: regular files only, UTF-8 only, and never more than a file of its size can mean.
+"""Untrusted text files: regular files only, UTF-8 only, and a limit on unpacked size.
 
-A manifest may name a device, a pipe or a loop of links, and a small packed file may hold terabytes of nothing.
+A manifest may name a device, a pipe or a loop of links; a small packed file may expand to terabytes.
 """
 
 import gzip
@@ -15,15 +15,15 @@ from typing import IO
 from moe_lightning.errors import InputError, MissingInputError
 
 MAX_LINE = 64 * 2**20
-"""Bytes of one line; a manifest's have hundreds."""
+"""Limit in bytes for one line; manifest lines have hundreds."""
 MAX_EXPANSION = 200
-"""Bytes out of one byte of a packed file; JSON in gzip has 5 to 40, and gzip cannot exceed 1032."""
+"""Limit in bytes unpacked per packed byte; JSON in gzip has 5 to 40, and gzip cannot exceed 1032."""
 SMALL = 64 * 2**20
-"""Bytes that any packed file may hold."""
+"""Unpacked bytes allowed for any packed file."""
 
 
 def refuse_special(path: Path) -> None:
-    """Let regular files and what is not there pass.
+    """Accept a regular file or a missing one.
 
     Raises:
         InputError: It is a folder, a device, a pipe, a socket, or a loop of symbolic links.
@@ -49,11 +49,11 @@ _KINDS = (
 
 
 def read_text(path: Path) -> str:
-    """A whole file; a mark of the byte order is left out.
+    """A whole file, without a byte order mark.
 
     Raises:
         MissingInputError: There is none.
-        InputError: It is no regular file, cannot be read, or is not UTF-8.
+        InputError: It is not a regular file, cannot be read, or is not UTF-8.
     """
     refuse_special(path)
     try:
@@ -67,11 +67,11 @@ def read_text(path: Path) -> str:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1, of a text that may be packed (``.gz``); blank ones are left out.
+    """Lines with their numbers, from 1, of a text that may be packed (``.gz``); blank lines are skipped.
 
     Raises:
-        InputError: As `read_text`; a line over `MAX_LINE`; a packed file that is cut off, or holds over
-            `MAX_EXPANSION` times its size.
+        InputError: As `read_text`; a line over `MAX_LINE`; a packed file that is truncated, or expands over
+            `MAX_EXPANSION` times its size (plus `SMALL`).
     """
     refuse_special(path)
     number = 0
@@ -98,7 +98,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def not_utf8(where: object, error: UnicodeDecodeError) -> InputError:
-    """The complaint about a text in another encoding, such as Latin-1 or UTF-16."""
+    """The error for a text in another encoding, such as Latin-1 or UTF-16."""
     return InputError(f"{where} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8")
 
 

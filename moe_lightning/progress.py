@@ -1,4 +1,4 @@
-"""A progress bar for whatever takes longer than two seconds, and nothing for what does not."""
+"""Progress bars for work over two seconds."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def say(what: str) -> None:
-    """Tell on stderr what is being done, where it is seconds of different things rather than many of one."""
+    """Print the current task on stderr, for several short tasks without a common bar."""
     print(f"{what} ...", file=sys.stderr, flush=True)
 
 
@@ -18,7 +18,7 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
     """Iterate with a bar on stderr that appears after two seconds.
 
     Args:
-        total: How many items there are; None asks the items for their length.
+        total: Number of items; None takes the length of ``items``.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

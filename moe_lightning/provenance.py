@@ -1,4 +1,4 @@
-"""What a result was made with: versions of this package and of the libraries under it, and the commit."""
+"""Provenance of a result: commit, package version, library versions."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ LIBRARIES = ("torch", "lightning", "transformers", "peft", "lhotse", "scikit-lea
 
 
 def versions() -> dict[str, str]:
-    """Of this package, Python, and the libraries that results depend on."""
+    """Versions of this package, Python, and the libraries that results depend on."""
     found = {"moe_lightning": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_revision() -> str | None:
-    """Commit of the checkout that this code runs from, with ``+`` where files differ from it; None outside of one."""
+    """Commit of this code's checkout, with ``+`` if files differ from it; None outside a checkout."""
     folder = Path(__file__).parent
     try:
         commit = _git(folder, "rev-parse", "--short=12", "HEAD")

@@ -1,4 +1,4 @@
-"""The only place that knows the name of a file in a run."""
+"""Names of all files and folders in a run; no other module spells them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ Stage = Literal["corpus", "embedding", "clustering", "gating", "experts", "moe",
 STAGES: tuple[Stage, ...] = ("corpus", "embedding", "clustering", "gating", "experts", "moe", "evaluation")
 SPLITS = ("train", "dev", "test")
 LOGS_DIR = Path("lightning_logs")
-"""Where runs lie unless told otherwise, under the folder that a command is given in."""
+"""Default folder for runs, under the working folder."""
 
 _STAGE_DIRS: dict[Stage, str] = {
     "corpus": "corpus",
@@ -24,24 +24,24 @@ _LABEL_FILES = {"hdbscan": "HDBSCAN", "spectral": "Spectral"}
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths of a run, by default ``lightning_logs/<mode>``; nothing is made by asking for a path."""
+    """Paths in a run, by default ``lightning_logs/<mode>``; asking for a path creates nothing."""
 
     path: Path
     expert: int | None = None
-    """The one expert that a job of the stage ``experts`` trains alone: such jobs have folders of their own."""
+    """The single expert that a job of the stage ``experts`` trains; such jobs have their own folders."""
 
     def stage_dir(self, stage: Stage) -> Path:
-        """Folder of a stage's record and files; into that of ``moe`` the experts and the evaluation write too."""
+        """Folder for a stage's record and files; the stages experts and evaluation also write to that of ``moe``."""
         folder = self.path / _STAGE_DIRS[stage]
         return folder / f"alone_{self.expert}" if stage == "experts" and self.expert is not None else folder
 
     @property
     def lock_dir(self) -> Path:
-        """Folder in which one process at a time works; jobs that train single experts do so side by side."""
+        """Folder locked by one process at a time; each job for a single expert locks its own."""
         return self.path if self.expert is None else self.stage_dir("experts")
 
     def record_file(self, stage: Stage) -> Path:
-        """What the finished stage was made with; its being there is what "finished" means."""
+        """Record of a finished stage: settings, inputs, outputs. A stage is finished if this file exists."""
         return self.stage_dir(stage) / "stage.json"
 
     def checkpoint_dir(self, stage: Stage) -> Path:
@@ -62,26 +62,26 @@ class RunDir:
 
     @property
     def left_out_file(self) -> Path:
-        """Recordings that the corpus lists and the run does not use, each with the reason."""
+        """Recordings in the corpus that the run does not use, each with the reason."""
         return self.stage_dir("corpus") / "left_out.json"
 
     @property
     def unpacked_audio_dir(self) -> Path:
-        """Recordings that lay in archives or tables, one file each."""
+        """Recordings unpacked from archives or tables, one file each."""
         return self.stage_dir("corpus") / "audio"
 
     def embedding_dir(self, whisper_model: str) -> Path:
-        """Store of the pooled embeddings of a speech model: v2 -> ``whisper_v2_embeddings``."""
+        """Store of a speech model's pooled embeddings: v2 -> ``whisper_v2_embeddings``."""
         name = Path(whisper_model).name.removeprefix("whisper-")
         return self.stage_dir("embedding") / f"whisper_{name}_embeddings"
 
     @property
     def languages_file(self) -> Path:
-        """Languages of the utterances whose manifest names none; there if there are any."""
+        """Languages of the utterances whose manifest names none; absent if there are none."""
         return self.stage_dir("embedding") / "languages.json"
 
     def embedding_dirs(self) -> list[Path]:
-        """The stores that this run has; none before the embedding stage."""
+        """Embedding stores in this run; empty before the embedding stage."""
         return sorted(file.parent for file in self.stage_dir("embedding").glob("*/mapping.json"))
 
     def labels_file(self, algorithm: str) -> Path:
@@ -92,7 +92,7 @@ class RunDir:
 
     @property
     def clusterer_file(self) -> Path:
-        """How the clustering was made, for programs; its arrays lie beside it."""
+        """Clustering method and parameters in JSON; its arrays lie beside it."""
         return self.stage_dir("clustering") / "clusterer.json"
 
     def cluster_plot_file(self, algorithm: str, method: str) -> Path:
@@ -100,25 +100,25 @@ class RunDir:
 
     @property
     def cluster_report_file(self) -> Path:
-        """The page on whether the clusters are real; there unless `--no-report` was given."""
+        """Report page on cluster quality; absent under `--no-report`."""
         return self.stage_dir("clustering") / "report.html"
 
     @property
     def cluster_report_data_file(self) -> Path:
-        """The figures of that page for programs."""
+        """The figures of that page, as JSON."""
         return self.stage_dir("clustering") / "report.json"
 
     def all_soft_labels_files(self) -> list[Path]:
-        """The soft labels of clusterings that this run has; none before that stage."""
+        """Soft labels of all clusterings in this run; empty before that stage."""
         return sorted(self.stage_dir("clustering").glob("*_soft.json"))
 
     def refined_soft_labels_file(self, number: int) -> Path:
-        """Soft labels by a round of refinement, counted from 1."""
+        """Soft labels after a refinement round, counted from 1."""
         return self.stage_dir("moe") / f"refined_{number}_soft.json"
 
     @property
     def refinement_file(self) -> Path:
-        """What each round of refinement has changed; there if there was one."""
+        """Changes by each refinement round; absent without refinement."""
         return self.stage_dir("moe") / "refinement.json"
 
     @property
@@ -132,11 +132,11 @@ class RunDir:
 
     @property
     def pretrained_experts_file(self) -> Path:
-        """All experts as the pre-training left them; the joint stage starts from it."""
+        """All pre-trained experts; the joint stage starts from them."""
         return self.stage_dir("experts") / "experts.safetensors"
 
     def experts_alone(self) -> list[int]:
-        """Experts that jobs of their own have finished, in order."""
+        """Experts trained by finished jobs of their own, in order."""
         files = self.stage_dir("experts").glob("alone_*/stage.json")
         return sorted(int(file.parent.name.removeprefix("alone_")) for file in files)
 
@@ -150,7 +150,7 @@ class RunDir:
 
     @property
     def mixture_file(self) -> Path:
-        """The whole mixture, gate and experts, as the joint stage left it."""
+        """The whole mixture, gate and experts, after the joint stage."""
         return self.stage_dir("moe") / "mixture.safetensors"
 
     @property
@@ -159,11 +159,11 @@ class RunDir:
 
     @property
     def best_file(self) -> Path:
-        """The joint stage's best scores, and where they were reached."""
+        """The joint stage's best score, its last epoch's scores, and the epochs and steps trained."""
         return self.stage_dir("moe") / "best.json"
 
     def report(self, split: str = "test") -> "ReportDir":
-        """What an evaluation writes: of the test split into ``report``, of another one below it."""
+        """Files of an evaluation: in ``report`` for the test split, in a subfolder for others."""
         folder = self.stage_dir("evaluation")
         return ReportDir(folder if split == "test" else folder / split)
 
@@ -185,17 +185,17 @@ class ReportDir:
 
     @property
     def results_file(self) -> Path:
-        """Every score, as JSON."""
+        """All scores, as JSON."""
         return self.path / "results.json"
 
     @property
     def hypotheses_file(self) -> Path:
-        """Every transcript with its alignments, one utterance a line."""
+        """All transcripts with their alignments, one utterance per line."""
         return self.path / "hypotheses.jsonl"
 
     @property
     def decoding_file(self) -> Path:
-        """What the decoding cost."""
+        """Cost of the decoding."""
         return self.path / "decoding.json"
 
     @property

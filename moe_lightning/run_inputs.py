@@ -1,4 +1,4 @@
-"""What the trained stages read of a run: soft labels, and the embeddings that they were made of."""
+"""Inputs of the trained stages: soft labels, and the embeddings behind them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,18 @@ class RunInputs:
     store: EmbeddingStore
 
     def __post_init__(self) -> None:
-        self.store.of(self.soft_labels.ids)  # an utterance without an embedding is an error now, not at batch 1000
+        self.store.of(self.soft_labels.ids)  # a missing embedding is an error now, not at batch 1000
 
     @classmethod
     def load(cls, run: RunDir, whisper_model: str, soft_labels_file: str | None = None) -> "RunInputs":
         """Read a run's files.
 
         Args:
-            whisper_model: The model that the embeddings must be of.
-            soft_labels_file: Which soft labels, where the run has several.
+            whisper_model: The required model of the embeddings.
+            soft_labels_file: The soft labels to use, if the run has several.
 
         Raises:
-            InputError: A stage before has not finished, or worked with another model.
+            InputError: An earlier stage has not finished, or used another model.
         """
         if not run.path.is_dir():
             raise MissingInputError(
@@ -48,9 +48,9 @@ class RunInputs:
 
 
 def check_model(info: StoreInfo | None, whisper_model: str) -> None:
-    """Raise an InputError when embeddings are of another model than the one asked for, by its name or its weights.
+    """Raise an InputError if the embeddings come from another model than requested, by name or weights.
 
-    A folder that was moved is the same model. Nothing is known of a store that was not made by this project.
+    A moved folder is the same model. A store from another project passes unchecked.
     """
     if not info:
         return
@@ -71,7 +71,7 @@ def check_model(info: StoreInfo | None, whisper_model: str) -> None:
 
 
 def check_run_model(run: RunDir, whisper_model: str) -> None:
-    """The same of a run's store, without reading its embeddings; a run without one passes."""
+    """Check the model of a run's stores without reading the embeddings; a run without a store passes."""
     for folder in run.embedding_dirs():
         check_model(StoreInfo.read(folder), whisper_model)
 
@@ -85,10 +85,10 @@ def _only(paths: list[Path], command: str, choose_by: str) -> Path:
 
 
 def check_noise_column(trainer: Any) -> None:
-    """Raise an InputError where the no-op expert would take the place of a cluster.
+    """Raise an InputError if the no-op expert would replace a cluster.
 
     Args:
-        trainer: With the stage's data module. Soft labels that did not come of the run's clustering are trusted.
+        trainer: With the stage's data module. Soft labels from outside the run's clustering are trusted.
     """
     if trainer.datamodule is None or trainer.datamodule.hparams["soft_labels_file"]:
         return
@@ -103,7 +103,7 @@ def check_noise_column(trainer: Any) -> None:
 
 
 def require_trained(file: Path, stage: str) -> Path:
-    """The file, or a MissingInputError that names the command which makes it."""
+    """The file, or a MissingInputError that names the command for it."""
     if not file.exists():
         raise MissingInputError(
             f"{file} is missing; run `python -m moe_lightning.{stage} fit --config configs/{stage}.yaml` first"

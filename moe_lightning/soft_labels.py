@@ -1,4 +1,4 @@
-"""What the clustering says of each utterance, and all later stages read."""
+"""Soft and hard labels of the utterances: the clustering writes them, all later stages read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class SoftLabels:
     """A distribution over the experts for each utterance.
 
     Raises:
-        InputError: Ids repeat, the shapes differ, or a row is no distribution.
+        InputError: Ids repeat, the shapes differ, or a row is not a distribution.
     """
 
     ids: tuple[str, ...]
@@ -52,7 +52,7 @@ class SoftLabels:
         return id_ in self._rows
 
     def of(self, ids: Sequence[str]) -> np.ndarray:
-        """Rows of the given utterances, in their order.
+        """Rows for the given utterances, in their order.
 
         Raises:
             InputError: An utterance has no soft label.

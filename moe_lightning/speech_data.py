@@ -27,26 +27,26 @@ class SpeechDataModule(LightningDataModule):
 
     Args:
         run_dir: Folder of the run, with manifests, embeddings and soft labels.
-        whisper_model: The model that the embeddings must be of.
-        batch_size: Utterances of a step on one device.
+        whisper_model: The required model of the embeddings.
+        batch_size: Utterances per step on one device.
         num_workers: Processes that read audio.
         percent: Share of the train split that is used.
-        soft_labels_file: Which soft labels, where the run has several.
-        seed: Of the order of utterances, and of the augmentation.
-        max_seconds: Seconds of audio in a batch, at most, padding included; an utterance of d seconds
+        soft_labels_file: The soft labels to use, if the run has several.
+        seed: Seed for the order of utterances and for the augmentation.
+        max_seconds: Maximum seconds of audio per batch, padding included; an utterance of d seconds
             counts ``d + d * d / 20``. None leaves the size of a batch to ``batch_size``.
-        speeds: Speeds that training utterances are played at, one drawn each time: [0.9, 1.0, 1.1].
+        speeds: Speed perturbation of training utterances, one drawn each time: [0.9, 1.0, 1.1].
         noise_dir: Folder of noises for the training, None for none.
         noise_share: Part of the training utterances that get noise.
-        snr_db: Range of speech over noise, decibels.
-        reverb_dir: Folder of rooms' impulse responses, None for none.
-        reverb_share: Part of the training utterances that get a room.
-        group_by_expert: Batches of utterances that have the same likeliest expert.
+        snr_db: Range of the signal-to-noise ratio, in decibels.
+        reverb_dir: Folder of room impulse responses, None for none.
+        reverb_share: Part of the training utterances that get reverberation.
+        group_by_expert: Put utterances with the same likeliest expert into a batch.
         expert: Use only utterances that are assigned to this expert, to train it alone.
-        experts_per_utterance: Experts that an utterance is assigned to; comes from the model's assignment.
-        audio_window: Window of the model; None takes the one that the run's experts were pre-trained with.
-        gate: Of the model: ``attentive`` reads frames, from the store unless ``gate_input`` is live.
-        gate_input: Of the model.
+        experts_per_utterance: Experts assigned to each utterance; follows from the model's assignment.
+        audio_window: Window of the model; None takes the window of the run's pre-trained experts.
+        gate: The model's gate: ``attentive`` reads frames, from the store unless ``gate_input`` is live.
+        gate_input: The model's ``gate_input``.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class SpeechDataModule(LightningDataModule):
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None
         self.last_batch: SpeechBatch | None = None
-        """What is worked on, for the message when memory runs out."""
+        """The current batch, for the out-of-memory message."""
         self.refined_labels: SoftLabels | None = None
-        """Take the place of the clustering's in every batch, from when they are set."""
+        """Once set, these replace the clustering's soft labels in every batch."""
 
     @cached_property
     def inputs(self) -> RunInputs:
@@ -95,7 +95,7 @@ class SpeechDataModule(LightningDataModule):
 
     @property
     def expert(self) -> int | None:
-        """The one expert that is trained, None for all.
+        """The single expert to train, None for all.
 
         Raises:
             InputError: There is no such expert.
@@ -113,24 +113,24 @@ class SpeechDataModule(LightningDataModule):
 
     @property
     def pooling(self) -> str:
-        """How the embeddings were pooled; those of new audio must be too."""
+        """Pooling of the stored embeddings; new audio must use the same."""
         return self.inputs.store.info.pooling if self.inputs.store.info else "mean"
 
     @property
     def embedding_window(self) -> float:
-        """Seconds of the window of the embeddings; those of new audio must be made over it too."""
+        """Window of the stored embeddings in seconds; new audio must use the same."""
         return self.inputs.store.info.window if self.inputs.store.info else REAL
 
     @cached_property
     def window(self) -> float:
-        """Seconds that the recogniser reads at least, 0 for real lengths."""
+        """Minimum seconds that the recogniser reads, 0 for real lengths."""
         if self.hparams["audio_window"] is not None:
             return resolve_window(self.hparams["audio_window"], self.hparams["whisper_model"])
         return read_window(require_trained(RunDir(Path(self.hparams["run_dir"])).pretrained_experts_file, "experts"))
 
     @property
     def embedding_layer(self) -> str:
-        """Encoder layers of the embeddings; those of new audio must be of the same."""
+        """Encoder layers of the stored embeddings; new audio must use the same."""
         return self.inputs.store.info.embedding_layer if self.inputs.store.info else "last"
 
     @property
@@ -150,9 +150,9 @@ class SpeechDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> ResumableLoader:
-        """Batches of the train split; goes on where a checkpoint stood."""
+        """Batches of the train split; resumes at the position in a checkpoint."""
         assert self.trainer is not None
-        if self._train_loader is None:  # asked for before every epoch
+        if self._train_loader is None:  # Lightning asks before every epoch
             self._train_loader = self.loaders.train(self.trainer.global_rank, self.trainer.world_size)
             if self._resumed_state:
                 self._train_loader.load_state_dict(self._resumed_state)
@@ -163,7 +163,7 @@ class SpeechDataModule(LightningDataModule):
         return self.loaders.fixed("dev", self.trainer.global_rank, self.trainer.world_size)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Remember what is worked on; put refined labels in, however early a loader has read the batch."""
+        """Keep the batch for error messages; insert refined labels, also into batches loaded before the refinement."""
         if not isinstance(batch, SpeechBatch):
             return batch
         self.last_batch = batch
@@ -172,7 +172,7 @@ class SpeechDataModule(LightningDataModule):
         return batch._replace(soft_labels_BE=torch.from_numpy(self.refined_labels.of(batch.ids)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the train split stands."""
+        """Position in the train split."""
         return dict(self._train_loader.state_dict()) if self._train_loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -22,17 +22,17 @@ from moe_lightning.store.frame_batches import require_frames, stored_frames
 
 
 class ExpertChoice(NamedTuple):
-    """Which utterances the experts see, and in which company."""
+    """Selection and grouping of utterances by their experts."""
 
     group: bool = False
-    """Batches of utterances that have the same likeliest expert."""
+    """Put utterances with the same likeliest expert into a batch."""
     expert: int | None = None
-    """Only utterances that are assigned to it, with any weight."""
+    """Keep only utterances assigned to it, with a weight over 0."""
     num_assigned: int | None = 1
-    """Experts that an utterance is assigned to, its likeliest; None for all."""
+    """Experts assigned to each utterance, likeliest first; None for all."""
 
     def rows(self, soft_labels_NE: np.ndarray) -> np.ndarray:
-        """Rows of the utterances that are used."""
+        """Rows of the selected utterances."""
         if self.expert is None:
             return np.arange(len(soft_labels_NE))
         ranked_NE = np.argsort(-soft_labels_NE, axis=1, kind="stable")
@@ -48,15 +48,15 @@ class SpeechLoaders:
     """Makes the loaders of a run's splits.
 
     Args:
-        batch_size: Utterances of a batch on one device.
+        batch_size: Utterances per batch on one device.
         num_workers: Processes that read audio; 0 reads in the training process.
-        seed: Of the order of utterances.
-        percent: Share of the train split that is used, chosen by seed.
-        max_seconds: Cost of a batch, at most, as `BatchPlan` counts it; None leaves it to ``batch_size``.
-        augmentation: Of the train split.
-        choice: Of utterances by their experts.
-        window: Seconds that an utterance costs at least.
-        with_frames: Batches bring the stored encoder frames, for a gate that reads them.
+        seed: Seed for the order of utterances.
+        percent: Share of the train split that is used, drawn by seed.
+        max_seconds: Maximum cost of a batch, counted as in `BatchPlan`; None leaves it to ``batch_size``.
+        augmentation: Augmentation of the train split.
+        choice: Selection of utterances by their experts.
+        window: Minimum cost of an utterance in seconds.
+        with_frames: Add the stored encoder frames to batches, for a gate that reads them.
     """
 
     run: RunDir
@@ -72,7 +72,7 @@ class SpeechLoaders:
     with_frames: bool = False
 
     def train(self, rank: int = 0, num_ranks: int = 1) -> ResumableLoader:
-        """Batches of the train split, an order of its own every epoch."""
+        """Batches of the train split, in a new order every epoch."""
         rows, utterances = self._chosen("train")
         return ResumableLoader(
             AudioDataset(utterances, self.augmentation, rows),
@@ -84,13 +84,13 @@ class SpeechLoaders:
         )
 
     def fixed(self, split: str, rank: int = 0, num_ranks: int = 1) -> FixedLoader:
-        """Batches of a split to be scored, each utterance once over all ranks."""
+        """Batches of a split for scoring, each utterance once over all ranks."""
         _, utterances = self._chosen(split)
         batches = self._plan(utterances).epoch(0, rank, num_ranks)
         return FixedLoader(AudioDataset(utterances), batches, self._collate(utterances), self.num_workers)
 
     def utterances(self, split: str) -> list[Utterance]:
-        """A split; of train the share that is used."""
+        """A split's utterances; for train only the used share."""
         utterances = read_split(self.run, split)
         return _share(utterances, self.percent, self.seed) if split == "train" else utterances
 
@@ -100,7 +100,7 @@ class SpeechLoaders:
         return BatchPlan(durations_N, self.batch_size, self.seed, self.max_seconds, groups_N=groups_N)
 
     def _chosen(self, split: str) -> tuple[list[int], list[Utterance]]:
-        """Those that are used, and their places in the split."""
+        """Rows of the selected utterances in the split, and the utterances."""
         utterances = self.utterances(split)
         rows = list(map(int, self.choice.rows(self._soft_labels(utterances))))
         if utterances and not rows:
@@ -123,12 +123,12 @@ class SpeechLoaders:
 
 @dataclass(frozen=True)
 class SpeechCollate:
-    """Items of a dataset -> one padded batch with their rows of the soft labels and embeddings."""
+    """Collate dataset items into one padded batch with soft labels and embeddings."""
 
     soft_labels_NE: np.ndarray
     embeddings_ND: np.ndarray
     frames_store: EmbeddingStore | None = None
-    """Where batches are to have the frames of its utterances."""
+    """Store of the encoder frames, if batches need them."""
 
     def __call__(self, items: list[AudioItem]) -> SpeechBatch:
         rows = [item.row for item in items]

@@ -1,4 +1,4 @@
-"""A run's splits with the language of every utterance: as the manifest says, else as the run has settled it."""
+"""A run's splits with the language of every utterance, from the manifest or else from the run."""
 
 from dataclasses import dataclass, field, replace
 
@@ -10,24 +10,24 @@ from moe_lightning.run_dir import RunDir
 
 @dataclass(frozen=True)
 class SettledLanguages:
-    """Languages of utterances whose manifest names none; the embedding stage writes it."""
+    """Languages of utterances whose manifest names none; the embedding stage writes them."""
 
     given: str | None = None
-    """The one that all of them have."""
+    """One language for all of them."""
     detected: dict[str, str] = field(default_factory=dict)
-    """Code by utterance id, as the speech model heard it."""
+    """Code by utterance id, detected by the speech model."""
 
     def of(self, utterance: Utterance) -> str | None:
-        """The language of an utterance; None where nobody knows it."""
+        """The language of an utterance; None if unknown."""
         return utterance.language or self.detected.get(utterance.id) or self.given
 
 
 def read_split(run: RunDir, split: str) -> list[Utterance]:
-    """Utterances of a split; those whose manifest names no language have the run's in their field ``language``.
+    """Utterances of a split; the field ``language`` is filled from the run if the manifest names none.
 
     Raises:
         MissingInputError: The run has no such manifest.
-        InputError: A file is broken.
+        InputError: A file is damaged.
     """
     utterances = read_manifest(run.manifest_file(split))
     settled = read_languages(run)
@@ -35,7 +35,7 @@ def read_split(run: RunDir, split: str) -> list[Utterance]:
 
 
 def read_languages(run: RunDir) -> SettledLanguages:
-    """Languages that the run has settled; none where no model asked for it."""
+    """Languages that the run has settled; none if no model needed them."""
     file = run.languages_file
     return from_json(SettledLanguages, read_json_object(file, "moe-lightning embed"), file) if file.exists() else _NONE
 

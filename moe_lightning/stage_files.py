@@ -1,7 +1,7 @@
-"""Which files of a run a stage answers for, and their digests: a record keeps them, `moe-lightning verify` checks them.
+"""Output files of each stage and their digests, for the stage's record and for `moe-lightning verify`.
 
-A digest is the SHA-256 of a file's bytes, of a ``.gz`` file that of what it holds. Shards of embeddings, the
-largest files, are hashed while they are written; all others are read once more when their stage ends.
+A digest is the SHA-256 of a file's bytes, or of the unpacked contents for ``.gz``. Shards of embeddings, the
+largest files, are hashed during writing; all others are read once more at the end of their stage.
 """
 
 import gzip
@@ -25,7 +25,7 @@ READS: dict[Stage, tuple[Stage, ...]] = {
     "moe": ("corpus", "embedding", "clustering", "gating", "experts"),
     "evaluation": ("corpus", "embedding", "clustering", "moe"),
 }
-"""The stages whose files a stage reads, those behind others included."""
+"""Stages whose files a stage reads, directly or through other stages."""
 _READ: dict[Stage, tuple[str, ...]] = {
     "corpus": ("*.jsonl.gz", "recordings.json"),
     "embedding": ("*/mapping.json", "*/store.json", "*/*.npy"),
@@ -35,9 +35,9 @@ _READ: dict[Stage, tuple[str, ...]] = {
     "moe": ("mixture.json", "mixture.safetensors"),
     "evaluation": (),
 }
-"""Of each stage's files, those that others read."""
+"""Files of each stage that other stages read."""
 _NO_OUTPUT = ("stage.json", "stage.json.begun", "*.lock", "*.partial", "partial.*")
-"""Records, locks, and what a stopped run left half written."""
+"""Records, lock files, and half-written files of a stopped run."""
 _OF_OTHERS: dict[Stage, tuple[str, ...]] = {
     "corpus": ("audio/*",),
     "clustering": ("predicted/*",),
@@ -45,29 +45,30 @@ _OF_OTHERS: dict[Stage, tuple[str, ...]] = {
     "moe": ("best.json",),
     "evaluation": ("dev/*",),
 }
-"""What lies in a stage's folder and is another command's: the best scores get those of the tests later,
-unpacked recordings are checked as recordings."""
+"""Files in a stage's folder that belong to other commands: the best scores later get test scores,
+unpacked recordings are checked as recordings.
+"""
 
 
 class FileState(NamedTuple):
-    """What a file was when its stage ended."""
+    """A file's size and digest at the end of its stage."""
 
     bytes: int
     sha256: str
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, read in pieces; of a ``.gz`` file that of its contents.
+    """SHA-256 of a file, read in pieces; of the unpacked contents for a ``.gz`` file.
 
     Raises:
-        OSError: It cannot be read; EOFError or zlib.error where a ``.gz`` file is damaged.
+        OSError: It cannot be read; EOFError or zlib.error for a damaged ``.gz`` file.
     """
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stage_files(run: RunDir, stage: Stage) -> dict[str, Path]:
-    """Files that a stage answers for, by their names under the run's folder."""
+    """Output files of a stage, by their names under the run's folder."""
     folder = run.stage_dir(stage)
     found = {name: folder / name for name in _below(folder) if not _is_one_of(name, _OF_OTHERS.get(stage, ()))}
     if stage == "experts":  # adapters of the pre-training, until the joint stage writes its own
@@ -76,7 +77,7 @@ def stage_files(run: RunDir, stage: Stage) -> dict[str, Path]:
 
 
 def file_states(run: RunDir, stage: Stage) -> dict[str, dict[str, Any]]:
-    """Size and digest of every file that a stage answers for, for its record."""
+    """Size and digest of a stage's output files, for its record."""
     files = stage_files(run, stage)
     known = {path: sha256 for folder in {path.parent for path in files.values()} for path, sha256 in _known(folder)}
     return {
@@ -85,7 +86,7 @@ def file_states(run: RunDir, stage: Stage) -> dict[str, dict[str, Any]]:
 
 
 def input_digests(run: RunDir, stage: Stage, records: Mapping[Stage, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Digests of the files that a stage reads, by the stage that made them, as the records of those have them."""
+    """Digests of a stage's input files by producing stage, from the producers' records."""
     return {
         before: {
             name: state["sha256"]
@@ -100,12 +101,12 @@ def input_digests(run: RunDir, stage: Stage, records: Mapping[Stage, Mapping[str
 
 
 def owners(records: Mapping[Stage, Mapping[str, Any]]) -> dict[str, Stage]:
-    """The stage that answers for each file that is recorded: of several the last one, which wrote over it."""
+    """The stage responsible for each recorded file: the last one that wrote it."""
     return {name: stage for stage in STAGES if stage in records for name in records[stage].get("files", {})}
 
 
 def _below(folder: Path) -> Iterator[str]:
-    """Names of all files below a folder, relative to it; a folder in it may be a link."""
+    """Names of all files below a folder, relative to it; links to folders are followed."""
     seen = {os.path.realpath(folder)}
     for path, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not _is_known_link(os.path.join(path, name), seen)]
@@ -115,7 +116,7 @@ def _below(folder: Path) -> Iterator[str]:
 
 
 def _is_known_link(path: str, seen: set[str]) -> bool:
-    """Whether a folder is a link to where the walk has been: links may lead round in circles."""
+    """True for a link to a folder that the walk has visited: links may form circles."""
     real = os.path.realpath(path)
     is_known = os.path.islink(path) and real in seen
     seen.add(real)

@@ -1,7 +1,7 @@
-"""What a finished stage was made with, so that a second run skips it or says what changed.
+"""Records of stages, so that a second run skips a finished stage or reports changes.
 
-A stage's settings (see `stage_settings`) are written to ``stage.json.begun`` when the stage starts: as they were
-given, the defaults of its parser, and as the parser has resolved them. ``stage.json`` is there when all its files are.
+A stage's settings (see `stage_settings`) are written to ``stage.json.begun`` when the stage starts: as given, the
+parser's defaults, and as resolved. ``stage.json`` exists once all output files do.
 """
 
 import gzip
@@ -33,14 +33,14 @@ INPUTS: dict[Stage, tuple[Stage, ...]] = {
     "moe": ("gating", "experts"),
     "evaluation": ("moe",),
 }
-"""The stages whose files a stage reads."""
+"""Stages whose output a stage reads directly."""
 
 
 def is_finished(run: RunDir, stage: Stage, settings: StageSettings) -> bool:
-    """Whether the stage is there, whole, and made with these settings from these inputs.
+    """True if the stage is complete and was made with these settings from these inputs.
 
     Raises:
-        StaleStageError: It is there, finished or begun, but with other settings or inputs.
+        StaleStageError: It was begun or finished with other settings or inputs.
     """
     finished, begun = run.record_file(stage), _partial(run, stage)
     for file in (finished, begun):
@@ -50,7 +50,7 @@ def is_finished(run: RunDir, stage: Stage, settings: StageSettings) -> bool:
 
 
 def check_inputs(run: RunDir, stage: Stage) -> None:
-    """Raise a MissingInputError when a stage that this one reads has not finished."""
+    """Raise a MissingInputError if an input stage has not finished."""
     if INPUTS[stage] and not run.path.is_dir():
         raise MissingInputError(
             f"the run folder {run.path} does not exist; check --run-dir, or run `moe-lightning pipeline` first"
@@ -65,16 +65,16 @@ def check_inputs(run: RunDir, stage: Stage) -> None:
 
 @contextmanager
 def recorded_stage(run: RunDir, stage: Stage, settings: StageSettings) -> Iterator[bool]:
-    """Around a stage's work: yields whether there is anything to do, and records it once it is done.
+    """Context manager for a stage's work: yields True if there is work to do, and writes the record at the end.
 
-    An exception leaves the record unfinished, so that the next run goes on where this one stopped.
+    After an exception the record stays unfinished, so the next run resumes.
 
     Raises:
-        StaleStageError: The stage is there with other settings or inputs.
-        MissingInputError: A stage that it reads is not.
+        StaleStageError: The stage was made with other settings or inputs.
+        MissingInputError: An input stage has not finished.
         InputError: Another process works on the run.
     """
-    if is_finished(run, stage, settings):  # every rank looks, so that none waits for another in vain
+    if is_finished(run, stage, settings):  # every rank checks, so that none waits in vain for another
         if is_first_process():
             print(f"{stage}: finished before with the same settings; nothing to do ({run.stage_dir(stage)})")
         yield False
@@ -90,7 +90,7 @@ def recorded_stage(run: RunDir, stage: Stage, settings: StageSettings) -> Iterat
 
 @contextmanager
 def _record(run: RunDir, stage: Stage, settings: StageSettings) -> Iterator[None]:
-    """Note that a stage has begun, and then that it is finished."""
+    """Write a stage's record at its beginning and at its end."""
     started = time.time()
     record = {
         "stage": stage,
@@ -110,24 +110,24 @@ def _record(run: RunDir, stage: Stage, settings: StageSettings) -> Iterator[None
     try:
         yield
     except InputError:
-        if is_new and not _has_work(run, stage):  # refused, not begun: others may be tried
+        if is_new and not _has_work(run, stage):  # refused, not begun: a user may try other settings
             _partial(run, stage).unlink(missing_ok=True)
         raise
     record["hash"] = _hash(settings.all, {**_input_hashes(run, stage), **_contents(run, stage)})
     record["files"] = file_states(run, stage)
     write_json(_partial(run, stage), {**record, "seconds": round(time.time() - started, 1)})
-    os.replace(_partial(run, stage), run.record_file(stage))  # the last act: finished means whole
+    os.replace(_partial(run, stage), run.record_file(stage))  # the last step: a finished stage is complete
 
 
 def _tell_of_changed_inputs(run: RunDir, stage: Stage) -> None:
-    """Warn of files that are no longer what their stage wrote: a bit that has flipped shows in nothing else.
+    """Warn about input files that differ from their stage's record: nothing else shows a flipped bit.
 
-    A person may have changed them on purpose, so the stage goes on. Stored frames are left to `moe-lightning
-    verify`: there may be terabytes of them.
+    The stage goes on, because the change may be intended. Stored frames, up to terabytes, are left to
+    `moe-lightning verify`.
     """
     for before, files in input_digests(run, stage, stage_records(run)).items():
         for name, sha256 in files.items():
-            with suppress(OSError, EOFError, zlib.error):  # who reads it says so
+            with suppress(OSError, EOFError, zlib.error):  # the reader of the file reports it
                 if not Path(name).name.startswith("frames_") and digest(run.path / name) != sha256:
                     print(
                         f"warning: {run.path / name} has changed since the stage {before} wrote it;"
@@ -137,7 +137,7 @@ def _tell_of_changed_inputs(run: RunDir, stage: Stage) -> None:
 
 
 def stage_records(run: RunDir) -> dict[Stage, dict[str, Any]]:
-    """Records of the stages that are finished, in order."""
+    """Records of the finished stages, in order."""
     return {
         stage: read_json_object(run.record_file(stage), f"moe-lightning {stage}")
         for stage in STAGES
@@ -146,7 +146,7 @@ def stage_records(run: RunDir) -> dict[Stage, dict[str, Any]]:
 
 
 def renew_record(run: RunDir, stage: Stage) -> None:
-    """Take up what a command has changed on purpose in a finished stage's files, or in those that it reads."""
+    """Update a record after an intended change of the stage's files or inputs."""
     records = stage_records(run)
     if stage in records:
         files = {"input_files": input_digests(run, stage, records), "files": file_states(run, stage)}
@@ -154,19 +154,19 @@ def renew_record(run: RunDir, stage: Stage) -> None:
 
 
 def _has_work(run: RunDir, stage: Stage) -> bool:
-    """Whether a stage that was stopped left something to go on from."""
+    """True if a stopped stage left checkpoints or shards to resume from."""
     shards = run.stage_dir(stage).glob("*/*.npy") if stage == "embedding" else ()
     return any(run.checkpoint_dir(stage).glob("*.ckpt")) or any(shards)
 
 
 def reopen_stage(run: RunDir, stage: Stage) -> None:
-    """Let a finished stage go on, with the settings that it has."""
+    """Mark a finished stage as begun, so that it can go on; the settings stay."""
     with suppress(FileNotFoundError):  # another rank was faster
         os.replace(run.record_file(stage), _partial(run, stage))
 
 
 def is_first_process() -> bool:
-    """Of all ranks, one keeps the record; the launchers tell a process its rank in the environment."""
+    """True for the one process, of all ranks, that keeps the record; launchers set the rank in the environment."""
     global_rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID")
     if global_rank is not None:
         return global_rank == "0"
@@ -174,7 +174,7 @@ def is_first_process() -> bool:
 
 
 def _contents(run: RunDir, stage: Stage) -> dict[str, str]:
-    """Digests of what a stage took from outside the run: the same command can read another corpus."""
+    """Digests of a stage's input from outside the run: the same command can read another corpus."""
     if stage != "corpus":
         return {}
     manifests = {split: run.manifest_file(split) for split in SPLITS}
@@ -186,7 +186,7 @@ def _contents(run: RunDir, stage: Stage) -> dict[str, str]:
 
 
 def _seed(settings: Settings) -> int | None:
-    """Of everything random in a stage; None where nothing is."""
+    """Seed of a stage; None if it has none."""
     seed = settings.get("seed_everything", settings.get("seed"))
     return int(seed) if isinstance(seed, int | float) else None
 
@@ -207,7 +207,7 @@ def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings
 
 
 def _is_unknown(name: str, record: Mapping[str, Any]) -> bool:
-    """Whether the stage had no such setting, nor a class of which it could be an argument, when it was recorded."""
+    """True for a setting that the recorded stage lacked, and that is not an argument of a recorded class."""
     defaults, then = record.get("defaults") or {}, record.get("settings", {})
     known = {*defaults, *then, *(record.get("resolved") or {})}
     is_of_class = any(f"{name[:end]}.class_path" in known for end in range(len(name)) if name[end] == ".")

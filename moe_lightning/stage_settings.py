@@ -1,6 +1,6 @@
-"""A stage's settings: its command line, the YAML files it names and its flags, flat and comparable.
+"""Settings of a stage from its command line and YAML files, flat and comparable.
 
-Knobs of speed, memory and logging are settings too, but a change of them makes nothing stale.
+Settings for speed, memory and logging are recorded too, but changing them leaves results valid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _KNOBS = {
     "enable_model_summary",
     "enable_progress_bar",
     "gradient_checkpointing",
-    "gradients",  # lie beside the embeddings, which they leave as they are
+    "gradients",  # stored beside the embeddings, which stay unchanged
     "inference_mode",
     "log_every_n_steps",
     "log_rank_zero_only",
@@ -50,7 +50,7 @@ _KNOBS = {
     "verbose",
     "weights_only",
 }
-"""Words in the names of settings whose change makes nothing stale."""
+"""Words in the names of settings that do not affect results."""
 _NOT_SETTINGS = {
     "ckpt_path",
     "config",
@@ -72,7 +72,7 @@ _LEARNING_CALLBACKS = {
     "StochasticWeightAveraging",
     "WeightAveraging",
 }
-"""Of Lightning's callbacks those that change what is learned; the others observe, and are knobs."""
+"""Lightning callbacks that change the trained weights; all others observe and do not affect results."""
 _EVERYTHING: dict[str, tuple[Any, ...]] = {
     "fast_dev_run": (None, False, 0.0),
     "limit_predict_batches": (None, 1.0),
@@ -81,7 +81,7 @@ _EVERYTHING: dict[str, tuple[Any, ...]] = {
     "limit_val_batches": (None, 1.0),
     "overfit_batches": (None, 0.0),
 }
-"""Settings of the Lightning Trainer that cut a training short, and the values under which they do not."""
+"""Trainer settings that can shorten a training, with the values for a full training."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +89,22 @@ class StageSettings:
     """Settings of a stage's command."""
 
     given: Settings
-    """What the command line and the YAML files that it names say."""
+    """Settings from the command line and its YAML files."""
     resolved: Settings | None = None
-    """Every setting as the stage's parser resolves it; None where that takes torch, which is not imported for it."""
+    """All settings as resolved by the stage's parser; None if the parser would need torch, then not imported."""
     defaults: Settings | None = None
-    """What holds where nothing is given; None: as `resolved`."""
+    """Defaults of the parser; None: as `resolved`."""
 
     @property
     def all(self) -> Settings:
-        """Every setting that is known."""
+        """Every known setting."""
         return {**(self.defaults or {}), **self.given} if self.resolved is None else self.resolved
 
 
 def command_settings(arguments: Sequence[str]) -> Settings:
-    """Settings that a command line gives: ``--config`` files in their order, overlaid by the other flags.
+    """Settings from a command line: ``--config`` files in their order, overridden by the other flags.
 
-    Of LightningCLI (``fit``) the last one wins, file or flag.
+    For LightningCLI (``fit``) the last one wins, file or flag.
 
     >>> command_settings(["fit", "--seed", "1", "--trainer.max_epochs=2", "--max-utterances", "10", "5", "5"])
     {'seed': 1.0, 'trainer.max_epochs': 2.0, 'max_utterances': [10.0, 5.0, 5.0]}
@@ -122,7 +122,7 @@ def command_settings(arguments: Sequence[str]) -> Settings:
 
 
 def _as_classes(settings: Settings) -> Settings:
-    """Short forms of a class's settings in full: ``optimizer.lr`` is ``optimizer.init_args.lr``."""
+    """Expand short names of class settings: ``optimizer.lr`` to ``optimizer.init_args.lr``."""
     classes = [name.removesuffix(".class_path") for name in settings if name.endswith(".class_path")]
     full: Settings = {}
     for name, value in settings.items():
@@ -137,21 +137,21 @@ def _as_classes(settings: Settings) -> Settings:
 
 
 def parser_settings(parser: CommandParser, options: Mapping[str, Any], arguments: Sequence[str]) -> StageSettings:
-    """Settings of a command that is no LightningModule's.
+    """Settings of a command without a LightningModule.
 
     Args:
-        options: What its parser has resolved the arguments to.
+        options: The parsed arguments.
     """
     return StageSettings(command_settings(arguments), flat_settings(options), flat_settings(parser.defaults))
 
 
 def decisive_settings(settings: Settings) -> Settings:
-    """Those whose change makes another result: no knobs of speed, memory and logging."""
+    """Settings that affect results: all but those for speed, memory and logging."""
     return {name: value for name, value in settings.items() if not _KNOBS & set(name.split("."))}
 
 
 def cut_short(settings: Settings) -> str:
-    """Settings by which a training is a debug run, of which nothing is kept; "" where it is a real one."""
+    """Settings that make a training a debug run, not kept; "" for a full training."""
     found = {name: value for name, value in settings.items() if name.rpartition(".")[2] in _EVERYTHING}
     return ", ".join(
         f"{name} {shown(value)}" for name, value in found.items() if value not in _EVERYTHING[name.rpartition(".")[2]]
@@ -159,7 +159,7 @@ def cut_short(settings: Settings) -> str:
 
 
 def was_cut_short(record: Mapping[str, Any]) -> str:
-    """The same of a record. An older version wrote both 1 batch and the whole, 1.0, as 1; nobody asks for the whole."""
+    """Result of `cut_short` for a record. An older version wrote 1 batch and all, 1.0, both as 1; nobody gives all."""
     parts = [part for name in ("defaults", "settings", "resolved") if isinstance(part := record.get(name), dict)]
     settings = {name: value for part in parts for name, value in part.items()}
     if "resolved" not in record:
@@ -169,14 +169,14 @@ def was_cut_short(record: Mapping[str, Any]) -> str:
 
 
 def changes(record: Mapping[str, Any], now: StageSettings) -> dict[str, tuple[Any, Any]]:
-    """Settings in which a stage differs from its record: what each was then, and is now.
+    """Settings that differ from a stage's record: each with its old and its new value.
 
-    Both are compared as resolved, so that a flag that is dropped is seen like one that is added. Without the
-    stage's parser, which may take torch, both are laid over the defaults that the record keeps.
+    Resolved settings are compared, so that a dropped flag counts like an added one. If the stage's parser would
+    need torch, given settings are merged over the recorded defaults instead.
     """
     given, defaults, resolved = (record.get(name) or {} for name in ("settings", "defaults", "resolved"))
     then, today = _as_classes({**defaults, **given}), _as_classes({**defaults, **now.given})
-    if not resolved:  # of an older version, whose defaults may have what was given in them
+    if not resolved:  # a record by an older version, whose defaults may include given values
         known = set(today) if now.resolved is None else {*now.resolved, *now.given, *given}
         today = {name: one for name, one in today.items() if name in known and (name not in given or name in now.given)}
     elif now.resolved is not None:
@@ -189,9 +189,9 @@ def changes(record: Mapping[str, Any], now: StageSettings) -> dict[str, tuple[An
 
 
 def _is_own(name: str, now: StageSettings) -> bool:
-    """Whether a setting that a record does not know, such as one of a newer version, is more than its default.
+    """True for a setting unknown to a record, for example from a newer version, that differs from its default.
 
-    What has no default follows from other settings.
+    A setting without a default follows from other settings.
     """
     defaults = now.defaults or {}
     owner = name.partition(".class_path")[0]
@@ -200,17 +200,17 @@ def _is_own(name: str, now: StageSettings) -> bool:
 
 
 def _is_argument(name: str) -> bool:
-    """Whether a setting is an argument of a class, of which another version of its library may have others."""
+    """True for an argument of a class; its library may have other arguments in another version."""
     return ".init_args." in name
 
 
 def shown(value: Any) -> str:
-    """A setting as a message has it."""
+    """A setting as text for messages."""
     return f"{value:g}" if isinstance(value, float) else "not given" if value is None else str(value)
 
 
 def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Name (dots and underscores) and values of each ``--flag``; what stands before the first is dropped."""
+    """Name (dots and underscores) and values of each ``--flag``; arguments before the first flag are dropped."""
     name, values = "", []  # type: str, list[str]
     for argument in arguments:
         argument = "--config" if argument == "-c" else argument  # LightningCLI's short form
@@ -227,7 +227,7 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _parsed(value: str) -> Any:
-    """A flag's value as jsonargparse reads it; what is no YAML is the text it is, such as the path ``@home``."""
+    """A flag's value as jsonargparse reads it; invalid YAML stays text, such as the path ``@home``."""
     try:
         return yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError):
@@ -235,7 +235,7 @@ def _parsed(value: str) -> Any:
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Settings:
-    """Nested settings by dotted name; numbers as floats, whatever way they were written; no paths of the run."""
+    """Nested settings by dotted name; numbers as floats, however written; paths of the run are left out."""
     flat: Settings = {}
     for key, value in settings.items():
         name = f"{prefix}{key}".replace("-", "_")
@@ -250,14 +250,14 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Settings:
 
 
 def _learning(callbacks: Any) -> list[str]:
-    """Those of a Trainer's callbacks that change what is learned, with their arguments."""
+    """Trainer callbacks that change the trained weights, with their arguments."""
     all_callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     words = {str(one): str(one.get("class_path") if isinstance(one, Mapping) else one) for one in all_callbacks}
     return sorted(one for one, path in words.items() if path.rpartition(".")[2] in _LEARNING_CALLBACKS)
 
 
 def _part(value: Any) -> Any:
-    """How much of an epoch is used: to Lightning 1.0 is all of it, 1 is one batch."""
+    """Share of an epoch: Lightning reads 1.0 as the whole epoch, 1 as one batch."""
     if isinstance(value, int) and not isinstance(value, bool):
         return "1 batch" if value == 1 else f"{value} batches"
     return 1.0 if value is None else _plain(value)

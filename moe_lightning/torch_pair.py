@@ -1,6 +1,6 @@
-"""torch and torchaudio load as a pair; one that does not is named, with the command that mends it.
+"""Check that torch and torchaudio load together; a mismatch is reported with the command that fixes it.
 
-transformers and peft import torchaudio wherever it is installed, so any command may be the first to meet it.
+transformers and peft import torchaudio if it is installed, so any command may fail on it.
 """
 
 import sys
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 LOADS = {"2.11": "2.11.0", "2.13": "2.11.1", "2.14": "2.11.1", "2.15": "2.11.1"}
-"""The torchaudio that was run here beside each release of torch."""
+"""Tested torchaudio version for each torch release."""
 LOCKED = "torch==2.11.0 torchaudio==2.11.0"
-"""The pair of constraints.txt."""
+"""The versions in constraints.txt."""
 
 
 def torchaudio_complaint(error: BaseException) -> str | None:
-    """Both versions, the reason and the command that mends it, where an error comes of importing torchaudio.
+    """Error text for a failed import of torchaudio: both versions, the reason, the command that fixes it.
 
     Returns:
-        None where torchaudio is loaded, or has no part in the error.
+        None if torchaudio is loaded, or has no part in the error.
     """
-    if "torchaudio" in sys.modules:  # an import that fails leaves none
+    if "torchaudio" in sys.modules:  # a failed import leaves no entry
         return None
     failed = next((one for one in _with_causes(error) if _passed_torchaudio(one)), None)
     if failed is None:
@@ -34,7 +34,7 @@ def torchaudio_complaint(error: BaseException) -> str | None:
 
 
 def told_with_causes(error: BaseException) -> str:
-    """What an error says, then what it says of its causes: a library's own words often lie in the last."""
+    """The error's message and those of its causes: the last one often holds a library's own message."""
     words = [str(one).strip() or type(one).__name__ for one in _with_causes(error)]
     return "; ".join(word for number, word in enumerate(words) if word not in words[:number])
 
@@ -52,7 +52,7 @@ def _passed_torchaudio(error: BaseException) -> bool:
 
 
 def mending_command(torch: str, torchaudio: str) -> str:
-    """The command that leaves torch alone where it can."""
+    """The pip command; it keeps torch if possible."""
     partner = LOADS.get(".".join(torch.split(".")[:2]))
     if partner is None:
         return f"pip install {LOCKED}"

@@ -1,4 +1,4 @@
-"""Transcripts that a model cannot be trained on are found when a stage starts, not at the batch that holds them."""
+"""Check at the start of a stage for transcripts that a model cannot be trained on."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ NUM_NAMED = 3
 
 
 def check_transcripts(backbone: SpeechBackbone, trainer: Any) -> None:
-    """Ask the model about every transcript that a training will give it.
+    """Check every transcript of the train and dev splits against the model.
 
     Args:
-        trainer: With the stage's data module; loaders of someone's own are not looked through.
+        trainer: With the stage's data module; user-supplied loaders are not checked.
 
     Raises:
         InputError: As `check_texts`.
@@ -25,11 +25,11 @@ def check_transcripts(backbone: SpeechBackbone, trainer: Any) -> None:
 
 
 def check_texts(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> None:
-    """Ask the model about the transcript of every utterance.
+    """Check the transcript of every utterance against the model.
 
     Raises:
-        InputError: The model cannot write some of them: over 448 tokens for Whisper, none of its characters
-            for a CTC model. Nothing is left out silently: the first ones are named.
+        InputError: The model cannot write some of them: over 448 tokens for Whisper, no known character for a
+            CTC model. The first ones are named; none is left out silently.
     """
     refused: dict[str, str] = {}
     for utterance in utterances:
