@@ -1,1 +1,1 @@
-"""Observers of a training, named in configs/*.yaml: they log or write, and change nothing that is learned."""
+"""Callbacks that observe a training, named in configs/*.yaml: they log or write, and never change the training."""

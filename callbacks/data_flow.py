@@ -1,4 +1,4 @@
-"""How well the loader feeds the model, in TensorBoard: padding, and time spent waiting for data."""
+"""Padding and waiting time of the training loader, in TensorBoard."""
 
 import time
 from typing import Any
@@ -7,10 +7,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class DataFlow(Callback):
-    """Logs ``data/padding_share`` and ``data/waiting_share``, each over the steps since it was last logged.
+    """Logs ``data/padding_share`` and ``data/waiting_share``, each over the steps since the last log.
 
-    The padding share is the part of a batch's samples that is no audio; the waiting share is the part of
-    the time that no step was being worked on. Reads ``waveforms_BL`` and ``num_samples_B`` of the batch.
+    The padding share is the part of a batch's samples without audio; the waiting share is the part of the time
+    between steps. Reads ``waveforms_BL`` and ``num_samples_B`` of the batch.
 
     Args:
         every_n_steps: Steps of the trainer between two values.
@@ -26,13 +26,13 @@ class DataFlow(Callback):
         self._waited = self._worked = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._since = time.perf_counter()  # an epoch that is resumed in its midst does not start
+        self._since = time.perf_counter()  # an epoch resumed in the middle has no epoch start
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count a batch, and the time since the step before it."""
+        """Count a batch, and the time since the previous step."""
         now = time.perf_counter()
         self._waited += now - self._since
         self._since = now
@@ -42,7 +42,7 @@ class DataFlow(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log now and then."""
+        """Log every ``every_n_steps`` steps."""
         now = time.perf_counter()
         self._worked += now - self._since
         self._since = now

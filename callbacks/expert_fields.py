@@ -1,4 +1,4 @@
-"""Which experts the values of a manifest field go to: a heat map of the dev split, in TensorBoard."""
+"""Heat map of experts by manifest field for the dev split, in TensorBoard."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_VALUES = 12
-"""A field with more values is no picture that anyone reads, unless it is asked for by name."""
+"""A field with more values makes an unreadable picture; it is drawn only if requested by name."""
 MOST_FIELDS = 4
 _UNKNOWN = "unknown"
 
 
 class ExpertFields(Callback):
-    """Draws, for each field, the share of each value's utterances that each expert gets.
+    """Draws, for each field, each value's utterances by likeliest expert, in per cent.
 
-    The fields are only looked at: no training sees them. Reads ``gate_BE`` of what `validation_step` returns, and
-    the manifest of the dev split.
+    Training never uses the fields. Reads ``gate_BE`` from the output of `validation_step`, and the manifest of the
+    dev split.
 
     Args:
-        fields: Fields of the manifest, or ``speaker``; unless given, the first four with 2 to 12
-            values that are no bookkeeping.
+        fields: Fields of the manifest, or ``speaker``; by default the first four with 2 to 12 values,
+            bookkeeping fields left out.
         every_n_epochs: Epochs between two pictures.
 
     Raises:

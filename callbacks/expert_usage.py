@@ -1,4 +1,4 @@
-"""Which experts the dev split goes to, in TensorBoard."""
+"""Shares of the experts on the dev split, in TensorBoard."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from moe_lightning.gating.model import normalised_entropy
 
 
 class ExpertUsage(Callback):
-    """Logs the share of utterances (by their likeliest expert) and of gate weight of each expert.
+    """Logs each expert's share of utterances (by likeliest expert) and of gate weight.
 
-    ``expert_usage/entropy`` is that of the shares of weight over the greatest possible one: 1 where all experts
-    are used alike, 0 where one takes all. Reads ``gate_BE`` of what `validation_step` returns. An expert whose
-    share of weight falls under ``dead_below`` is warned about by name.
+    ``expert_usage/entropy`` is the entropy of the weight shares, divided by its maximum: 1 if all experts have equal
+    shares, 0 if one takes all. Reads ``gate_BE`` from the output of `validation_step`. A warning names each expert
+    with a weight share under ``dead_below``.
 
     Args:
         dead_below: Share of gate weight, 0 to 1.

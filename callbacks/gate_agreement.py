@@ -1,4 +1,4 @@
-"""Whether the gate says of the dev split what its soft labels say, in TensorBoard."""
+"""Agreement of the gate with the soft labels on the dev split, in TensorBoard."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from moe_lightning.batch import SpeechBatch
 class GateAgreement(Callback):
     """Logs ``gate/same_expert`` and ``gate/overlap`` with the soft labels of the dev split.
 
-    The first is the share of utterances whose likeliest expert is that of the soft label. The second is what
-    the two distributions have in common, ``sum_e min(gate_e, label_e)``: 1 where they are the same, 0 where no
-    expert is in both. Reads ``gate_BE`` of what `validation_step` returns, which is after the routing.
+    The first is the share of utterances with the same likeliest expert in gate and soft label. The second is the
+    overlap of the two distributions, ``sum_e min(gate_e, label_e)``: 1 if they are equal, 0 if they share no expert.
+    Reads ``gate_BE`` from the output of `validation_step`, after the routing.
     """
 
     def __init__(self) -> None:

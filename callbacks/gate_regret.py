@@ -1,4 +1,4 @@
-"""What the gate's errors cost on the dev split, in TensorBoard."""
+"""Cost of the gate's errors on the dev split, in TensorBoard."""
 
 import math
 from typing import Any
@@ -12,18 +12,18 @@ from moe_lightning.errors import InputError
 
 
 class GateRegret(Callback):
-    """Logs the loss of the chosen expert beside that of the best one, which only the transcript could tell.
+    """Logs the loss of the chosen expert beside the best expert's, known only from the transcript.
 
-    ``regret/chosen_loss`` and ``regret/best_loss`` are nats a token, each expert alone, means over utterances;
-    ``regret/regret`` is their difference, what a better gate could win; ``regret/chosen_is_best`` the share of
-    utterances that are sent to their best expert. Every expert is run on every utterance, so only a part of the
-    dev split is looked at, evenly over it (its batches are sorted by length).
+    ``regret/chosen_loss`` and ``regret/best_loss`` are in nats per token, each expert alone, means over utterances;
+    ``regret/regret`` is their difference, the possible gain of a better gate; ``regret/chosen_is_best`` is the share
+    of utterances sent to their best expert. Every expert runs on every utterance, so the callback takes only some
+    batches, spread evenly over the dev split (its batches are sorted by length).
 
-    Reads ``gate_BE`` of what `validation_step` returns; the model must have ``expert_losses(batch)``.
+    Reads ``gate_BE`` from the output of `validation_step`; the model must have ``expert_losses(batch)``.
 
     Args:
-        every_n_epochs: Epochs between two looks.
-        max_batches: Batches looked at on each device.
+        every_n_epochs: Epochs between two measurements.
+        max_batches: Batches measured on each device.
 
     Raises:
         InputError: An argument is not positive.

@@ -1,4 +1,4 @@
-"""What the model writes for a few utterances of the dev split, in TensorBoard's text page."""
+"""Transcripts of a few dev utterances, in TensorBoard's text page."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from moe_lightning.batch import SpeechBatch
 
 
 class SampleTranscripts(Callback):
-    """Logs reference and hypothesis of the first utterances that `validation_step` returns as ``hypotheses``.
+    """Logs reference and hypothesis of the first utterances, from ``hypotheses`` in the output of `validation_step`.
 
     Args:
-        num_samples: How many utterances.
+        num_samples: Number of utterances.
     """
 
     def __init__(self, num_samples: int = 8):
