@@ -1,1 +1,1 @@
-"""What lets a run be stopped anywhere: locks of folders, signals, files that are there whole or not at all."""
+"""Safe interruption of runs: folder locks, signals, atomic writes."""

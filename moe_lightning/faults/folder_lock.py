@@ -1,8 +1,8 @@
-"""One run at a time writes to a folder.
+"""Lock file: one run at a time writes to a folder.
 
-The lock is the operating system's: it ends with the process, however that ends, so a run that was killed
-leaves nothing to clear. Its file also says who holds it, because some network file systems keep such
-locks within one machine only: there, a lock of another machine holds as long as it is renewed.
+The operating system holds the lock and releases it when the process ends, even by SIGKILL, so no cleanup is
+needed. The file also names its holder, because some network file systems keep such locks within one machine
+only: there, a lock from another machine is valid as long as it is renewed.
 """
 
 import errno
@@ -24,15 +24,15 @@ from moe_lightning.json_files import parse_json
 RENEWED_EVERY = 60.0
 """Seconds."""
 STALE_AFTER = 900.0
-"""Seconds without renewal after which a lock of another machine counts as left behind."""
+"""Seconds without renewal until a lock from another machine counts as abandoned."""
 LOCK_FILE = "writing.lock"
 
 
 class LockWatch:
-    """For a process that writes beside the holder of a folder's lock, as the other ranks of a run do.
+    """Lock check for a process that writes beside the lock's holder, such as another rank of the same run.
 
-    When the holder is killed, its ranks live on until they wait for it. Meanwhile another run may have begun,
-    and would number its files as they do.
+    If the holder is killed, its ranks go on until they next wait for it. Meanwhile a new run may have begun, and
+    its files would have the same numbers.
     """
 
     def __init__(self, folder: Path):
@@ -40,10 +40,10 @@ class LockWatch:
         self._holder = self._signed()
 
     def check(self) -> None:
-        """Call it before anything is written.
+        """Call before each write.
 
         Raises:
-            InputError: The folder is another run's now.
+            InputError: The folder now belongs to another run.
         """
         signed = self._signed()
         self._holder = self._holder or signed
@@ -54,7 +54,7 @@ class LockWatch:
             )
 
     def _signed(self) -> str:
-        """Who holds the lock, "" where that cannot be read (just now)."""
+        """Contents of the lock file; "" if unreadable (for the moment)."""
         try:
             return self.path.read_text(encoding="utf-8")
         except OSError:
@@ -63,10 +63,10 @@ class LockWatch:
 
 @contextmanager
 def locked(folder: Path, name: str = LOCK_FILE, patience: float = 0.0) -> Iterator[None]:
-    """Hold a lock of the folder; a process that holds it already goes on holding it.
+    """Context manager that holds a lock on the folder; reentrant within a process.
 
     Args:
-        name: Of the lock's file; locks of different names have nothing to do with each other.
+        name: Name of the lock file; locks with different names are independent.
         patience: Seconds to wait for a holder that is about to end.
 
     Raises:
@@ -87,12 +87,15 @@ def locked(folder: Path, name: str = LOCK_FILE, patience: float = 0.0) -> Iterat
     finally:
         ended.set()
         _held.pop(path, None)
-        path.unlink(missing_ok=True)  # while it is held: who waits for it looks again
+        path.unlink(missing_ok=True)  # while held: a waiting process checks again
         file.close()
 
 
 def holder_of(path: Path) -> int | None:
-    """Process of this machine that has signed a lock; None where none has. Not for who holds the lock itself."""
+    """Process on this machine named in a lock file; None if there is none.
+
+    The lock's holder must not call it: closing the file would release its lock.
+    """
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -102,7 +105,7 @@ def holder_of(path: Path) -> int | None:
 
 
 _held: dict[Path, int] = {}
-"""Locks of this process: the system's would end with the first file that is closed."""
+"""Locks held by this process: the system's lock would end with the first closed file."""
 
 
 def _sign(file: TextIO) -> None:
@@ -110,11 +113,11 @@ def _sign(file: TextIO) -> None:
     file.truncate()
     json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}, file)
     file.flush()
-    os.fsync(file.fileno())  # other machines are to read it
+    os.fsync(file.fileno())  # other machines read it
 
 
 def _renew(path: Path, ended: threading.Event) -> None:
-    """Show that the holder lives."""
+    """Renew the lock file's time until the lock is released."""
     while not ended.wait(RENEWED_EVERY):
         with suppress(OSError):
             os.utime(path)
@@ -142,7 +145,7 @@ def _acquire(path: Path, deadline: float) -> TextIO:
 
 
 def _lock(file: TextIO) -> bool:
-    """Whether the lock is ours now."""
+    """True if this process now has the lock."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by processes that read audio
     except OSError as error:
@@ -167,7 +170,7 @@ def _holder(file: TextIO) -> dict[str, Any]:
     file.seek(0)
     try:
         values = parse_json(file.read())
-    except ValueError:  # nobody has signed it yet
+    except ValueError:  # not yet signed
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -1,7 +1,7 @@
-"""One pipeline at a time works on a run, and one stage: by hand, or of that pipeline.
+"""Locks for a run: one pipeline at a time, and one stage, by itself or within that pipeline.
 
-There are two locks. A pipeline, or a stage that a person has started, holds the run. Every stage that writes
-holds the second one too, so that a stage which outlives its killed pipeline is not overtaken by the next one.
+There are two lock files. A pipeline, or a stage started by hand, holds the run lock. Every stage that writes
+also holds the stage lock, so that no new pipeline overtakes a stage left over from a killed one.
 """
 
 from collections.abc import Iterator
@@ -14,28 +14,28 @@ from moe_lightning.faults.signals import parent_by_name
 RUN_LOCK = "run.lock"
 STAGE_LOCK = "stage.lock"
 PATIENCE = 5.0
-"""Seconds that a stage which lost its pipeline may take to end."""
+"""Seconds for a stage to end after its pipeline was killed."""
 
 
 @contextmanager
 def pipeline_lock(folder: Path) -> Iterator[None]:
-    """Hold a run for a pipeline; its stages take part.
+    """Context manager that locks a run for a pipeline; the pipeline's stages may work on it.
 
     Raises:
         InputError: Another process works on the run; the message names process and machine.
     """
     with locked(folder, RUN_LOCK):
         with locked(folder, STAGE_LOCK, PATIENCE):
-            pass  # no stage is left of a pipeline that was killed
+            pass  # no stage of a killed pipeline is left
         yield
 
 
 @contextmanager
 def stage_lock(folder: Path) -> Iterator[None]:
-    """Hold a run for a stage.
+    """Context manager that locks a run for a stage.
 
     Raises:
-        InputError: Another process works on the run, and it is not the pipeline that has started this one.
+        InputError: Another process works on the run, and is not the pipeline that started this stage.
     """
     with ExitStack() as held:
         parent = parent_by_name()

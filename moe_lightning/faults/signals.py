@@ -1,6 +1,6 @@
-"""SIGTERM and SIGINT end a command: at once, or while it trains behind the next step, with a checkpoint.
+"""SIGTERM and SIGINT end a command: at once, or in a training after the current step, with a checkpoint.
 
-Nothing here waits or cleans up; what a command leaves half done is what a SIGKILL would leave.
+This module neither waits nor cleans up; unfinished work is left as after a SIGKILL.
 """
 
 import ctypes
@@ -16,15 +16,15 @@ from types import FrameType
 from typing import Any
 
 _PARENT = "MOE_LIGHTNING_PARENT"
-"""Process that has started this one, and without which it is to end."""
+"""Environment variable with the process that started this one; this one ends with it."""
 _PR_SET_PDEATHSIG = 1
-"""Of Linux' prctl(2)."""
+"""From Linux' prctl(2)."""
 _LIFE_AFTER_SIGTERM = 15
-"""Seconds that a process which reads audio still serves the training, which ends behind its step."""
+"""Seconds that a process still reads audio after SIGTERM, so that the training can finish its step."""
 
 
 class Stopped(SystemExit):
-    """A signal has ended the command; the exit code is 128 + its number, as a shell has it."""
+    """A signal has ended the command; the exit code is 128 + its number, as in a shell."""
 
     def __init__(self, number: int):
         super().__init__(128 + number)
@@ -36,16 +36,16 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """The handler of both signals, and whether one has come."""
+    """The handler of both signals; keeps the first one received."""
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """The first signal that has come."""
+        """The first signal received."""
         self._came = 0.0
         self._is_postponed = False
 
     def __call__(self, number: int, frame: FrameType | None = None) -> None:
-        """Take a signal; where they are postponed, only a second SIGINT ends at once."""
+        """Take a signal; while postponed, only a second SIGINT, over a second later, ends at once."""
         is_first = self.number is None
         if is_first:
             self.number, self._came = number, time.monotonic()
@@ -54,14 +54,14 @@ class StopSignals:
             raise Stopped(number)
 
     def listen(self) -> None:
-        """Take both signals, but for a SIGINT that is ignored here, as in a job of the background."""
+        """Handle both signals, except a SIGINT that is already ignored, as in a background job."""
         for number in (signal.SIGTERM, signal.SIGINT):
             if _is_main_thread() and signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Around a command."""
+        """Context manager around a command."""
         self.number = None
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         self.listen()
@@ -74,7 +74,7 @@ class StopSignals:
 
     @contextmanager
     def postponed(self) -> Iterator[None]:
-        """Around work that looks at `number` by itself, often, and then ends."""
+        """Context manager for work that checks `number` often and then ends."""
         self._is_postponed = True
         try:
             yield
@@ -82,32 +82,32 @@ class StopSignals:
             self._is_postponed = False
 
     def end(self) -> None:
-        """End the command where a signal has come.
+        """End the command if a signal was received.
 
         Raises:
-            Stopped: It has.
+            Stopped: A signal was received.
         """
         if self.number is not None:
             raise Stopped(self.number)
 
 
 STOP = StopSignals()
-"""Of this process, which has one handler a signal."""
+"""For this process; it has one handler per signal."""
 
 
 def name_as_parent(environment: MutableMapping[str, str]) -> None:
-    """Say in the environment of a process to be started that it is to end with this one."""
+    """Set the environment of a new process so that it ends with this one."""
     environment[_PARENT] = str(os.getpid())
 
 
 def parent_by_name() -> int | None:
-    """Process that has started this one as its own; None where a person has."""
+    """The process of this package that started this one; None if started by a user."""
     parent = os.environ.get(_PARENT, "")
     return int(parent) if parent.isdigit() and int(parent) == os.getppid() else None
 
 
 def end_with_parent() -> None:
-    """End by SIGKILL when the pipeline or the rank that has started this process ends, however that may be."""
+    """End by SIGKILL when the pipeline or rank that started this process ends, for any reason."""
     parent = os.environ.get(_PARENT, "")
     if not parent.isdigit():
         return
@@ -119,7 +119,7 @@ def end_with_parent() -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process on this machine, and more of it than its exit code."""
+    """True if the process exists on this machine and is not a zombie."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
@@ -131,14 +131,14 @@ def is_alive(pid: int) -> bool:
 
 
 def serve_a_while(*_: Any) -> None:
-    """Let a process that reads audio outlive a signal to the whole group until the training has ended its step."""
+    """Let a process that reads audio survive a signal to the whole group until the training has finished its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LIFE_AFTER_SIGTERM) and None)
 
 
 def end_quietly_while_importing() -> None:
-    """Until a command listens, a signal ends it without a traceback; there is nothing to lose yet."""
+    """Until a command handles signals, let them end it without a traceback; nothing can be lost yet."""
     for number in (signal.SIGTERM, signal.SIGINT):
         if _is_main_thread() and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: os._exit(128 + number))

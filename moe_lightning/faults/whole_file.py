@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Atomic writes: a file is complete or absent, even if the writing process is killed."""
 
 import os
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what lies there takes the place of ``path`` when it is written.
+    """Context manager for an atomic write: yields a temporary path, then renames it to ``path``.
 
-    A process that is killed leaves the old file or the new one, and perhaps a ``.partial`` that the next one
-    overwrites. The file reaches the disk before its name does, so that a power cut leaves no empty file.
+    A killed process leaves the old file or the new one, and perhaps a ``.partial`` that the next write
+    overwrites. The contents reach the disk before the rename, so a power cut leaves no empty file.
 
     Raises:
-        OSError: The disk is full or refuses; the old file stays, and nothing is left of the new one.
+        OSError: The disk is full or refuses; the old file stays, and the new one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -31,7 +31,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def keep_as(path: Path, kept: Path) -> None:
-    """Let a file be there under another name too, in place of what had that; without links it is not."""
+    """Hard-link a file to a second name, replacing any file there; without support for links, do nothing."""
     link = kept.with_name(kept.name + ".partial")
     with suppress(OSError):
         link.unlink(missing_ok=True)
