@@ -1,1 +1,1 @@
-"""Embeddings of a corpus on disk: what stage 1 writes and the stages after it read."""
+"""Embedding store of a corpus: written by stage 1, read by later stages."""

@@ -1,8 +1,8 @@
 """Utterance embeddings on disk: numpy shards and the guide's mapping.json.
 
-The folder holds ``embeddings_00000.npy`` ... (float32, one row an utterance), ``mapping.json`` with an
-entry for each utterance, and ``store.json`` with what the embeddings were made of; a store of frames holds
-``frames_00000.npy`` ... as well. ``mapping.json`` is written last: a store without it is not there.
+The folder holds ``embeddings_00000.npy`` ... (float32, one row per utterance), ``mapping.json`` with an entry for
+each utterance, and ``store.json`` with model, pooling and window; a store of frames also holds
+``frames_00000.npy`` ... . ``mapping.json`` is written last: a folder without it holds no store.
 """
 
 import os
@@ -24,10 +24,10 @@ __all__ = ["EmbeddingStore", "Kind", "Pooling", "StoreEntry", "StoreInfo", "is_w
 _MADE_BY = "moe-lightning embed"
 MAPPING_FILE = "mapping.json"
 GRADIENTS_DIR = "gradients"
-"""In a store's folder: a store of what the loss of the training utterances asks of their frames."""
+"""Subfolder with a second store: loss gradients of the training utterances at their frames."""
 _FILES, _NUMBERS = ("embedding_path", "frames_path"), ("row", "first_frame", "num_frames")
 ROWS_PER_SHARD = 65_536
-"""Of a store that is saved at once."""
+"""Shard size for a store saved in one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +42,30 @@ class StoreEntry:
     embedding_path: str
     """The shard, relative to the store."""
     row: int | None
-    """Row of the shard; None where the whole file is the utterance's: one vector, or its frames."""
+    """Row in the shard; None if the whole file belongs to the utterance: one vector, or its frames."""
     split: str
     """train, dev or test."""
     frames_path: str | None = None
-    """The shard of its frames, relative to the store; None where frames are not kept."""
+    """The shard with its frames, relative to the store; None if frames are not kept."""
     first_frame: int | None = None
-    """Row of that shard."""
+    """Row in that shard."""
     num_frames: int | None = None
 
     def as_json(self) -> dict[str, str | int]:
-        """What ``mapping.json`` says of it."""
+        """The entry for ``mapping.json``; None values are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class EmbeddingStore:
-    """Embeddings of a corpus, with the utterance of each row."""
+    """A corpus's embeddings, with the utterance for each row."""
 
     entries: tuple[StoreEntry, ...]
     embeddings_ND: np.ndarray
     info: StoreInfo | None
-    """None for a folder that was not made by this project."""
+    """None for a folder from another project."""
     folder: Path | None = field(default=None, compare=False)
-    """Where the frames lie; None for a store that was not loaded."""
+    """Folder with the frames; None for a store not loaded from disk."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class EmbeddingStore:
 
     @property
     def has_frames(self) -> bool:
-        """Whether `frames_of` can be asked for every utterance."""
+        """True if the store has frames for every utterance."""
         return self.folder is not None and all(entry.frames_path is not None for entry in self.entries)
 
     @cached_property
@@ -103,10 +103,10 @@ class EmbeddingStore:
         return self.embeddings_ND[[self._rows[id_] for id_ in ids]]
 
     def frames_of(self, id_: str) -> np.ndarray:
-        """Encoder frames of an utterance, (T, D), read from the disk where they are looked at.
+        """Encoder frames of an utterance, (T, D), memory-mapped: read from disk on access.
 
         Raises:
-            InputError: The store has none of it, or its shard is missing or cut off.
+            InputError: The store has no frames for it, or their shard is missing or truncated.
         """
         entry = self.entries[self._rows[id_]] if id_ in self._rows else None
         if entry is None or entry.frames_path is None or self.folder is None:
@@ -128,7 +128,7 @@ class EmbeddingStore:
 
         Raises:
             MissingInputError: There is no ``mapping.json``.
-            InputError: The mapping is malformed, a shard is missing or cut off, or a value is not finite.
+            InputError: The mapping is malformed, a shard is missing or truncated, or a value is not finite.
         """
         entries = _read_entries(folder / MAPPING_FILE)
         return cls(tuple(entries), _read_rows(folder, entries), StoreInfo.read(folder), folder)
@@ -146,12 +146,12 @@ class EmbeddingStore:
 
 
 def write_mapping(folder: Path, entries: Sequence[StoreEntry]) -> None:
-    """Write ``mapping.json``: the store is there from now on."""
+    """Write ``mapping.json``, the last file that makes a folder a store."""
     write_json_list(folder / MAPPING_FILE, (entry.as_json() for entry in entries))
 
 
 def is_whole_store(folder: Path) -> bool:
-    """Whether the mapping can be read, and every file that it names is there and not cut off."""
+    """True if the mapping is readable and all its files exist, none truncated."""
     try:
         entries = _read_entries(folder / MAPPING_FILE)
     except InputError:
@@ -161,12 +161,12 @@ def is_whole_store(folder: Path) -> bool:
 
 
 def shard_of(row: int) -> tuple[str, int]:
-    """Shard of a row of a store that is saved at once, and the row of the shard."""
+    """Shard name for a row, and the row within it, in a store saved in one call."""
     return shard_name(row // ROWS_PER_SHARD), row % ROWS_PER_SHARD
 
 
 def _read_rows(folder: Path, entries: Sequence[StoreEntry]) -> np.ndarray:
-    """The vectors of the entries, float32; of a folder with an array of frames an utterance, those, (N, T, D)."""
+    """The entries' vectors, float32, (N, D); (N, T, D) for a folder with one frame array per utterance."""
     places: dict[str, list[int]] = {}
     for place, entry in enumerate(entries):
         places.setdefault(entry.embedding_path, []).append(place)
@@ -188,7 +188,7 @@ def _read_rows(folder: Path, entries: Sequence[StoreEntry]) -> np.ndarray:
 
 
 def _whole_file(path: Path, array: np.ndarray, owners: Sequence[StoreEntry]) -> np.ndarray:
-    """The one utterance of a file, as a shard of one row: (1, D) of a vector, (1, T, D) of frames."""
+    """The only utterance in a file, as a shard with one row: (1, D) for a vector, (1, T, D) for frames."""
     if len(owners) > 1:
         raise InputError(
             f"{path} belongs to {len(owners)} utterances, the first are {owners[0].id!r} and {owners[1].id!r}; give"
@@ -199,7 +199,7 @@ def _whole_file(path: Path, array: np.ndarray, owners: Sequence[StoreEntry]) -> 
 
 
 def _check_places(path: Path, row: dict[str, Any]) -> None:
-    """A file is named by a text and lies in the store, a row of it is a whole number."""
+    """Check types and locations: file names are texts within the store, rows are whole numbers."""
     if not isinstance(row["embedding_path"], str):
         raise InputError(
             f'{path}: the "embedding_path" of {row["id"]!r} must be the name of a file, got {row["embedding_path"]!r}'

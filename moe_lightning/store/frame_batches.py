@@ -1,4 +1,4 @@
-"""Frames of an embedding store as batches, for a gate that attends to them."""
+"""Batches of stored frames, for a gate with attention."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from moe_lightning.store.embedding_store import EmbeddingStore
 
 
 def stored_frames(store: EmbeddingStore, ids: Sequence[str]) -> Frames:
-    """Frames of utterances, padded with zeros; of the precision that they are stored in.
+    """Frames of utterances, padded with zeros, in their stored precision.
 
     Raises:
-        InputError: The store has none of an utterance.
+        InputError: The store has no frames for an utterance.
     """
     frames = [torch.from_numpy(np.array(store.frames_of(id_))) for id_ in ids]
     values_BTD = torch.nn.utils.rnn.pad_sequence(frames, batch_first=True)
@@ -22,7 +22,7 @@ def stored_frames(store: EmbeddingStore, ids: Sequence[str]) -> Frames:
 
 
 def require_frames(store: EmbeddingStore) -> None:
-    """Raise an InputError, before any batch is made, when a store has no frames."""
+    """Raise an InputError if a store has no frames, before any batch is made."""
     if not store.has_frames:
         raise InputError(
             f"the store {store.folder} has no encoder frames, which gate attentive reads under gate_input cached; run"

@@ -1,4 +1,4 @@
-"""What the embeddings of a store were made of, and when two stores are of one kind."""
+"""Provenance of a store's embeddings, and comparison with another store."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,19 +10,20 @@ from moe_lightning.from_json import from_json
 from moe_lightning.json_files import read_json, write_json
 
 Pooling = Literal["mean", "mean+std", "flatten", "none"]
-"""Ways to make one vector of an utterance's frames."""
+"""Methods that make one vector from an utterance's frames."""
 Kind = Literal["pooled", "frames", "gradients"]
-"""``frames`` keeps the encoder frames as well as the pooled vectors; ``gradients`` is a store of other vectors (see
-`GradientModule`), within the folder of the store whose training utterances they are of."""
+"""``frames`` keeps the encoder frames beside the pooled vectors; ``gradients`` holds loss gradients (see
+`GradientModule`), in a subfolder of the store with the same training utterances.
+"""
 
 INFO_FILE = "store.json"
 _MADE_BY = "moe-lightning embed"
 _DECISIVE = ("embedding_layer", "pooling", "window")
-"""What changes the meaning of an embedding, besides the model; a precision changes its last digits."""
+"""Properties, besides the model, that change the meaning of an embedding; the precision changes its last digits."""
 
 
 class Difference(NamedTuple):
-    """A property in which two stores disagree."""
+    """A property with different values in two stores."""
 
     name: str
     mine: str
@@ -31,27 +32,27 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What the embeddings were made of; later stages refuse another."""
+    """Provenance of the embeddings; later stages refuse a mismatch."""
 
     whisper_model: str
     """As given to the command: v2, v3, nano, a hub id, a folder."""
     pooling: Pooling
-    """How one vector was made of an utterance's frames."""
+    """Method that makes one vector from an utterance's frames."""
     window: float
-    """Seconds that the encoder read at least; 0 for real lengths. Only real frames were pooled."""
+    """Minimum seconds that the encoder read; 0 for real lengths. Only real frames were pooled."""
     embedding_layer: str = "last"
     """Encoder layers whose frames were joined, in their order: ``last``, ``6``, ``6,12,last``."""
     revision: str | None = None
-    """Commit of a hub model, or a digest of a folder's weights; None where it is not known."""
+    """Commit of a hub model, or a digest of a folder's weights; None if unknown."""
     precision: str = "32-true"
-    """Of the encoder, as the Trainer names it; several, joined by commas, where a restart changed it."""
+    """The encoder's precision in the Trainer's notation; comma-separated if a restart changed it."""
     kind: Kind = "pooled"
     frames_dtype: str | None = None
-    """``float16`` or ``float32`` of stored frames; None without them."""
+    """``float16`` or ``float32`` for stored frames; None without them."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the equal parts that an embedding is joined of: ``layer 6 mean``, ``layer last mean``."""
+        """Names of the equal parts of an embedding, in order: ``layer 6 mean``, ``layer last mean``."""
         if self.kind == "gradients":
             return ("gradient to a scale of the frames", "gradient to a shift of the frames")
         statistics = ("mean", "std") if self.pooling == "mean+std" else ("mean",)
@@ -61,9 +62,9 @@ class StoreInfo:
         return tuple(f"layer {layer} {statistic}" for statistic in statistics for layer in layers)
 
     def differences(self, other: "StoreInfo") -> list[Difference]:
-        """Properties in which embeddings of the two do not mean the same."""
+        """Properties that give the embeddings of two stores different meanings."""
         pairs = [(name, str(getattr(self, name)), str(getattr(other, name))) for name in _DECISIVE]
-        if self.revision and other.revision:  # a folder that was moved is the same model
+        if self.revision and other.revision:  # a moved folder is the same model
             pairs.insert(0, ("model revision", self.revision, other.revision))
         else:
             pairs.insert(0, ("whisper_model", self.whisper_model, other.whisper_model))
@@ -71,10 +72,10 @@ class StoreInfo:
 
     @classmethod
     def of(cls, values: Any) -> "StoreInfo":
-        """From the contents of a JSON file; what an older store does not say has its default.
+        """StoreInfo from the contents of a JSON file; values missing in an older store get their defaults.
 
         Raises:
-            InputError: It says nothing of the model, the pooling or the window, or a value has another type.
+            InputError: Model, pooling or window is missing, or a value has the wrong type.
         """
         names = ("whisper_model", "pooling", "window") if isinstance(values, Mapping) else ()
         missing = [name for name in names if name not in values]
@@ -84,10 +85,10 @@ class StoreInfo:
 
     @classmethod
     def read(cls, folder: Path) -> "StoreInfo | None":
-        """Of a store's folder; None where it was not made by this project."""
+        """StoreInfo of a store's folder; None for a folder from another project."""
         file = folder / INFO_FILE
         return cls.of(read_json(file, _MADE_BY)) if file.exists() else None
 
     def write(self, folder: Path) -> None:
-        """Write ``store.json``, with the names of the parts for those who read it."""
+        """Write ``store.json``, with the names of the parts for readers."""
         write_json(folder / INFO_FILE, {**asdict(self), "parts": self.parts})

@@ -1,8 +1,8 @@
-"""Shards of an embedding store: whole or not there, each with an index that makes a restart possible.
+"""Shards of an embedding store: atomic writes, and an index per shard that makes a restart possible.
 
-``embeddings_00007.npy`` holds pooled vectors, one row an utterance, ``frames_00007.npy`` (where frames are
-kept) the encoder frames of the same utterances one after another, and ``embeddings_00007.json`` their ids
-and numbers of frames. The index is written last: a shard without it is not there.
+``embeddings_00007.npy`` holds pooled vectors, one row per utterance; ``frames_00007.npy`` (if frames are kept) holds
+the encoder frames of the same utterances, one after another; ``embeddings_00007.json`` holds their ids and frame
+counts. This index is written last: without it a shard does not count.
 """
 
 import hashlib
@@ -26,16 +26,16 @@ _GLOB = "embeddings_[0-9]*.json"
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What a shard holds."""
+    """Index of a shard: its utterances and files."""
 
     number: int
     ids: list[str]
     precision: str
-    """Of the encoder, as the Trainer names it."""
+    """The encoder's precision in the Trainer's notation."""
     num_frames: list[int] | None = None
-    """Frames of each utterance; None where frames are not kept."""
+    """Frames of each utterance; None if frames are not kept."""
     sha256: dict[str, str] | None = None
-    """Of the shard's files, by name, taken while they were written; None in a store of an older version."""
+    """Digests of the shard's files, by name, taken during writing; None in a store by an older version."""
 
 
 def shard_name(number: int) -> str:
@@ -52,10 +52,10 @@ def write_shard(
     """Write a shard and, last, its index.
 
     Args:
-        frames: Frames of its utterances, (T, D) each; None where they are not kept.
+        frames: Frames of its utterances, (T, D) each; None if they are not kept.
 
     Raises:
-        OSError: The disk is full or refuses; what is half written is taken away again.
+        OSError: The disk is full or refuses; half-written files are removed.
     """
     assert len(index.ids) == len(embeddings_ND)
     partials: list[Path] = []
@@ -80,27 +80,27 @@ def write_shard(
 
 
 def finished_shards(folder: Path) -> list[ShardIndex]:
-    """The shards that are whole, in the order of their numbers."""
+    """The complete shards, by number."""
     return [index for index in _indices(folder) if _is_whole(folder, index)]
 
 
 def damaged_shards(folder: Path) -> list[int]:
-    """Numbers of the shards that were finished and are no longer whole."""
+    """Numbers of indexed shards that are no longer complete."""
     return [index.number for index in _indices(folder) if not _is_whole(folder, index)]
 
 
 def written_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each array of a store, by name, as it was written; of an older store none."""
+    """SHA-256 of each array at writing time, by file name; none for a store by an older version."""
     return {name: sha256 for index in _indices(folder) for name, sha256 in (index.sha256 or {}).items()}
 
 
 def unindexed_shards(folder: Path) -> list[str]:
-    """Names of arrays that no index tells of: half written, or not ours."""
+    """Names of arrays without an index: half written, or from elsewhere."""
     return sorted(path.name for path in folder.glob("embeddings_[0-9]*.npy") if not path.with_suffix(".json").exists())
 
 
 def clear_unfinished(folder: Path) -> list[int]:
-    """Remove what a killed run left half written, and what is damaged: vectors down to the last bit, frames by size.
+    """Remove half-written files of a killed run, and damaged shards; vectors are checked by digest, frames by size.
 
     Returns:
         Numbers of the damaged shards.
@@ -118,19 +118,19 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
     """An array of a store.
 
     Args:
-        in_memory: Read it whole; otherwise its parts are read when they are looked at.
+        in_memory: Read it whole; otherwise memory-map it, so that parts are read on access.
 
     Raises:
-        InputError: It is missing, cut off, or no plain array of numbers.
+        InputError: It is missing, truncated, or not a plain array of numbers.
     """
     try:
         refuse_special(path)
-        array = np.load(path, allow_pickle=False, mmap_mode="r")  # so that its size is compared with the file's
+        array = np.load(path, allow_pickle=False, mmap_mode="r")  # compares its size with the file's
         if in_memory and isinstance(array, np.ndarray):
             array = np.array(array)
     except FileNotFoundError:
         raise InputError(f"{path} is missing, though the mapping names it; run `{_MADE_BY}` again") from None
-    except Exception as error:  # of a header that makes no sense numpy raises whatever comes
+    except Exception as error:  # numpy raises many kinds of errors for a broken header
         raise InputError(f"{path} cannot be read as an array ({error}); run `{_MADE_BY}` again") from error
     if not isinstance(array, np.ndarray) or not array.ndim or array.dtype.kind not in "fiu":
         raise InputError(f"{path} is no array of numbers, one row an utterance; run `{_MADE_BY}` again")
@@ -138,10 +138,10 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
 
 
 def _write_rows(path: Path, arrays: Sequence[np.ndarray], partials: list[Path]) -> str:
-    """Write the rows of the arrays as one ``.npy`` file; ``np.save`` hides that a disk is full, and wants a copy.
+    """Write the arrays' rows as one ``.npy`` file; ``np.save`` hides a full disk, and needs a copy.
 
     Returns:
-        SHA-256 of the file, which is never read again for it.
+        SHA-256 of the file, computed without reading it again.
     """
     partial = path.with_name(f"{path.name}.partial")
     partials.append(partial)
@@ -157,7 +157,7 @@ def _write_rows(path: Path, arrays: Sequence[np.ndarray], partials: list[Path]) 
             sha256.update(rows)
             file.write(rows)
         file.flush()
-        os.fsync(file.fileno())  # a disk may find that it is full only now
+        os.fsync(file.fileno())  # some disks report that they are full only now
     partial.replace(path)
     partials.append(path)
     return sha256.hexdigest()
@@ -169,14 +169,14 @@ def _index_file(folder: Path, number: int) -> Path:
 
 def _indices(folder: Path) -> Iterator[ShardIndex]:
     for file in sorted(folder.glob(_GLOB)):
-        with suppress(InputError):  # cut off: the shard is not there
+        with suppress(InputError):  # truncated: the shard does not count
             index = from_json(ShardIndex, read_json(file, _MADE_BY), file)
             if index.number >= 0 and len(index.num_frames or index.ids) == len(index.ids):
                 yield index
 
 
 def _is_whole(folder: Path, index: ShardIndex) -> bool:
-    """Whether the arrays have the sizes that the index says; a file that is cut off has not."""
+    """True if the arrays have the sizes in the index; a truncated file has not."""
     lengths = {shard_name(index.number): len(index.ids)}
     if index.num_frames is not None:
         lengths[frames_name(index.number)] = sum(index.num_frames)
@@ -187,7 +187,7 @@ def _is_whole(folder: Path, index: ShardIndex) -> bool:
 
 
 def _is_as_written(folder: Path, index: ShardIndex) -> bool:
-    """Whether the vectors have the digest that they were written with; of an older store nobody knows."""
+    """True if the vectors match their digest at writing time; always true for an older store without digests."""
     name = shard_name(index.number)
     expected = (index.sha256 or {}).get(name)
     with (folder / name).open("rb") as file:
