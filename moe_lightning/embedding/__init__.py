@@ -1,1 +1,1 @@
-"""Stage 1: one embedding an utterance, by the frozen encoder of the speech model."""
+"""Stage 1: one embedding per utterance, from the speech model's frozen encoder."""

@@ -58,7 +58,7 @@ def settings_of(arguments: Sequence[str]) -> StageSettings:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Embed a run's utterances unless that is done; what is lost of a finished store is embedded again."""
+    """Embed a run's utterances unless finished; lost parts of a finished store are embedded again."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = parser().parse(arguments)
     run = RunDir(Path(options.run_dir))

@@ -1,4 +1,4 @@
-"""EmbeddingDataModule: the utterances of a run that have no embedding yet, each once over all ranks."""
+"""EmbeddingDataModule: a run's utterances without an embedding, each once over all ranks."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,36 +16,36 @@ from moe_lightning.split import read_split
 from moe_lightning.store.shards import finished_shards
 
 CPU_SECONDS, GPU_SECONDS = 30.0, 480.0
-"""Of audio in a batch unless told otherwise: what fits the caches of a core, and what keeps a GPU busy."""
+"""Default seconds of audio per batch: to fit a core's caches, and to keep a GPU busy."""
 
 
 class Progress(NamedTuple):
-    """What a store holds before a run adds to it."""
+    """Contents of a store before a run adds to it."""
 
     num_shards: int
-    """One more than the highest number of a shard."""
+    """One more than the highest shard number."""
     ids: list[str]
-    """Utterances that are embedded."""
+    """Utterances with an embedding."""
 
     @classmethod
     def read(cls, store_dir: Path) -> "Progress":
-        """Of the shards that are whole."""
+        """Progress from the complete shards of a store."""
         shards = finished_shards(store_dir)
         num_shards = 1 + max((shard.number for shard in shards), default=-1)
         return cls(num_shards, [id_ for shard in shards for id_ in shard.ids])
 
 
 class EmbeddingDataModule(LightningDataModule):
-    """Audio and transcripts of the splits train, dev and test, the longest utterances first.
+    """Audio and transcripts of the splits train, dev and test, longest utterances first.
 
     Args:
         run_dir: Folder of the run, with its manifests.
         store_dir: Folder of the store, with the shards of earlier runs.
-        batch_size: Utterances of a batch on one device, at most.
-        max_seconds: Seconds of audio in a batch, at most, as `BatchPlan` counts them; None goes by the device.
-        window: Seconds that an utterance costs at least.
+        batch_size: Maximum number of utterances per batch on one device.
+        max_seconds: Maximum seconds of audio per batch, counted as in `BatchPlan`; None: by device.
+        window: Minimum cost of an utterance in seconds.
         num_workers: Processes that read audio.
-        of_splits: The splits that are wanted.
+        of_splits: The splits to embed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.progress = Progress(0, [])
 
     def setup(self, stage: str) -> None:
-        """Read the manifests, and what earlier runs have finished, as the first rank sees it."""
+        """Read the manifests and the finished utterances; all ranks use the first rank's list."""
         run = RunDir(Path(self.hparams["run_dir"]))
         self.splits = [
             (split, utterance) for split in self.hparams["of_splits"] for utterance in read_split(run, split)
@@ -75,7 +75,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.progress = self.trainer.strategy.broadcast(progress)
 
     def predict_dataloader(self) -> FixedLoader:
-        """What is left to do for this rank, which may be nothing."""
+        """Remaining batches of this rank; may be empty."""
         assert self.trainer is not None
         done, max_seconds = set(self.progress.ids), self.hparams["max_seconds"]
         num_done = sum(utterance.id in done for _, utterance in self.splits)
@@ -94,7 +94,7 @@ class EmbeddingDataModule(LightningDataModule):
 
 
 def default_seconds(device: str) -> float:
-    """Seconds of audio in a batch on a kind of device."""
+    """Default seconds of audio per batch for a device type."""
     return CPU_SECONDS if device == "cpu" else GPU_SECONDS
 
 
@@ -109,11 +109,11 @@ def embedding_loader(
     num_ranks: int = 1,
     done: Collection[str] = (),
 ) -> FixedLoader:
-    """Batches of one length each, the costliest first, dealt out to the ranks; there may be none.
+    """Batches of similar lengths, costliest first, distributed over the ranks; there may be none.
 
     Args:
-        done: Utterances that need no embedding. All are planned for, and these then left out: what a stopped
-            command left to do comes in the batches that it would have come in, and is the same to the last bit.
+        done: Utterances that need no embedding. Batches are planned with them and then drop them, so that a restarted
+            command forms the same batches and computes the same bits.
     """
     durations_N = [max(utterance.duration, window) for utterance in utterances]
     planned = BatchPlan(durations_N, batch_size, 0, max_seconds).sorted() if utterances else []

@@ -40,13 +40,13 @@ _TOO_LARGE_BACKWARDS = (
 
 
 def embed(options: argparse.Namespace) -> None:
-    """Embed the utterances of a run that have no embedding yet; with several ranks each does its part.
+    """Embed the utterances of a run that have no embedding yet; several ranks share the work.
 
     Raises:
-        InputError: ``flatten`` without a fixed window: utterances would differ in size. Devices, a precision or
-            a layer that there are none of. The folder holds other embeddings, or another run writes to it. With
-            ``--gradients``, a transcript that the model cannot write.
-        OSError: The disk is full; what was finished stays.
+        InputError: ``flatten`` without a fixed window: embedding sizes would differ. Unavailable devices, precision
+            or layer. The folder holds other embeddings, or another run writes to it. With ``--gradients``, a
+            transcript that the model cannot write.
+        OSError: The disk is full; finished shards stay.
     """
     _check(options)
     hush()
@@ -58,7 +58,7 @@ def embed(options: argparse.Namespace) -> None:
     info = _info(options, module)
     if options.gradients:
         check_texts(module.backbone, read_split(run, "train"))
-    trainer = _trainer(options)  # one for both passes: it alone knows of the ranks that it started
+    trainer = _trainer(options)  # one for both passes: only it knows the ranks that it started
     name_as_parent(os.environ)
     _fill(trainer, folder, info, module, options, SPLITS)
     if options.gradients:
@@ -74,7 +74,7 @@ def _fill(
     options: argparse.Namespace,
     splits: tuple[str, ...],
 ) -> None:
-    """Make the store of a folder whole, with vectors of all utterances of some splits."""
+    """Complete the store in a folder, with vectors for all utterances of the given splits."""
     data = EmbeddingDataModule(
         options.run_dir, str(folder), options.batch_size, options.max_seconds, options.num_workers, info.window, splits
     )
@@ -142,10 +142,10 @@ def _trainer(options: argparse.Namespace) -> Trainer:
             deterministic=options.deterministic or None,
             use_distributed_sampler=False,  # the loader knows its rank
             logger=False,
-            inference_mode=False,  # a tensor of that mode is lost to gradients
+            inference_mode=False,  # gradients cannot use a tensor from inference mode
             callbacks=[TQDMProgressBar(refresh_rate=10)],
         )
-    except (TypeError, ValueError, MisconfigurationException) as error:  # what this machine, or Lightning, has not
+    except (TypeError, ValueError, MisconfigurationException) as error:  # not available on this machine or in Lightning
         names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
         asked = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
         raise InputError(f"{asked}: {error}") from error

@@ -1,4 +1,4 @@
-"""GradientModule: what the loss of a training utterance asks of its encoder frames, by `Trainer.predict`."""
+"""GradientModule: loss gradients of training utterances at their encoder frames, by `Trainer.predict`."""
 
 import torch
 from lightning.pytorch import LightningModule
@@ -9,25 +9,26 @@ from moe_lightning.batch import AudioBatch, EmbeddedBatch
 
 
 class GradientModule(LightningModule):
-    """The frozen backbone, asked how each utterance's frames would have to change for its transcript.
+    """The frozen backbone, with the gradient of each transcript's loss at the utterance's frames.
 
-    All frames of an utterance are multiplied by a scale and moved by a shift, D numbers each, and the loss a
-    token is differentiated with respect to these, at scale 1 and shift 0. Utterances with gradients alike would
-    change a model alike, which is what an expert is for; the sound of a voice that the model hears well leaves
-    no trace in them. Only what reads the frames is run backwards: the decoder, or the head of a CTC model.
+    All frames of an utterance are multiplied by a scale and moved by a shift, D numbers each. The loss per token is
+    differentiated with respect to both, at scale 1 and shift 0. Utterances with similar gradients would change a
+    model in a similar way, and an expert serves such a group. A voice that the model already recognises well leaves
+    no trace in the gradients. Backpropagation runs only through the reader of the frames: the decoder, or the head of
+    a CTC model.
 
     Args:
-        backbone: It is frozen here.
+        backbone: This class freezes it.
     """
 
     def __init__(self, backbone: SpeechBackbone):
         super().__init__()
         self.backbone = backbone.eval().requires_grad_(False)
         self.batch: AudioBatch | None = None
-        """What is worked on, for the message when memory runs out."""
+        """The current batch, for the out-of-memory message."""
 
     def predict_step(self, batch: AudioBatch, batch_idx: int) -> EmbeddedBatch:
-        """Gradients to the scale, then to the shift, (B, 2 * D), float32, as the embeddings of a batch."""
+        """Gradients for the scale, then for the shift, (B, 2 * D), float32, as the embeddings of a batch."""
         self.batch = batch
         frames = self.backbone.encode(self.backbone.features(*batch.waveforms))
         frames = frames._replace(values_BTD=frames.values_BTD.float())
@@ -37,9 +38,9 @@ class GradientModule(LightningModule):
 
 
 def frame_gradients(backbone: SpeechBackbone, frames: Frames, texts: list[str], languages: list[str | None]) -> Tensor:
-    """Gradient of each utterance's loss a token to a scale and a shift of its frames, (B, 2 * D).
+    """Gradient of each utterance's loss per token with respect to a scale and a shift of its frames, (B, 2 * D).
 
-    It is zero where the frames of a CTC model cannot hold the transcript, whose loss is 0.
+    It is zero if a CTC model has too few frames for the transcript: the loss is then 0.
     """
     num_utterances, _, dim = frames.values_BTD.shape
     with torch.inference_mode(False), torch.enable_grad():

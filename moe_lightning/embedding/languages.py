@@ -1,4 +1,4 @@
-"""Languages of a corpus, settled before anything is embedded: checked, given, or detected by the speech model."""
+"""Languages of a corpus, checked, given, or detected by the speech model before the embedding."""
 
 import argparse
 from collections import Counter
@@ -19,14 +19,14 @@ from moe_lightning.split import SettledLanguages
 from moe_lightning.stage_record import is_first_process
 
 NUM_SHOWN = 5
-"""Detected languages that are printed."""
+"""Number of detected languages to print."""
 
 
 def settle_languages(run: RunDir, backbone: SpeechBackbone, options: argparse.Namespace) -> None:
-    """Give every utterance a language that the model can write, and write down those that no manifest names.
+    """Settle the language of every utterance: check the manifests' languages, write a file for all others.
 
     Args:
-        options: Of `moe-lightning embed`; ``language`` is a code, or ``auto``.
+        options: Options of `moe-lightning embed`; ``language`` is a code, or ``auto``.
 
     Raises:
         InputError: The model cannot write the language of some utterances, or can detect none.
@@ -51,7 +51,7 @@ def _exists(run: RunDir, split: str) -> bool:
 
 
 def _check_named(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> None:
-    """Refuse a language that the model cannot write, before hours are spent on it."""
+    """Refuse a language that the model cannot write, before hours of work."""
     counts = Counter(utterance.language for utterance in utterances if utterance.language)
     for language, count in sorted(counts.items()):
         try:
@@ -62,7 +62,7 @@ def _check_named(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> N
 
 @torch.no_grad()
 def _detect(backbone: SpeechBackbone, utterances: Sequence[Utterance], options: argparse.Namespace) -> dict[str, str]:
-    """Language of each utterance by its id, heard over the window that the model was trained with."""
+    """Language of each utterance by its id, detected over the model's training window."""
     device = choose_device(options.accelerator)
     seconds = options.max_seconds or default_seconds(device.type)
     window = backbone.own_window

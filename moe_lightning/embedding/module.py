@@ -14,7 +14,7 @@ class EmbeddingModule(LightningModule):
     Args:
         whisper_model: v2, v3, nano, a hub id or a folder.
         pooling: ``mean``, ``mean+std``, ``flatten`` or ``none``, see `pool`.
-        window: Seconds that the encoder reads at least: ``auto``, ``real`` or a number; real frames are pooled.
+        window: Minimum seconds that the encoder reads: ``auto``, ``real`` or a number; real frames are pooled.
         embedding_layer: Encoder layers to join, see `parse_layers`.
 
     Raises:
@@ -27,15 +27,15 @@ class EmbeddingModule(LightningModule):
         self.layers = parse_layers(embedding_layer, self.backbone.num_layers)
         self.pooling = pooling
         self.batch: AudioBatch | None = None
-        """What is worked on, for the message when memory runs out."""
+        """The current batch, for the out-of-memory message."""
 
     @property
     def embedding_layer(self) -> str:
-        """The layers in their one notation."""
+        """The layers in canonical notation."""
         return layers_text(self.layers, self.backbone.num_layers)
 
     def predict_step(self, batch: AudioBatch, batch_idx: int) -> EmbeddedBatch:
-        """Embeddings of a batch, float32, and the frames that they were pooled of."""
+        """Embeddings of a batch, float32, and the frames behind them."""
         self.batch = batch
         frames = layer_frames(self.backbone, self.backbone.features(*batch.waveforms), self.layers)
         return EmbeddedBatch(pool(frames, self.pooling), frames.values_BTD, frames.num_frames_B)

@@ -1,4 +1,4 @@
-"""Before and after the work: what an earlier run left in a store's folder, and the mapping of all shards."""
+"""Restart of an embedding run: checks and cleans the store's folder first, writes the mapping for all shards last."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,20 +21,20 @@ from moe_lightning.store.shards import (
 
 
 class Place(NamedTuple):
-    """Where an utterance lies."""
+    """Position of an utterance in a store."""
 
     number: int
-    """Of the shard."""
+    """Shard number."""
     row: int
     first_frame: int | None = None
     num_frames: int | None = None
 
 
 def prepare_folder(folder: Path, info: StoreInfo) -> None:
-    """Make the folder ready for more shards; until `finish_store` it holds no store.
+    """Prepare the folder for more shards; until `finish_store` it holds no store.
 
     Raises:
-        InputError: It holds embeddings of another kind, or somebody else's.
+        InputError: It holds embeddings of another kind or from elsewhere.
     """
     if (folder / MAPPING_FILE).exists() and unindexed_shards(folder):
         raise InputError(
@@ -53,7 +53,7 @@ def finish_store(folder: Path, splits: Sequence[tuple[str, Utterance]], info: St
     """Write ``mapping.json`` over the shards of all ranks and runs.
 
     Raises:
-        InputError: An utterance is in none of them.
+        InputError: An utterance is in no shard.
     """
     shards = finished_shards(folder)
     precisions = sorted({shard.precision for shard in shards})

@@ -1,4 +1,4 @@
-"""StoreWriter: the shards of one rank, written as its embeddings come."""
+"""StoreWriter: writes the shards of one rank during the embedding."""
 
 import time
 from collections.abc import Sequence
@@ -17,30 +17,30 @@ from moe_lightning.store.shards import ShardIndex, write_shard
 from moe_lightning.training.stopping import end_ranks
 
 SHARD_BYTES = 512 * 2**20
-"""A shard is written when it is so large: what a rank holds in memory."""
+"""Size limit of a shard: the memory that a rank needs for it."""
 SHARD_SECONDS = 600.0
-"""Or when it was begun so long ago: the most work that a kill undoes."""
+"""Age limit of a shard: the most work that a kill can undo."""
 
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """What is kept of an utterance, and how much of it in one file."""
+    """Contents and maximum size of a shard."""
 
     precision: str = "32-true"
     frames_dtype: str | None = None
     """``float16`` or ``float32``; None keeps no frames."""
     num_utterances: int = 4096
-    """Of a shard, at most."""
+    """Maximum number of utterances per shard."""
 
 
 class StoreWriter(Callback):
-    """Collects embeddings and writes a shard whenever one is full."""
+    """Collects embeddings and writes each full shard."""
 
     def __init__(self, folder: Path, settings: ShardSettings):
         self.folder = folder
         self.settings = settings
         self.watch: LockWatch | None = None
-        """In ranks other than the first, which holds the lock."""
+        """For ranks without the lock; the first rank holds it."""
         self._number, self._step = 0, 1
         self._start_shard()
 
@@ -49,12 +49,12 @@ class StoreWriter(Callback):
         self._number = trainer.datamodule.progress.num_shards + trainer.global_rank  # type: ignore[attr-defined]
         self._step = trainer.world_size
         self.watch = None if trainer.is_global_zero else LockWatch(self.folder)
-        STOP.listen()  # in place of Lightning, whose ranks would tell each other in the midst of a step
+        STOP.listen()  # replaces Lightning's handler, with messages between ranks in the middle of a step
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Take over a batch; after a signal, end here."""
+        """Add a batch; after a signal, end here."""
         self.add(batch.ids, outputs)
         STOP.end()
 
@@ -62,14 +62,14 @@ class StoreWriter(Callback):
         self.flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep what is done, unless it was the disk that failed; the other ranks, if we are to stop, keep theirs."""
+        """Keep finished work, unless the disk failed. If we are to stop, the other ranks stop too and keep theirs."""
         if not isinstance(exception, OSError):
             self.flush()
         if isinstance(exception, Stopped):
             end_ranks(trainer)
 
     def add(self, ids: Sequence[str], embedded: EmbeddedBatch) -> None:
-        """Collect a batch; write the shard that it fills.
+        """Collect a batch; write the shard if it is full.
 
         Raises:
             InputError: A value is not finite: the precision cannot hold it.
@@ -85,10 +85,10 @@ class StoreWriter(Callback):
             self.flush()
 
     def flush(self) -> None:
-        """Write what is collected; nothing is fine.
+        """Write the collected embeddings, if there are any.
 
         Raises:
-            InputError: The folder is another run's by now; what is collected is given up.
+            InputError: The folder now belongs to another run; the collected embeddings are dropped.
             OSError: The shard cannot be written.
         """
         if not self._ids:
