@@ -1,4 +1,4 @@
-"""Stage 0: corpora as they lie on disk -> checked utterances in speaker-disjoint splits."""
+"""Stage 0: a corpus on disk -> checked utterances in speaker-disjoint splits."""
 
 from moe_lightning.corpus.audio import SAMPLE_RATE, read_audio
 from moe_lightning.corpus.manifest import read_manifest, write_manifest

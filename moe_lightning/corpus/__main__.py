@@ -1,7 +1,7 @@
 """``moe-lightning corpus``: a corpus on disk -> checked manifests in ``<run>/corpus``.
 
-``moe-lightning corpus check DIR`` looks for what is odd in a corpus; ``moe-lightning corpus import``
-writes manifests for several runs.
+``moe-lightning corpus check DIR`` reports anomalies in a corpus; ``moe-lightning corpus import`` writes
+manifests for several runs.
 """
 
 import sys
@@ -33,7 +33,7 @@ def settings_of(arguments: Sequence[str]) -> StageSettings:
 
 
 def import_command(arguments: list[str]) -> None:
-    """Write a corpus's manifests into a folder, which is a ``--dataset-root`` then."""
+    """Write a corpus's manifests into a folder, for use as ``--dataset-root``."""
     parser = CommandParser(prog="moe-lightning corpus import", description=import_command.__doc__)
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="gets train.jsonl.gz ...")
     add_corpus_flags(parser)
@@ -46,11 +46,11 @@ def import_command(arguments: list[str]) -> None:
 
 
 def stage_command(arguments: list[str]) -> None:
-    """Prepare the corpus of a run unless that is done."""
+    """Prepare the corpus of a run unless finished."""
     options = build_parser().parse_args(arguments)
     run_dir, settings = RunDir(options.run_dir), settings_of(arguments)
     corpus_dir = run_dir.stage_dir("corpus")
-    # Prepared before the record begins: a corpus that is refused leaves no trace.
+    # Prepared before the record begins: a refused corpus leaves no trace.
     is_done = is_finished(run_dir, "corpus", settings)
     corpus = None if is_done else prepare_corpus(corpus_settings(options), run_dir.unpacked_audio_dir)
     with recorded_stage(run_dir, "corpus", settings):

@@ -1,4 +1,4 @@
-"""Audio files in, 16 kHz mono out."""
+"""Audio files -> 16 kHz mono waveforms."""
 
 import os
 from pathlib import Path
@@ -11,23 +11,24 @@ from moe_lightning.errors import InputError
 from moe_lightning.plain_files import refuse_special
 
 SAMPLE_RATE = 16_000
-"""Of every waveform after the border, Hz; what Whisper and its like expect."""
+"""In Hz, for every waveform after reading; Whisper and similar models expect it."""
 MAX_SAMPLE_RATE = 384_000
 MAX_CHANNELS = 64
 MAX_SAMPLES = 2**29
-"""Of all channels, decoded at once: 2 GiB, 3 hours of one channel at 48 kHz. A file of megabytes can hold years."""
+"""Limit over all channels for one decoding: 2 GiB, 3 hours of mono at 48 kHz. A file of megabytes can hold years."""
 _HEAD_BYTES = 4096
-"""Of a wav file, where its header lies."""
+"""Start of a wav file, large enough for its header."""
 _LENGTH_OF_A_PIPE = 2**31 - 2**16
-"""Bytes that sox and ffmpeg write where they cannot go back to the header: this or more."""
+"""Minimum length in bytes that sox and ffmpeg write if they cannot return to the header."""
 _WAY_OUT = "repair or remove it (--skip-bad-audio leaves such recordings of a corpus out)"
 
 
 def read_header(audio_file: Path) -> AudioInfo:
-    """Sample rate, channels and length of a recording, without decoding it where its format allows.
+    """Sample rate, channels and length of a recording, without decoding if its format allows.
 
     Raises:
-        InputError: The file is missing, empty, or in no format that libsndfile reads.
+        InputError: The file is missing, empty, in a format unknown to libsndfile, or over `MAX_SAMPLE_RATE` or
+            `MAX_CHANNELS`.
     """
     _refuse_special(audio_file)
     try:
@@ -45,9 +46,9 @@ def read_header(audio_file: Path) -> AudioInfo:
 
 
 def seconds_cut_off(audio_file: Path) -> float:
-    """Seconds by which a wav file is shorter than its header says; 0.0 of any other format.
+    """Seconds by which a wav file is shorter than its header says; 0.0 for any other format.
 
-    libsndfile takes what is there for the whole. A header of a pipe, which knew no length, says nothing.
+    libsndfile silently accepts a truncated file. A header written to a pipe has no true length and is ignored.
     """
     with audio_file.open("rb") as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(_HEAD_BYTES)
@@ -61,10 +62,11 @@ def seconds_cut_off(audio_file: Path) -> float:
 
 
 def read_audio(utterance: Utterance) -> np.ndarray:
-    """Waveform of an utterance, float32 (L,), 16 kHz, its channel or the mean of all.
+    """Waveform of an utterance, float32 (L,), 16 kHz; its channel, or the mean of all.
 
     Raises:
-        InputError: The file cannot be read, or holds no finite sample where the utterance lies.
+        InputError: The file cannot be read, has no samples at the utterance's start, lacks its channel, has too many
+            samples to decode, or a sample is not finite.
     """
     path = utterance.audio_file
     _refuse_special(path)
@@ -94,14 +96,14 @@ def read_file(audio_file: Path) -> np.ndarray:
     """Waveform of a whole file, float32 (L,), 16 kHz, the mean of its channels.
 
     Raises:
-        InputError: The file cannot be read, or holds no finite sample.
+        InputError: As `read_header` and `read_audio`.
     """
     info = read_header(audio_file)
     return read_audio(Utterance(audio_file.name, audio_file, 0.0, info.seconds, text="-", speaker="-"))
 
 
 def _refuse_special(audio_file: Path) -> None:
-    """Raise an InputError for a device or a pipe, which may never end; folders have their own words."""
+    """Raise an InputError for a device or a pipe, because it may never end; folders get their own message later."""
     try:
         refuse_special(audio_file)
     except InputError as error:
@@ -132,7 +134,7 @@ def resample(waveform_L: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def describe_fault(audio_file: Path, error: Exception) -> str:
-    """What is wrong with a file that could not be opened, as the end of a sentence about it."""
+    """Error text for an unreadable file, to complete a sentence."""
     if not audio_file.exists():
         return "does not exist"
     if audio_file.is_dir():

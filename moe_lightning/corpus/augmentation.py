@@ -1,7 +1,7 @@
-"""Other voices and rooms out of the same recordings, made as they are read.
+"""Data augmentation at reading time: speed perturbation, reverberation, noise.
 
-What an utterance becomes is a function of (seed, epoch, its place in the corpus): a resumed run hears what
-one that never stopped would have heard, with any number of workers.
+The result is a function of (seed, epoch, row in the corpus): a resumed run gets the same audio as one never
+stopped, with any number of workers.
 """
 
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ _SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()} | {".
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Speed perturbation, reverberation and noise, in this order, each with its own chance.
+    """Speed perturbation, reverberation and noise, in this order, each with its own probability.
 
     Args:
         speeds: One is drawn for each utterance; 0.9 is slower, lower and longer (Ko et al. 2015, Audio
             Augmentation for Speech Recognition, section 2).
-        noise_files: Recordings of noise; a random stretch of one is added.
+        noise_files: Recordings of noise; a random segment of one is added.
         noise_share: Part of the utterances that get noise, 0 to 1.
-        snr_db: Range of speech over noise, decibels.
-        reverb_files: Impulse responses of rooms.
-        reverb_share: Part of the utterances that get a room, 0 to 1.
-        seed: With epoch and row, all that chance depends on.
+        snr_db: Range of the signal-to-noise ratio, in decibels.
+        reverb_files: Room impulse responses.
+        reverb_share: Part of the utterances that get reverberation, 0 to 1.
+        seed: Determines all random draws, together with epoch and row.
     """
 
     speeds: tuple[float, ...] = (1.0,)
@@ -61,10 +61,10 @@ class Augmentation:
         reverb_share: float = 0.3,
         seed: int = 42,
     ) -> "Augmentation | None":
-        """An augmentation by flat settings, as a YAML file has them; None where they ask for none.
+        """An augmentation from flat settings, as in a YAML file; None if they request none.
 
         Raises:
-            InputError: A folder is missing or holds no recording; a value is out of its range.
+            InputError: A folder is missing or holds no recording; a value is out of range.
         """
         noise_files, reverb_files = _recordings(noise_dir, "noise_dir"), _recordings(reverb_dir, "reverb_dir")
         low, high = snr_db
@@ -72,7 +72,7 @@ class Augmentation:
         return made if noise_files or reverb_files or set(speeds) != {1.0} else None
 
     def __call__(self, waveform_L: np.ndarray, epoch: int, row: int) -> np.ndarray:
-        """What an utterance sounds like in an epoch; float32, its length changes with its speed."""
+        """The augmented waveform for an epoch, float32; its length changes with the speed."""
         rng = np.random.default_rng([self.seed, epoch, row])
         waveform_L = change_speed(waveform_L, float(rng.choice(self.speeds)))
         if self.reverb_files and rng.random() < self.reverb_share:
@@ -87,18 +87,18 @@ class Augmentation:
 
 
 def change_speed(waveform_L: np.ndarray, speed: float) -> np.ndarray:
-    """Faster (over 1) and higher, or slower and lower; left alone where it would grow over Whisper's window."""
+    """Faster (over 1) and higher, or slower and lower; unchanged if it would exceed Whisper's window."""
     if speed == 1.0 or len(waveform_L) / speed > MAX_SECONDS * SAMPLE_RATE:
         return waveform_L
     import torch
     from torchaudio.functional import resample
 
-    # As if recorded at another rate: what was 110 samples becomes 100, played at the old rate.
+    # As if recorded at another rate: 110 samples become 100, played at the old rate.
     return resample(torch.from_numpy(waveform_L), round(speed * 100), 100).numpy()
 
 
 def add_room(waveform_L: np.ndarray, response_L: np.ndarray) -> np.ndarray:
-    """The waveform as a room answers, of its length and level; the response's first peak is its time 0."""
+    """Add reverberation; length and level stay. The response starts at its highest peak."""
     from scipy.signal import fftconvolve
 
     response_L = response_L[int(np.argmax(np.abs(response_L))) :]
@@ -107,7 +107,7 @@ def add_room(waveform_L: np.ndarray, response_L: np.ndarray) -> np.ndarray:
 
 
 def add_noise(waveform_L: np.ndarray, noise_L: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
-    """The waveform and a random stretch of the noise, repeated where it is too short, ``snr_db`` under it."""
+    """Add a random segment of the noise, repeated if too short, ``snr_db`` below the speech."""
     start = int(rng.integers(len(noise_L)))
     stretch_L = np.resize(np.roll(noise_L, -start), len(waveform_L))
     gain = _rms(waveform_L) / max(_rms(stretch_L), 1e-10) * 10 ** (-snr_db / 20)

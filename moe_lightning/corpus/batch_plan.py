@@ -1,7 +1,7 @@
-"""The order of training: which utterances share a batch, and which batch comes when.
+"""Training order: the utterances in each batch, and the batch order.
 
-An epoch's batches are a pure function of (durations, settings, seed, epoch): any number of workers, a
-resumed run and every rank compute the same, and nothing has to be saved but how many batches are done.
+An epoch's batches are a pure function of (durations, settings, seed, epoch): any number of workers, a resumed
+run and every rank compute the same batches. Only the number of finished batches has to be saved.
 """
 
 from collections.abc import Sequence
@@ -14,33 +14,34 @@ from moe_lightning.errors import InputError
 Batches: TypeAlias = list[list[int]]
 
 POOL_BATCHES = 200
-"""Batches that are sorted by length together: more means less padding, and less chance in who meets whom."""
+"""Batches per length-sorted pool: more means less padding, but less random batches."""
 LENGTH_JITTER = 0.015
-"""Spread of the noise on log-lengths before sorting, so that a small corpus is not the same batches every epoch."""
+"""Spread of the noise on log-lengths before sorting, so that a small corpus gets new batches every epoch."""
 QUADRATIC_SECONDS = 20.0
 """An utterance of this length counts double against ``max_seconds``, one of half the length 1.5 times its seconds:
-attention is quadratic in length. The form is lhotse's ``quadratic_duration``."""
+attention is quadratic in length. The form is lhotse's ``quadratic_duration``.
+"""
 
 
 class BatchPlan:
-    """Batches of similar length, in a seeded order, the same number of them on every rank.
+    """Batches of similar length, in a seeded order, the same number on every rank.
 
-    Every utterance comes exactly once an epoch over all ranks. Where the batches do not divide by the
-    ranks, some are split, and none is repeated. Batches that ranks work on at the same time are of
-    neighbouring lengths, so that no rank waits long for another. The costliest step of epoch 0 is its
-    first, so that a batch that does not fit in memory fails at once.
+    Every utterance comes exactly once per epoch over all ranks. If the batches do not divide by the ranks, some are
+    split; none is repeated. Batches of the same step have similar lengths, so that no rank waits long for
+    another. The costliest step of epoch 0 comes first (with groups: first in its group), so that a batch too large
+    for memory fails early.
 
     Args:
         durations_N: Seconds of each utterance.
-        batch_size: Utterances in a batch, at most.
-        seed: With the epoch, all that the order depends on.
-        max_seconds: Cost of a batch, at most: its size times the cost of its longest utterance, which
-            is its seconds with `quadratic_seconds`' penalty. An utterance that costs more is a batch
-            alone. None leaves the size to ``batch_size``.
+        batch_size: Maximum number of utterances per batch.
+        seed: Determines the order, together with the epoch.
+        max_seconds: Maximum cost of a batch: its size times the cost of its longest utterance, in seconds with the
+            penalty of `quadratic_seconds`. An utterance over the limit is a batch alone. None leaves the size to
+            ``batch_size``.
         quadratic_seconds: An utterance of d seconds costs ``d + d * d / quadratic_seconds``; ``inf`` for no penalty.
-        groups_N: Group of each utterance, where batches are to be of one group each. The batches of a group, and
-            their order among themselves, are those that it would have if it were alone.
-        by_group: False leaves the groups unused.
+        groups_N: Group of each utterance, for batches within one group. A group's batches and their order are the
+            same as for a plan of that group alone.
+        by_group: False ignores the groups.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class BatchPlan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything but the durations, as arguments of a `BatchPlan`: what a checkpoint remembers."""
+        """All arguments except durations and groups, for a checkpoint."""
         return {
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -82,7 +83,7 @@ class BatchPlan:
         }
 
     def of_rows(self, rows: np.ndarray, settings: dict[str, Any] | None = None) -> "BatchPlan":
-        """The plan of a part of the utterances, by these settings or its own; its batches count within the part."""
+        """The plan for some utterances, with given settings or its own; rows in its batches index this subset."""
         groups_N = None if self.groups_N is None else self.groups_N[rows]
         return BatchPlan(self.durations_N[rows], groups_N=groups_N, **(settings or self.settings))
 
@@ -108,12 +109,12 @@ class BatchPlan:
         return [batches[step * num_ranks + rank] for step in steps]
 
     def sorted(self) -> Batches:
-        """All rows by length, the costliest batch first: for work whose order teaches nothing. Hardly any padding."""
+        """All rows by length, costliest batch first, with minimal padding; for work outside training."""
         order_N = np.argsort(-self.durations_N, kind="stable")
         return sorted(self._cut(order_N), key=self.cost, reverse=True)
 
     def _epoch_by_group(self, epoch: int, rank: int, num_ranks: int) -> Batches:
-        """Batches of each group, shuffled together; each group's stay in the order that it has alone."""
+        """Batches of each group, shuffled together; each group keeps its own order."""
         assert self.groups_N is not None
         batches: dict[int, Batches] = {}
         for group in np.unique(self.groups_N).tolist():
@@ -126,15 +127,15 @@ class BatchPlan:
         return [next(left[group]) for group in order.tolist()]
 
     def remaining(self, epoch: int, num_done: int, rank: int = 0, num_ranks: int = 1) -> Batches:
-        """What is left of an epoch of which ``num_done`` batches of this rank are done."""
+        """Batches left in an epoch after ``num_done`` batches of this rank."""
         return self.epoch(epoch, rank, num_ranks)[num_done:]
 
     def cost(self, batch: Sequence[int]) -> float:
-        """Seconds of a batch with padding and penalty; ``max_seconds`` is its cap."""
+        """Seconds of a batch with padding and penalty; limited by ``max_seconds``."""
         return len(batch) * float(self.costs_N[batch].max())
 
     def _pools(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """A random division of all rows, each part sorted by length, long ones first."""
+        """A random partition of all rows, each part sorted by length, longest first."""
         order_N = rng.permutation(len(self.durations_N))
         noise_N = rng.normal(0.0, LENGTH_JITTER, len(order_N))
         keys_N = -(np.log(self.durations_N[order_N]) + noise_N)
@@ -147,7 +148,7 @@ class BatchPlan:
         return max(1.0, min(by_cost, self.batch_size))
 
     def _cut(self, pool: np.ndarray) -> Batches:
-        """Batches of a sorted pool, each as large as it may be; the last one takes the short rest."""
+        """Cut a sorted pool into batches of maximum size; the last one may be smaller."""
         batches, start = [], 0
         costs = np.maximum.accumulate(self.costs_N[pool][::-1])[::-1]  # of the costliest from here on: jitter disorders
         while start < len(pool):
@@ -160,19 +161,19 @@ class BatchPlan:
 
 
 def _divisible(batches: Batches, num_ranks: int) -> Batches:
-    """As many batches as `num_ranks` divides: the largest are split; single utterances are joined in pairs."""
+    """Make the batch count divisible by `num_ranks`: split the largest; join single utterances in pairs."""
     batches = list(batches)
     while len(batches) % num_ranks and len(largest := max(batches, key=len)) > 1:
         index = batches.index(largest)
         middle = len(largest) // 2
         batches[index : index + 1] = [largest[:middle], largest[middle:]]
-    num_joined = len(batches) % num_ranks  # only when every batch is one utterance
+    num_joined = len(batches) % num_ranks  # only if every batch is one utterance
     pairs = [batches[-2 * index - 1] + batches[-2 * index - 2] for index in range(num_joined)]
     return pairs + batches[: len(batches) - 2 * num_joined]
 
 
 def padding_share(durations_N: Sequence[float] | np.ndarray, batches: Batches) -> float:
-    """Part of the padded audio that is padding, 0 to 1."""
+    """Share of padding in the padded audio, 0 to 1."""
     durations = np.asarray(durations_N)
     padded = sum(len(batch) * float(durations[batch].max()) for batch in batches)
     return 1.0 - sum(float(durations[batch].sum()) for batch in batches) / padded

@@ -1,4 +1,4 @@
-"""From utterances to padded batches: what a LightningDataModule is built of."""
+"""Datasets and padded batches of utterances, for the LightningDataModules."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class AudioItem(NamedTuple):
     """An utterance with its audio."""
 
     row: int
-    """Its place in the dataset, which is its place in the manifest."""
+    """Row in the dataset, equal to the row in the manifest."""
     id: str
     waveform_L: Tensor
     """float32, 16 kHz mono."""
@@ -35,20 +35,20 @@ class AudioItem(NamedTuple):
 
 
 class PaddedWaveforms(NamedTuple):
-    """Waveforms of a batch, zero after their ends."""
+    """Waveforms of a batch, padded with zeros at the end."""
 
     waveforms_BL: Tensor
-    """float32, 16 kHz; L is the longest one's length."""
+    """float32, 16 kHz; L is the longest length."""
     num_samples_B: Tensor
-    """Real samples of each, int64."""
+    """Samples of each without padding, int64."""
 
 
 class AudioDataset(Dataset[AudioItem]):
-    """Utterances in manifest order; audio is read when it is asked for.
+    """Utterances in manifest order; audio is read on access.
 
     Args:
-        augmentation: Changes what is heard, another way each `epoch`; None leaves it as it is.
-        rows: Where the utterances are a part of a split, their places in it: augmentation goes by these.
+        augmentation: Changes the audio, differently in each `epoch`; None leaves it unchanged.
+        rows: Rows in the whole split, for a dataset with a part of it: the augmentation depends on them.
     """
 
     def __init__(

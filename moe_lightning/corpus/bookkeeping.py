@@ -1,8 +1,8 @@
-"""Fields of a manifest that file a recording away: licence, source, path, ids, split, dates, raw labels.
+"""Bookkeeping fields of a manifest: licence, source, path, ids, split, dates, raw labels.
 
-They say where a recording comes from, and nothing of a voice, a room or a microphone. Clusters that agree with one
-are not explained by it, and nobody asks how well a licence is recognised. The rule has two parts: the words of the
-field's name, and the shape of its values.
+They describe the origin of a recording, not a voice, a room or a microphone. Agreement with one explains no
+cluster, and an error rate by licence has no use. The rule has two parts: the words in the field's name, and the
+format of its values.
 """
 
 import re
@@ -17,12 +17,12 @@ _ANYWHERE = frozenset((
     *("created", "updated", "modified", "uploaded", "downloaded", "timestamp", "revision", "version", "commit"),
     *("fold", "split", "subset", "raw", "votes"),
 ))  # fmt: skip
-"""Words that make a name one of bookkeeping wherever they stand."""
+"""Words that mark a bookkeeping field anywhere in the name."""
 _AT_THE_END = frozenset((
     *("id", "ids", "key", "source", "date", "datetime", "time"),
     *("text", "transcript", "transcription", "sentence", "prompt"),
 ))  # fmt: skip
-"""Words that do so as the last one: ``sentence_id``, but not ``sentence_domain``."""
+"""Words that mark one only at the end: ``sentence_id``, but not ``sentence_domain``."""
 _SHAPE = re.compile(
     r"[a-z][a-z0-9+.-]*://\S+"  # an address
     r"|(?:/|\./|~/|[a-z]:\\).+"  # a path
@@ -34,19 +34,19 @@ _SHAPE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _MOST = 0.9
-"""Share of a field's values from which on their shape is the field's."""
+"""Minimum share of a field's values in such a format."""
 _FEWEST = 10
-"""Texts from which on it can be told that a field differs from utterance to utterance."""
+"""More texts than this are needed to decide that a field differs between utterances."""
 
 
 def bookkeeping_fields(utterances: Sequence[Utterance]) -> set[str]:
-    """Fields of these utterances that are no populations."""
+    """Bookkeeping fields among the fields of these utterances."""
     names = {name for utterance in utterances for name in utterance.fields}
     return {name for name in names if is_bookkeeping(name, [utterance.fields.get(name) for utterance in utterances])}
 
 
 def is_bookkeeping(name: str, values: Iterable[FieldValue]) -> bool:
-    """True of a field that files recordings away, by its name or by the shape of its values.
+    """True for a bookkeeping field, by its name or by the format of its values.
 
     >>> is_bookkeeping("accent", ["north", "south"]), is_bookkeeping("licenseName", []), is_bookkeeping("x", ["a.wav"])
     (False, True, True)
@@ -60,6 +60,6 @@ def is_bookkeeping(name: str, values: Iterable[FieldValue]) -> bool:
 
 
 def differs_everywhere(values: Iterable[FieldValue]) -> bool:
-    """True of a field whose texts differ from utterance to utterance, as names and transcripts do."""
+    """True if over half of a field's texts are distinct, as for names and transcripts."""
     texts = [value for value in values if isinstance(value, str) and value]
     return len(texts) > _FEWEST and len(set(texts)) > len(texts) / 2

@@ -1,4 +1,4 @@
-"""What a reader finds, before anybody has looked at the audio."""
+"""Utterances as listed by a corpus, before their audio is checked."""
 
 import json
 import re
@@ -11,15 +11,15 @@ from moe_lightning.errors import InputError
 from moe_lightning.from_json import is_number
 
 UNKNOWN_SPEAKER = "unknown:"
-"""Begins the name that stands in for a speaker whom the corpus does not name."""
+"""Prefix of stand-in names for unnamed speakers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An utterance as the corpus describes it; `probe` makes an `Utterance` of it, or says why not."""
+    """An utterance as the corpus describes it; `probe` turns it into an `Utterance` or refuses it with a reason."""
 
     split: str
-    """train, dev or test, as the corpus says."""
+    """train, dev or test, from the corpus."""
     id: str
     audio_file: Path
     """Absolute."""
@@ -27,7 +27,7 @@ class Entry:
     """May still be empty."""
     speaker: str
     origin: str
-    """Where the corpus says so, for messages: ``train.jsonl, line 3``."""
+    """Place in the corpus, for messages: ``train.jsonl, line 3``."""
     start: float = 0.0
     """Seconds."""
     duration: float | None = None
@@ -40,8 +40,8 @@ class Entry:
 def stand_in_speaker(audio_file: Path, root: Path) -> str:
     """Name for an unnamed speaker: the folder of the recording, ``unknown:clips``.
 
-    Recordings of one person often share a folder, and those of one folder may be one person. So the
-    folder counts as one speaker when splits are made: nobody in it can be in two of them.
+    Recordings of one person often share a folder, and those in one folder may be of one person. So the folder counts
+    as one speaker in the splits: no folder is divided.
     """
     folder = audio_file.parent
     name = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.as_posix()
@@ -49,7 +49,7 @@ def stand_in_speaker(audio_file: Path, root: Path) -> str:
 
 
 def plain_value(value: Any) -> FieldValue:
-    """What a corpus says in a field as one value: a list or an object, and a number too large for a float, as text."""
+    """A field's value as one plain value; a list, an object, or a number too large for a float becomes text."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, int | float) and (is_number(value) or isinstance(value, bool | float)):

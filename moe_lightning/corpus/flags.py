@@ -7,7 +7,7 @@ from moe_lightning.corpus.readers import LAYOUTS
 
 
 def add_corpus_flags(parser: argparse.ArgumentParser) -> None:
-    """Everything that `CorpusSettings` holds."""
+    """Add a flag for each setting in `CorpusSettings`."""
     parser.add_argument(
         "--dataset-root", default="Data/extracted_data", metavar="PATH",
         help=f"a corpus folder, a manifest, a prefix of manifests, or '{DEMO}'; --layout lists the forms",
@@ -52,7 +52,7 @@ def add_corpus_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def corpus_settings(options: argparse.Namespace) -> CorpusSettings:
-    """Settings out of parsed flags; flags of the command itself are passed over."""
+    """Settings from parsed flags; other flags of the command are ignored."""
     values = {name: value for name, value in vars(options).items() if name in CorpusSettings.__dataclass_fields__}
     for name in ("max_utterances", "demo_utterances"):
         values[name] = tuple(values[name]) if values[name] else None

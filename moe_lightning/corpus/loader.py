@@ -1,4 +1,4 @@
-"""Loaders that Lightning leaves alone: it would rebuild a DataLoader, or replay its order on a resume."""
+"""Loaders with an order of their own: Lightning would rebuild a DataLoader, or replay its order on resume."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
@@ -12,25 +12,25 @@ from moe_lightning.faults.signals import serve_a_while
 
 
 class PartState(TypedDict):
-    """A stretch of an epoch that was planned with the same settings."""
+    """Part of an epoch, planned with the same settings."""
 
     settings: dict[str, Any]
-    """Of the `BatchPlan`."""
+    """Settings of the `BatchPlan`."""
     num_ranks: int
     num_done: int
-    """Batches that each rank has trained on."""
+    """Batches trained on by each rank."""
 
 
 class LoaderState(TypedDict):
-    """Where training stands; the order itself need not be saved, it is a function of seed and epoch."""
+    """Training position; the order is a function of seed and epoch and need not be saved."""
 
     epoch: int
     parts: list[PartState]
-    """More than one where the epoch was resumed with other settings."""
+    """Several after a resume with other settings within the epoch."""
 
 
 class FixedLoader:
-    """The same batches at each ``iter()``: for splits that are scored or embedded."""
+    """The same batches at each ``iter()``: for scoring or embedding a split."""
 
     def __init__(
         self, dataset: Dataset[Any], batches: Batches, collate: Callable[[list[Any]], Any], num_workers: int = 0
@@ -48,14 +48,13 @@ class FixedLoader:
 
 
 class ResumableLoader:
-    """Batches of one epoch after another; goes on with exactly the next utterance after any stop.
+    """Batches of one epoch after another; resumes exactly at the next utterance after any stop.
 
-    Batches are counted as they are handed out. Each ``iter()`` goes on where training stands: at the next
-    batch of a half-done epoch, or at the next epoch. Lightning's own restart relies on this: it counts
-    batches, but leaves finding them to the loader. Epochs may differ in length, so the Trainer is to ask
-    for the length before each (``reload_dataloaders_every_n_epochs=1``). A state from a run with another
-    batch size or number of ranks is honoured: what was trained on in the epoch is left out, the rest is
-    planned anew.
+    Batches are counted as they are yielded. Each ``iter()`` starts at the training position: at the next batch of an
+    unfinished epoch, or at the next epoch. Lightning's own restart relies on this: it counts batches, but leaves
+    skipping to the loader. Epochs may differ in length, so the Trainer must ask for the length before each
+    (``reload_dataloaders_every_n_epochs=1``). A state from a run with another batch size or number of ranks also works:
+    the epoch's finished utterances are left out, the rest is planned anew.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class ResumableLoader:
         self._start_epoch(0)
 
     def __len__(self) -> int:
-        """Batches of the epoch that the next one belongs to, those done with other settings included."""
+        """Batches in the epoch of the next batch, including batches finished with other settings."""
         self._start_next_epoch_if_done()
         return self._num_before + len(self.batches)
 
@@ -90,11 +89,11 @@ class ResumableLoader:
             yield batch
 
     def state_dict(self) -> LoaderState:
-        """Where training stands, for a checkpoint."""
+        """Training position, for a checkpoint."""
         return {"epoch": self.epoch, "parts": [*self._parts_before, self._part(self.num_done)]}
 
     def load_state_dict(self, state: LoaderState) -> None:
-        """Go on where `state_dict` was taken."""
+        """Resume at the position of a `state_dict`."""
         *before, last = state["parts"]
         is_same_plan = last == self._part(last["num_done"])
         self._start_epoch(state["epoch"], before if is_same_plan else [*before, last])
@@ -122,7 +121,7 @@ class ResumableLoader:
 
 
 def _rows_left(whole: BatchPlan, rows: np.ndarray, epoch: int, part: PartState) -> np.ndarray:
-    """Which of the rows a part of an epoch has not trained on."""
+    """Rows not yet trained on in a part of an epoch."""
     if not part["num_done"]:
         return rows
     is_left = np.ones(len(rows), dtype=bool)

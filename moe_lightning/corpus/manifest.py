@@ -1,7 +1,7 @@
-"""Manifests of a run: lhotse CutSets, one JSON object a line, that any lhotse recipe reads too.
+"""Manifests of a run: lhotse CutSets, one JSON object per line, readable by any lhotse recipe.
 
-The reader parses the JSON itself: importing lhotse takes three seconds, and training needs only a few
-of its fields.
+The reader parses the JSON itself: importing lhotse takes three seconds, and training needs only a few of its
+fields.
 """
 
 import gc
@@ -21,15 +21,14 @@ from moe_lightning.json_files import parse_json
 from moe_lightning.plain_files import numbered_lines
 
 _SUPERVISION_FIELDS = ("language", "gender")
-"""Fields that lhotse has a place of its own for; the others lie in ``custom``."""
+"""Fields with their own place in lhotse; all others go to ``custom``."""
 
 
 def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
-    """Write a CutSet (``.jsonl.gz`` or ``.jsonl``); a crash leaves the old file or the new one.
+    """Write a CutSet (``.jsonl.gz`` or ``.jsonl``) by an atomic write.
 
     Raises:
-        InputError: The disk is full or the folder cannot be written, or a recording whose header is not
-            known yet cannot be read.
+        InputError: The disk is full, the folder is not writable, or a recording with an unknown header cannot be read.
     """
     partial = path.with_name(f"partial.{path.name}")
     try:
@@ -44,7 +43,7 @@ def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Utterances of a CutSet in which every cut has a recording in a file and one supervision.
+    """Utterances of a CutSet; every cut must have a recording in a file and one supervision.
 
     Raises:
         MissingInputError: There is no such file.
@@ -59,7 +58,7 @@ def read_manifest(path: Path) -> list[Utterance]:
 
 @contextmanager
 def _paused_garbage_collection() -> Iterator[None]:
-    """A million new objects, none of them garbage, make the collector look at all of them again and again."""
+    """Pause the garbage collector: among a million new live objects it would search again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -92,7 +91,7 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text, packed when its name ends in ``.gz``; the same lines give the same bytes."""
+    """Write a text, packed if its name ends in ``.gz``; the same lines give the same bytes."""
     with path.open("wb") as raw:
         if path.suffix != ".gz":
             raw.writelines(f"{line}\n".encode() for line in lines)
@@ -102,7 +101,7 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def _cut(utterance: Utterance) -> dict[str, Any]:
-    """The utterance as lhotse writes a MonoCut, or a MultiCut when there are several channels."""
+    """The utterance in lhotse's format: a MonoCut, or a MultiCut for several channels."""
     audio = utterance.audio or read_header(utterance.audio_file)
     channels = list(range(audio.num_channels))
     channel: int | list[int] = 0 if audio.num_channels == 1 else channels
@@ -175,7 +174,7 @@ def _named(field: str) -> str:
 
 
 def _shared(value: FieldValue) -> FieldValue:
-    """The same object for equal short texts: a million utterances have few accents."""
+    """Intern short texts to share equal values: a million utterances have few accents."""
     if not isinstance(value, FieldValue) or (isinstance(value, str) and not value.isprintable()):
         raise TypeError(f"a field must be a number or printable text, got {str(value)[:60]!r}")
     return sys.intern(value) if isinstance(value, str) and len(value) < 40 else value

@@ -20,27 +20,27 @@ from moe_lightning.run_dir import SPLITS
 DEMO = "demo"
 LEFT_OUT = "left_out.json"
 OPEN_ALL = 20_000
-"""Recordings that are all opened even where only a handful is wanted: so many take seconds."""
+"""Up to this number, all recordings are opened even for a small sample: it takes seconds."""
 STRATIFY_FIELD = "etiology"
-"""Where the corpus has this field, a percentage of it keeps the shares of its values."""
+"""Field used for stratified sampling by default, if the corpus has it."""
 
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """What the corpus stage was asked for; the fields are the flags of `moe-lightning corpus`."""
+    """Settings for the corpus stage; the fields are the flags of `moe-lightning corpus`."""
 
     dataset_root: str
     """A corpus, the prefix of manifests, or ``demo``."""
     allow_shared_speakers: bool = False
     allow_outside_root: bool = False
-    """Take recordings that a manifest names outside of the corpus's folder."""
+    """Accept recordings outside the corpus's folder."""
     skip_bad_audio: bool = False
     data_percent: float = 100.0
     max_utterances: tuple[int, int, int] | None = None
     layout: str = "auto"
-    """One of the names in `readers.LAYOUTS`, or whichever is there."""
+    """A name in `readers.LAYOUTS`, or ``auto`` for recognition."""
     stratify: str | None = None
-    """Field whose values keep their shares in what is held out or sampled; None: `STRATIFY_FIELD`, if there is one."""
+    """Field for stratified held-out sets and samples; None: `STRATIFY_FIELD`, if there is one."""
     seed: int = 42
     num_workers: int | None = None
     demo_seed: int = 0
@@ -49,7 +49,7 @@ class CorpusSettings:
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """The outcome of the corpus stage."""
+    """Result of the corpus stage."""
 
     splits: Splits
     """train, dev and test, none of them empty."""
@@ -58,13 +58,13 @@ class PreparedCorpus:
 
 
 def prepare_corpus(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
-    """Read, check and divide a corpus; nothing is written but the audio of archives and tables.
+    """Read, check and split a corpus; writes nothing except the audio from archives and tables.
 
     Args:
-        audio_dir: For that audio; removed again when the corpus is refused.
+        audio_dir: Folder for that audio; removed again if the corpus is refused.
 
     Raises:
-        InputError: Whatever is wrong with the corpus or the settings; the message names the file and the rule.
+        InputError: An error in the corpus or the settings; the message names the file and the rule.
     """
     was_there = audio_dir.exists()
     try:
@@ -100,7 +100,7 @@ def save_corpus(corpus: PreparedCorpus, folder: Path) -> None:
 def _root(settings: CorpusSettings) -> Path:
     if settings.dataset_root != DEMO:
         return Path(settings.dataset_root).expanduser()
-    from moe_lightning.corpus.demo import demo_corpus  # needs espeak-ng only when it is asked for
+    from moe_lightning.corpus.demo import demo_corpus  # needs espeak-ng only for the demo
 
     if settings.demo_utterances is None:
         return demo_corpus(seed=settings.demo_seed)
@@ -109,7 +109,7 @@ def _root(settings: CorpusSettings) -> Path:
 
 
 def _candidates(entries: list[Entry], settings: CorpusSettings) -> list[Entry]:
-    """The recordings worth opening: of a large corpus of which a handful is wanted, fifty times the handful."""
+    """The recordings to open: for a small sample of a large corpus, fifty times the sample from each split."""
     if settings.max_utterances is None or len(entries) <= OPEN_ALL:
         return entries
     by_split: dict[str, list[Entry]] = {}
@@ -162,7 +162,7 @@ def _warnings(entries: Sequence[Entry], settings: CorpusSettings) -> list[str]:
 
 
 def print_corpus(corpus: PreparedCorpus, folder: Path) -> None:
-    """Warnings, what was left out, and a table of the splits."""
+    """Print warnings, the number of omitted recordings, and a split table."""
     from rich.console import Console
     from rich.table import Table
 

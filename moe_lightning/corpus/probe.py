@@ -1,4 +1,4 @@
-"""The border check: each entry's audio header is read, and the entry becomes an utterance or is refused."""
+"""Header check: reads each entry's audio header, and turns the entry into an utterance or refuses it."""
 
 import math
 import os
@@ -14,21 +14,21 @@ from moe_lightning.errors import InputError, printable
 from moe_lightning.progress import progress
 
 DURATION_TOLERANCE = 0.5
-"""Seconds by which a manifest's segment may end after its file: encoders pad, and people round."""
+"""Seconds by which a manifest's segment may exceed its file: encoders pad, and people round."""
 _CHUNK = 64
-"""Recordings that a thread takes at a time."""
+"""Recordings per task of a thread."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An entry that cannot be used, and why."""
+    """A refused entry, with the reason."""
 
     id: str
     audio_file: str
     origin: str
     reason: str
     is_fault: bool
-    """False where nothing is wrong with it but its length over `MAX_SECONDS`."""
+    """False if only its length over `MAX_SECONDS` is wrong."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Probed:
     """A corpus after the check."""
 
     splits: dict[str, list[Utterance]]
-    """By the corpus's own split names; those that are not there have no key."""
+    """By the corpus's own split names; missing splits have no key."""
     left_out: list[LeftOut]
 
 
@@ -44,7 +44,7 @@ def probe_entries(entries: Sequence[Entry], num_threads: int | None = None) -> P
     """Read the header of every recording; order is kept.
 
     Args:
-        num_threads: Files that are opened at a time; None for twice the cores, at most 32.
+        num_threads: Files opened at a time; None for twice the cores, at most 32.
     """
     num_threads = num_threads or min(32, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(num_threads) as pool:
@@ -59,10 +59,10 @@ def probe_entries(entries: Sequence[Entry], num_threads: int | None = None) -> P
 
 
 def refuse_faults(left_out: Iterable[LeftOut]) -> None:
-    """Stop at a corpus with faults.
+    """Refuse a corpus with faulty recordings.
 
     Raises:
-        InputError: Names the first faulty recording, its rule, and how many more there are.
+        InputError: Names the first faulty recording, its rule, and the number of others.
     """
     faults = [one for one in left_out if one.is_fault]
     if faults:
@@ -98,9 +98,9 @@ def probe_entry(entry: Entry) -> Utterance | LeftOut:
 
 
 def _known(fields: Mapping[str, FieldValue]) -> dict[str, FieldValue]:
-    """The fields as pages and terminals may show them: control characters spelt out, None for a number that is none.
+    """Fields safe for pages and terminals: control characters escaped, None for a number that is not finite.
 
-    pandas writes NaN where a table has a gap.
+    pandas writes NaN for a gap in a table.
     """
     return {_shown(name): _shown(value) if isinstance(value, str) else _finite(value) for name, value in fields.items()}
 
@@ -114,7 +114,7 @@ def _finite(value: int | float | None) -> int | float | None:
 
 
 def _duration(entry: Entry, audio: AudioInfo) -> float:
-    """Seconds of the segment that are in the file."""
+    """Seconds of the segment within the file."""
     if entry.channel is not None and entry.channel >= audio.num_channels:
         raise InputError(f"{entry.audio_file} has {audio.num_channels} channels, channel {entry.channel} is asked for")
     rest = audio.seconds - entry.start

@@ -1,7 +1,7 @@
-"""What the recordings of a corpus were when its manifests were made: `moe-lightning verify` compares.
+"""Fingerprints of a corpus's recordings, taken with its manifests; `moe-lightning verify` compares them.
 
-A corpus may be hundreds of gigabytes, so a recording's fingerprint is its size and a digest of both its ends:
-a file that was cut off, replaced or encoded anew differs there; one changed byte in the middle does not show.
+A corpus may be hundreds of gigabytes, so a fingerprint is a recording's size and a digest of both its ends. It
+detects truncation, replacement and re-encoding, but not one changed byte in the middle.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ from moe_lightning.plain_files import refuse_special
 
 RECORDINGS_FILE = "recordings.json"
 END_BYTES = 64 * 1024
-"""Of each end: up to four seconds of 16 kHz are read whole."""
+"""Bytes read at each end: up to four seconds at 16 kHz are read whole."""
 _NUM_THREADS = 8
 
 
 class Fingerprint(NamedTuple):
-    """What tells one recording from another, without reading it all."""
+    """Size and digest that identify a recording without reading it all."""
 
     bytes: int
     sha256_of_ends: str
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Of a file that is there.
+    """Fingerprint of an existing file.
 
     Raises:
         OSError: It is missing or cannot be read.
@@ -53,10 +53,10 @@ def write_recordings(utterances: Iterable[Utterance], folder: Path) -> None:
 
 
 def changed_recordings(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Recordings that are not what they were, each with what is wrong; nothing where none were written down.
+    """Changed recordings, each with its fault; empty without ``recordings.json``.
 
     Raises:
-        InputError: ``recordings.json`` is no such list.
+        InputError: ``recordings.json`` is not such a list.
     """
     file = folder / RECORDINGS_FILE
     rows: Any = read_json(file, "moe-lightning corpus") if file.exists() else []

@@ -1,4 +1,4 @@
-"""SpecAugment: parts of the log-mel spectrogram are hidden in training."""
+"""SpecAugment: masks parts of the log-mel spectrogram in training."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from moe_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Hides bands of mel bins and stretches of frames, each utterance its own.
+    """Masks bands of mel bins and segments of frames, drawn for each utterance.
 
-    Park et al. 2019, SpecAugment, section 2, without time warping; the longest stretch grows with the
-    utterance as in Park et al. 2020, SpecAugment on Large Scale Datasets, section 3.
+    Park et al. 2019, SpecAugment, section 2, without time warping; the longest segment grows with the utterance as in
+    Park et al. 2020, SpecAugment on Large Scale Datasets, section 3.
 
     Args:
-        num_freq_masks: Bands of each utterance.
-        max_freq_bins: Width of a band, at most; drawn from 0 on.
-        num_time_masks: Stretches of each utterance.
-        max_time_share: Length of a stretch, at most, as part of the utterance's frames.
+        num_freq_masks: Bands per utterance.
+        max_freq_bins: Maximum width of a band; drawn from 0 on.
+        num_time_masks: Segments per utterance.
+        max_time_share: Maximum segment length, as a share of the utterance's frames.
     """
 
     num_freq_masks: int = 2
@@ -34,14 +34,14 @@ class SpecAugment:
             raise InputError(f"max_time_share must be in 0..1, got {self.max_time_share}")
 
     def __call__(self, log_mel_BMT: Tensor, num_frames_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The spectrograms with the hidden parts at their utterance's mean over real frames.
+        """The spectrograms; masked parts get their utterance's mean over real frames.
 
         Args:
-            num_frames_B: Real frames of each utterance; stretches lie inside them.
-            generator: Of the masks, on the tensor's device; None is torch's own.
+            num_frames_B: Real frames of each utterance; segments lie inside them.
+            generator: Random generator for the masks, on the tensor's device; None is torch's own.
 
         Raises:
-            InputError: Bands are to be hidden of a waveform (one bin), where only stretches can be.
+            InputError: Bands are requested for a waveform (one bin); a waveform allows only segments.
         """
         num_bins, num_frames = log_mel_BMT.shape[1:]
         if num_bins == 1 and self.num_freq_masks:
@@ -65,7 +65,7 @@ class SpecAugment:
 def _masks(
     size: int, sizes_B: Tensor, max_widths_B: Tensor, num_masks: int, generator: torch.Generator | None
 ) -> Tensor:
-    """``num_masks`` stretches of each row, (B, size) bool: width up to its maximum, anywhere inside its size."""
+    """``num_masks`` random segments of each row, (B, size) bool: width up to its maximum, anywhere inside its size."""
     shape = (len(sizes_B), num_masks)
     draws_2BK = torch.rand((2, *shape), device=sizes_B.device, generator=generator)
     widths_BK = (draws_2BK[0] * (max_widths_B[:, None] + 1)).long()

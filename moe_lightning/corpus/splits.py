@@ -1,4 +1,4 @@
-"""Train, dev and test, with nobody in two of them."""
+"""Speaker-disjoint train, dev and test splits."""
 
 import math
 import random
@@ -16,18 +16,18 @@ Spoken = TypeVar("Spoken", Utterance, Entry)
 Splits: TypeAlias = dict[str, list[Utterance]]
 
 HELD_OUT = 0.1
-"""Part of the training speakers that a missing dev or test split gets."""
+"""Share of the training speakers for a missing dev or test split."""
 _FLAG = "--allow-shared-speakers"
 
 
 def complete_splits(
     splits: Splits, seed: int, allow_shared_speakers: bool = False, stratify: str | None = None
 ) -> Splits:
-    """All three splits; those that the corpus lacks are carved out of what it has, by speaker.
+    """All three splits; missing ones are made from the others, by speaker.
 
-    Test is half of dev's speakers when dev has two or more. Otherwise a missing split gets a tenth of
-    train's speakers, one at least. ``stratify`` names a field whose values keep their shares. With
-    ``allow_shared_speakers`` a corpus of too few speakers is divided by utterance.
+    Test is half of dev's speakers if dev has two or more. Otherwise a missing split gets a tenth of train's speakers,
+    at least one. ``stratify`` names a field whose values keep their shares. With ``allow_shared_speakers`` a corpus
+    with too few speakers is divided by utterance.
 
     Raises:
         InputError: No train split, a speaker in two splits, or too few speakers to divide.
@@ -54,9 +54,9 @@ def complete_splits(
 
 
 def refuse_shared_speakers(splits: Splits) -> None:
-    """Stop at a speaker who is in two splits: a test on known voices says too much.
+    """Refuse a speaker in two splits: known voices make a test too optimistic.
 
-    Speakers whom the corpus does not name cannot be compared and are passed over.
+    Unnamed speakers cannot be compared and are ignored.
 
     Raises:
         InputError: Names the speakers and the flag.
@@ -73,7 +73,7 @@ def refuse_shared_speakers(splits: Splits) -> None:
 
 
 def sample_percent(utterances: Sequence[Utterance], percent: float, seed: int, field: str | None) -> list[Utterance]:
-    """A seeded part of a split, in its order, one utterance at least.
+    """A seeded part of a split, in its order, at least one utterance.
 
     Args:
         percent: Over 0, up to 100.
@@ -102,7 +102,7 @@ def largest_remainder(sizes: Sequence[int], total: int) -> list[int]:
 
 
 def sample_handful(utterances: Sequence[Spoken], count: int, seed: int) -> list[Spoken]:
-    """A seeded handful of a split, in its order, of as many speakers as it can have."""
+    """A small seeded sample of a split, in its order, from as many speakers as possible."""
     if count < 1:
         raise InputError(f"--max-utterances must be at least 1 for every split, got {count}")
     rng = random.Random(f"{seed} handful")
@@ -130,7 +130,7 @@ def _hold_out(
 
 
 def _strata(utterances: Sequence[Utterance], by_speaker: bool, field: str | None) -> list[list[str]]:
-    """Speakers (or ids) by their commonest value of a field, everything in a fixed order."""
+    """Speakers (or ids) by their most frequent value of a field, everything in a fixed order."""
     values_of: dict[str, Counter[str]] = defaultdict(Counter)
     for utterance in utterances:
         values_of[_key(utterance, by_speaker)][str(utterance.fields.get(field)) if field else ""] += 1

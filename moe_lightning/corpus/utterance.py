@@ -1,4 +1,4 @@
-"""One utterance of a corpus: where its audio lies, what was said, who said it."""
+"""One utterance of a corpus: audio, transcript, speaker."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from moe_lightning.languages import LANGUAGE_FIELDS, language_code
 FieldValue: TypeAlias = str | int | float | None
 
 MAX_SECONDS = 30.0
-"""Whisper's window; what lies after it would not be heard."""
+"""Whisper's window; it would not read audio beyond."""
 MIN_SECONDS = 0.02
 """One encoder frame (320 samples at 16 kHz); anything shorter holds no speech."""
 
@@ -20,10 +20,10 @@ class AudioInfo(NamedTuple):
     """Header of a recording."""
 
     sample_rate: int
-    """Hz, as the file has it."""
+    """Hz, as in the file."""
     num_channels: int
     num_samples: int
-    """Of one channel of the whole file, at ``sample_rate``."""
+    """Length of one channel of the whole file, at ``sample_rate``."""
 
     @property
     def seconds(self) -> float:
@@ -32,10 +32,10 @@ class AudioInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A stretch of a recording with its transcript and speaker, checked when made.
+    """A segment of a recording with its transcript and speaker, checked on creation.
 
     Raises:
-        InputError: No id, transcript or speaker; a start or duration that is no time.
+        InputError: No id, transcript or speaker; a start or duration that is not a valid time.
     """
 
     id: str
@@ -49,11 +49,11 @@ class Utterance:
     """The reference transcript, never empty."""
     speaker: str
     fields: dict[str, FieldValue] = field(default_factory=dict)
-    """Whatever else the corpus says of it: accent, etiology, language, gender ..."""
+    """Other information in the corpus: accent, etiology, language, gender ..."""
     channel: int | None = None
-    """The one channel that it is heard on, from 0; None is the mean of all."""
+    """The channel to read, from 0; None is the mean of all."""
     audio: AudioInfo | None = field(default=None, compare=False)
-    """The file's header, where it was read already."""
+    """The file's header, if already read."""
 
     def __post_init__(self) -> None:
         if not self.id or not self.id.isprintable():
@@ -71,6 +71,6 @@ class Utterance:
 
     @property
     def language(self) -> str | None:
-        """Code of its language, such as ``en``, by whichever field names it; None where the corpus does not say."""
+        """Language code, such as ``en``, from the first field that names it; None if the corpus names none."""
         named = (self.fields.get(name) for name in LANGUAGE_FIELDS)
         return next((language_code(name) for name in named if isinstance(name, str) and name), None)

@@ -1,1 +1,1 @@
-"""``moe-lightning corpus check``: everything that is odd in a corpus, before it costs a training."""
+"""``moe-lightning corpus check``: finds anomalies in a corpus before they cost a training."""

@@ -1,4 +1,4 @@
-"""Checks that decode the audio: broken, silent, clipped, of another length than is said."""
+"""Checks on decoded audio: broken, silent, clipped, or with a wrong duration."""
 
 import os
 from collections import Counter
@@ -17,21 +17,21 @@ from moe_lightning.errors import InputError
 from moe_lightning.progress import progress
 
 SILENT_DBFS = -60.0
-"""Root mean square under which a recording counts as silent."""
+"""Upper limit of the root mean square for a silent recording."""
 FULL_SCALE = 0.999
 CLIPPED_SHARE = 0.001
-"""Part of the samples at full scale from which a recording counts as clipped."""
+"""A recording with more samples at full scale counts as clipped."""
 DURATION_DIFFERENCE = 0.5
-"""Seconds between the manifest's duration and the file's that are worth a word."""
+"""Seconds between the duration in the manifest and in the file; larger differences are reported."""
 
 
 class Levels(NamedTuple):
-    """How loud an utterance is."""
+    """Loudness of an utterance."""
 
     rms_dbfs: float
     clipped_share: float
     fault: str | None
-    """Why it could not be decoded."""
+    """Reason why decoding failed."""
 
 
 def measure_levels(utterances: Sequence[Utterance], num_threads: int | None = None) -> list[Levels]:
@@ -46,8 +46,8 @@ def check_audio(
     """Findings about recordings.
 
     Args:
-        left_out: What the header check refused.
-        levels: Of each of ``utterances``.
+        left_out: Entries refused by the header check.
+        levels: One per utterance, in order.
     """
     measured = list(zip(utterances, levels, strict=True))
     return findings_of(

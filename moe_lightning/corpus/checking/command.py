@@ -21,7 +21,7 @@ from moe_lightning.json_files import write_json
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """Everything that `moe-lightning corpus check` found."""
+    """Results of `moe-lightning corpus check`."""
 
     summary: CorpusSummary
     findings: list[Finding]
@@ -39,10 +39,10 @@ def check_corpus(
     count_tokens: Callable[[str], int] | None = None,
     allow_outside_root: bool = False,
 ) -> CorpusReport:
-    """Read a corpus with all its audio and look for what is odd.
+    """Read a corpus with all its audio and look for anomalies.
 
     Raises:
-        InputError: It cannot be read as a corpus at all.
+        InputError: The corpus cannot be read at all.
     """
     with tempfile.TemporaryDirectory(prefix="corpus-check-") as folder:  # for recordings of archives and tables
         entries = list_entries(root, layout, Path(folder), allow_outside_root=allow_outside_root)
@@ -65,7 +65,7 @@ def save_report(report: CorpusReport, name: str, folder: Path) -> None:
 
 
 def check_command(argv: Sequence[str]) -> None:
-    """The command; exits with 1 when something would stop a training."""
+    """The command; exit code 1 if a finding would stop a training."""
     parser = CommandParser(prog="moe-lightning corpus check", description=__doc__)
     parser.add_argument("root", type=Path, metavar="DIR", help="a corpus folder, a manifest or a prefix of manifests")
     parser.add_argument(
@@ -99,7 +99,7 @@ def check_command(argv: Sequence[str]) -> None:
 
 
 def _token_counter(model: str) -> Callable[[str], int]:
-    """Tokens of a text as a label of Whisper, task tokens included."""
+    """Token counter for Whisper labels, task tokens included."""
     from tokenizers import Tokenizer
 
     path = Path(model) / "tokenizer.json" if Path(model).is_dir() else Path(model)

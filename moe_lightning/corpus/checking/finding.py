@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Findings of the corpus checks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule that utterances of a corpus break."""
+    """One rule broken by utterances of a corpus."""
 
     rule: str
     """In a few words: ``no transcript``."""
     stops_training: bool
-    """False where a training goes on, with worse data or without these utterances."""
+    """False if a training can go on, with worse data or without these utterances."""
     explanation: str
-    """The rule's limits, and what can be done."""
+    """The rule's limits, and possible remedies."""
     utterances: tuple[str, ...]
     """Ids of all utterances that break it."""
     details: tuple[str, ...] = ()
-    """A line about each utterance, or about each value that is shared or odd."""
+    """A line for each utterance, or for each shared or odd value."""
 
 
 def findings_of(*candidates: Finding | None) -> list[Finding]:
-    """Those that found something."""
+    """The candidates with a finding."""
     return [finding for finding in candidates if finding is not None]
 
 
 def finding(
     rule: str, explanation: str, lines: Iterable[tuple[str, str]], stops_training: bool = False
 ) -> Finding | None:
-    """A finding out of ``(utterance id, line about it)`` pairs; None where there are none."""
+    """A finding from ``(utterance id, line about it)`` pairs; None if there are none."""
     pairs = list(lines)
     if not pairs:
         return None

@@ -1,4 +1,4 @@
-"""The report as one HTML page without anything from elsewhere."""
+"""The report as one self-contained HTML page."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -8,7 +8,7 @@ from moe_lightning.corpus.checking.summary import CorpusSummary, Histogram
 from moe_lightning.html_page import content_policy
 
 _SHOWN = 200
-"""Utterances of a finding on the page; the JSON file has them all."""
+"""Utterances per finding on the page; the JSON file has them all."""
 _COLOURS = {"train": "#3b6ea8", "dev": "#d98032", "test": "#4d9a57"}
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #222; }

@@ -14,7 +14,7 @@ from moe_lightning.run_dir import SPLITS
 def check_splits(
     entries: Sequence[Entry], splits: Mapping[str, list[Utterance]], allow_shared_speakers: bool
 ) -> list[Finding]:
-    """Findings about who is where."""
+    """Findings about ids, speakers and splits."""
     return findings_of(
         finding("repeated id", "Every utterance needs an id of its own.", _repeated_ids(entries), stops_training=True),
         finding(
@@ -52,7 +52,7 @@ def _repeated_ids(entries: Sequence[Entry]) -> list[tuple[str, str]]:
 def _shared(
     splits: Mapping[str, list[Utterance]], key: Callable[[Utterance], str], what: str
 ) -> Iterator[tuple[str, str]]:
-    """Utterances of which the speaker (or text) is in more than one split."""
+    """Utterances whose speaker (or text) is in several splits."""
     splits_of: dict[str, list[str]] = defaultdict(list)
     for split, utterances in splits.items():
         for name in {key(utterance) for utterance in utterances}:

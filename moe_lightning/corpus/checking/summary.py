@@ -1,4 +1,4 @@
-"""A corpus in numbers."""
+"""Statistics of a corpus."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from moe_lightning.corpus.utterance import Utterance
 
 NUM_BINS = 24
 NUM_VALUES = 30
-"""Values of a field that are listed, the commonest first."""
+"""Listed values of a field, the most frequent ones."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often values lie between neighbouring edges."""
+    """Counts of values between neighbouring edges."""
 
     title: str
     edges: tuple[float, ...]
@@ -25,7 +25,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One split in numbers."""
+    """Statistics of one split."""
 
     num_utterances: int
     num_speakers: int
@@ -37,16 +37,16 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class CorpusSummary:
-    """A corpus in numbers."""
+    """Statistics of a corpus."""
 
     splits: dict[str, SplitSummary]
     histograms: tuple[Histogram, ...]
     fields: dict[str, dict[str, float]]
-    """Hours of each value of each field that tells groups apart."""
+    """Hours per value, for each field that distinguishes groups."""
 
 
 def summarise(splits: Mapping[str, Sequence[Utterance]]) -> CorpusSummary:
-    """Numbers of the utterances that can be used."""
+    """Statistics of the usable utterances."""
     durations = {split: [one.duration for one in utterances] for split, utterances in splits.items()}
     lengths = {split: [float(len(one.text)) for one in utterances] for split, utterances in splits.items()}
     rates = {split: [len(one.text) / one.duration for one in utterances] for split, utterances in splits.items()}
@@ -74,7 +74,7 @@ def _summary(utterances: Sequence[Utterance]) -> SplitSummary:
 
 
 def _histogram(title: str, values: Mapping[str, Sequence[float]]) -> Histogram:
-    """Bins of equal width up to the 99.9th percentile; what lies above is in the last one."""
+    """Bins of equal width up to the 99.9th percentile; larger values fall in the last one."""
     together = np.concatenate([np.asarray(numbers) for numbers in values.values()] or [np.zeros(1)])
     edges = np.linspace(0.0, max(float(np.percentile(together, 99.9)), 1e-6), NUM_BINS + 1)
     counts = {
@@ -85,7 +85,7 @@ def _histogram(title: str, values: Mapping[str, Sequence[float]]) -> Histogram:
 
 
 def _hours_by_field(utterances: Sequence[Utterance]) -> dict[str, dict[str, float]]:
-    """Fields of which values repeat: 2 or more, and at most one for every ten utterances."""
+    """Hours per value, for fields with 2 values up to 30, or up to a tenth of the utterances; the 30 most frequent."""
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for utterance in utterances:
         for name, value in utterance.fields.items():

@@ -13,21 +13,21 @@ from moe_lightning.languages import language_code
 MAX_TOKENS = 448
 """Whisper's decoder positions, the task tokens included."""
 RATE_DEVIATIONS = 4.0
-"""Robust standard deviations of log characters per second from which a rate is an outlier."""
+"""Robust standard deviations of log characters per second; a rate further from the median is an outlier."""
 _MIN_RATE_SPREAD = 0.1
 FEWEST_TEXTS = 30
-"""Transcripts of a language from which on it is a rule that numbers are written in words."""
+"""Minimum number of transcripts in a language to conclude that it writes numbers in words."""
 _UNKNOWN_LANGUAGE = "a language that no field names"
 RARE_SCRIPT = 0.001
-"""Part of all letters under which a script is foreign to the corpus."""
+"""A script with a smaller share of all letters counts as foreign."""
 
 
 def check_texts(utterances: Sequence[Utterance], count_tokens: Callable[[str], int] | None) -> list[Finding]:
     """Findings about transcripts.
 
     Args:
-        count_tokens: Tokens of a text for the model to be trained; None for an estimate by bytes, which
-            no tokenizer of bytes exceeds.
+        count_tokens: Token counter of the model to be trained; None for an estimate by bytes, an upper bound
+            for any byte-level tokenizer.
     """
     return findings_of(
         _token_finding(utterances, count_tokens),
@@ -100,7 +100,7 @@ def _odd_characters(utterances: Sequence[Utterance]) -> Iterator[tuple[str, str]
 
 
 def _figures_finding(utterances: Sequence[Utterance]) -> Finding | None:
-    """Languages other than English whose transcripts hold no figure, a line each."""
+    """Languages other than English without digits in their transcripts, one line each."""
     by_language: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         by_language[utterance.language or _UNKNOWN_LANGUAGE].append(utterance)
@@ -128,7 +128,7 @@ def _has_figures(utterance: Utterance) -> bool:
 
 
 def _script(letter: str) -> str:
-    """``LATIN``, ``CYRILLIC``, ``CJK`` ...: how a letter's name begins."""
+    """First word of a letter's Unicode name: ``LATIN``, ``CYRILLIC``, ``CJK`` ..."""
     return unicodedata.name(letter, "").split(" ")[0]
 
 

@@ -1,4 +1,4 @@
-"""The demo corpus: speech of several populations, synthesised by espeak-ng, so that the pipeline runs anywhere."""
+"""Demo corpus: speech of several populations, synthesised by espeak-ng, so that the pipeline runs anywhere."""
 
 from moe_lightning.corpus.demo.corpus import default_cache_dir, demo_corpus
 

@@ -1,4 +1,4 @@
-"""Build the demo corpus: synthesised once, kept in a cache folder, the same for the same seed."""
+"""Build the demo corpus: synthesised once, cached in a folder, the same for the same seed."""
 
 import json
 import multiprocessing
@@ -19,14 +19,14 @@ from moe_lightning.corpus.demo.grammar import random_sentence
 from moe_lightning.corpus.demo.populations import POPULATIONS, Speaker, split_speakers, through_telephone
 
 VERSION = 3
-"""Part of the folder's name; raised when the same seed would give other speech."""
+"""Part of the folder's name; raised if the same seed would give other speech."""
 LEVEL = 0.05
-"""Root mean square of every recording, so that loudness says nothing about who speaks."""
+"""Root mean square of every recording, so that loudness reveals nothing about the speaker."""
 NUM_PROCESSES = 2
 
 
 class Reading(NamedTuple):
-    """An utterance before it is spoken."""
+    """An utterance before synthesis."""
 
     id: str
     text: str
@@ -38,13 +38,13 @@ def demo_corpus(
 ) -> Path:
     """The folder of the demo corpus, synthesised on the first call.
 
-    It holds ``train.jsonl``, ``dev.jsonl`` and ``test.jsonl`` (plain manifests: audio_filepath relative
-    to the folder, text, duration, speaker, accent = the population, gender) and the recordings. No
-    speaker, voice variant or sentence is in two splits.
+    It holds ``train.jsonl``, ``dev.jsonl`` and ``test.jsonl`` (plain manifests: audio_filepath relative to the folder,
+    text, duration, speaker, accent = the population, gender) and the recordings. No speaker, voice variant or
+    sentence is in two splits.
 
     Args:
-        cache_dir: Where corpora are kept; None is ``$MOE_LIGHTNING_CACHE``, or ``~/.cache/moe_lightning``.
-        num_train: Utterances, shared out to the populations by `POPULATIONS`.
+        cache_dir: Cache folder for corpora; None is ``$MOE_LIGHTNING_CACHE``, or ``~/.cache/moe_lightning``.
+        num_train: Training utterances, shared out to the populations by `POPULATIONS`.
 
     Raises:
         InputError: espeak-ng is not installed.
@@ -70,7 +70,7 @@ def default_cache_dir() -> Path:
 
 
 def plan_readings(sizes: dict[str, int], seed: int) -> dict[str, list[Reading]]:
-    """Who reads what, in each split; a sentence is read once in the whole corpus."""
+    """Readings of each split; no sentence comes twice in the whole corpus."""
     rng = random.Random(f"{seed} sentences")
     used: set[str] = set()
     plan = {}
@@ -85,7 +85,7 @@ def plan_readings(sizes: dict[str, int], seed: int) -> dict[str, list[Reading]]:
 
 
 def _shares(size: int) -> list[int]:
-    """Utterances of each population; what rounding leaves goes to the first."""
+    """Utterances of each population; the first one gets the rest from rounding."""
     counts = [int(size * population.share) for population in POPULATIONS]
     counts[0] += size - sum(counts)
     return counts
@@ -103,7 +103,7 @@ def _build(folder: Path, plan: dict[str, list[Reading]]) -> None:
     jobs = [(folder, reading) for readings in plan.values() for reading in readings]
     for reading in jobs:
         (folder / _audio_name(reading[1])).parent.mkdir(parents=True, exist_ok=True)
-    # Fresh processes: a fork of one that has loaded espeak-ng or torch can hang.
+    # Fresh processes: after loading espeak-ng or torch, a forked process can hang.
     with multiprocessing.get_context("spawn").Pool(NUM_PROCESSES) as pool:
         spoken = pool.imap(_speak, jobs, chunksize=16)
         durations = list(track(spoken, description="Speaking the demo corpus", total=len(jobs), transient=True))
@@ -114,7 +114,7 @@ def _build(folder: Path, plan: dict[str, list[Reading]]) -> None:
 
 
 def _speak(job: tuple[Path, Reading]) -> float:
-    """Write one recording; its duration in seconds. Runs in a worker process."""
+    """Write one recording; returns its duration in seconds. Runs in a worker process."""
     folder, reading = job
     waveform_L = synthesise(reading.text, reading.speaker.voice)
     if reading.speaker.population.is_telephone:

@@ -1,9 +1,9 @@
-"""Speech out of text by espeak-ng, bit for bit the same each time.
+"""Speech synthesis by espeak-ng, bit for bit the same each time.
 
-espeak-ng comes as a wheel (``espeakng-loader``, extra ``demo``): a shared library and its voices, no
-system package. The library keeps state from one utterance to the next (the phase of its oscillators,
-two random generators), and no call resets all of it. So each utterance loads the library anew, which
-takes 3 ms, seeds it and unloads it: what comes out depends on the text and the voice alone.
+espeak-ng comes as a wheel (``espeakng-loader``, extra ``demo``): a shared library and its voices, no system
+package. The library keeps state between utterances (the phase of its oscillators, two random generators), and no
+call resets all of it. So each utterance loads the library anew in 3 ms, seeds it and unloads it: the speech
+depends on text and voice only.
 """
 
 import _ctypes
@@ -18,7 +18,7 @@ from moe_lightning.errors import InputError
 
 SAMPLE_RATE = 16_000
 COARSE_RATE = 50
-"""Rates of such steps in Hz have small ratios to each other, which are quick to resample by."""
+"""Rates at multiples of this step in Hz have small ratios to each other, so resampling is fast."""
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, before espeak_Synth returns
 _CHARACTERS_UTF8 = 1
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
@@ -26,18 +26,18 @@ _SampleCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short),
 
 
 class Voice(NamedTuple):
-    """Who speaks: an accent's phonemes, a variant's vocal tract, and the speaker's own pace and pitch."""
+    """A speaker's voice: an accent's phonemes, a variant's vocal tract, and the speaker's own rate and pitch."""
 
     accent: str
-    """A voice of espeak-ng: ``en-us``, ``en-gb-scotland``, ``fr`` (which reads English as French) ..."""
+    """A voice of espeak-ng: ``en-us``, ``en-gb-scotland``, ``fr`` (reads English as French) ..."""
     variant: str
     """A voice variant: ``f3``, ``m1``, ``Alex`` ..."""
     rate: int
-    """Words a minute, 80 to 450; espeak-ng's default is 175."""
+    """Words per minute, 80 to 450; espeak-ng's default is 175."""
     pitch: int
-    """0 to 99 around the variant's own range; 50 leaves it as it is."""
+    """0 to 99 around the variant's own range; 50 leaves it unchanged."""
     formants: int = 100
-    """Percent of the variant's own: under 100 is a longer vocal tract. The pitch goes with it, the pace does not."""
+    """Percent of the variant's own: under 100 is a longer vocal tract. The pitch changes with it, the rate does not."""
 
 
 def synthesise(text: str, voice: Voice) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Sentences of the demo corpus: a small grammar over about five hundred everyday words.
 
-The grammar is flat on purpose. A noun is as likely after one adjective as after another, so a
-recogniser cannot guess the next word from the words before it: it has to listen.
+The grammar is flat on purpose: after any adjective, all nouns are equally likely. So a recogniser cannot guess
+the next word from its context and must use the audio.
 """
 
 import random
@@ -119,7 +119,7 @@ def random_sentence(rng: random.Random) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word that a sentence can hold, sorted."""
+    """All words in the grammar, sorted."""
     fillers = [filler for slot in _SLOTS.values() for filler in slot]
     fixed = [word for pattern in _PATTERNS for word in pattern.split() if not word.startswith("{")]
     return sorted({word for filler in fillers for word in filler.split()} | set(fixed) | {"an"})

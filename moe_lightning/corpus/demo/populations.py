@@ -1,9 +1,9 @@
-"""Who speaks in the demo corpus: its populations and its speakers.
+"""Populations and speakers of the demo corpus.
 
-A population is a way of speaking or a channel; the pipeline is not told of it. Its speakers differ in
-voice variant, length of the vocal tract, pace and pitch, and every population draws them from the same
-variants, so that neither the variant nor the pitch gives the population away. Each split has variants of its own,
-and the nano backbone was trained on others still.
+A population is a way of speaking or a channel; the pipeline does not see it. Its speakers differ in voice
+variant, length of the vocal tract, rate and pitch. Every population draws them from the same variants, so that
+neither variant nor pitch reveals the population. Each split has its own variants, and the nano backbone was trained
+on yet others.
 """
 
 import random
@@ -15,28 +15,29 @@ from scipy.signal import butter, sosfilt
 from moe_lightning.corpus.demo.espeak import SAMPLE_RATE, Voice
 
 FEMALE = frozenset(("Annie", "aunty", "f1", "f2", "f4", "f5", "linda"))
-"""Those of `SPLIT_VARIANTS` that are women; the others are men."""
+"""Women among the variants in `SPLIT_VARIANTS`; the others are men."""
 
 SPLIT_VARIANTS = {
     "train": ["Mario", "Michael", "Gene", "antonio", "m1", "m3", "quincy", "rob", "f1", "f4", "Annie"],
     "dev": ["Hugo", "m6", "max", "f5"],
     "test": ["Diogo", "Mike", "m4", "m7", "robert", "f2", "linda", "aunty"],
 }
-"""Variants of each split. Left out, by their noise and spectrum: those that nobody can follow (zac, croak, Demonic,
-whisper, klatt*, robosoft* ...), near copies of one another (iven*, steph*), and Alicia, whom the nano backbone does
-not even understand in plain American."""
+"""Variants of each split. Left out, by their noise and spectrum: unintelligible ones (zac, croak, Demonic, whisper,
+klatt*, robosoft* ...), near copies of one another (iven*, steph*), and Alicia, because the nano backbone does not
+understand her even in plain American.
+"""
 
 SPEAKERS_PER_VARIANT = 4
-"""Speakers of one variant and population differ in pace, pitch and length of the vocal tract."""
+"""Speakers with the same variant and population differ in rate, pitch and vocal tract length."""
 
 
 class Population(NamedTuple):
     """A group of speakers that a recogniser may serve better or worse than another."""
 
     name: str
-    """What the manifest's ``accent`` says."""
+    """Value of the manifest field ``accent``."""
     accent: str
-    """espeak-ng's voice."""
+    """Voice of espeak-ng."""
     share: float
     """Part of the corpus's utterances."""
     is_telephone: bool = False
@@ -66,7 +67,7 @@ class Speaker(NamedTuple):
 
 
 def split_speakers(split: str, seed: int) -> list[list[Speaker]]:
-    """The speakers of a split, one list for each of `POPULATIONS`: `SPEAKERS_PER_VARIANT` of each variant."""
+    """A split's speakers, one list per entry in `POPULATIONS`: `SPEAKERS_PER_VARIANT` for each variant."""
     speakers = []
     for population in POPULATIONS:
         rng = random.Random(f"{seed} {split} {population.name}")
@@ -82,7 +83,7 @@ def _speaker(population: Population, variant: str, number: int, rng: random.Rand
 
 
 def through_telephone(waveform_L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The 300 to 3400 Hz of a telephone line, with white noise 20 to 30 dB under the speech."""
+    """Telephone channel: 300 to 3400 Hz, with white noise 20 to 30 dB below the speech."""
     band = butter(4, (300, 3400), btype="bandpass", fs=SAMPLE_RATE, output="sos")
     speech_L = sosfilt(band, waveform_L)
     noise_L = rng.standard_normal(len(waveform_L)) * np.sqrt(np.mean(speech_L**2))

@@ -1,4 +1,4 @@
-"""Corpora as people have them: what lies at a path is recognised and read into entries."""
+"""Readers for common corpus layouts: recognise the layout at a path and read it into entries."""
 
 from moe_lightning.corpus.readers.recognise import LAYOUTS, list_entries, read_corpus
 

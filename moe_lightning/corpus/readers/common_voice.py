@@ -1,6 +1,6 @@
-"""Common Voice as Mozilla packs it: ``train.tsv``, ``dev.tsv``, ``test.tsv`` beside ``clips/``.
+"""Common Voice in Mozilla's layout: ``train.tsv``, ``dev.tsv``, ``test.tsv`` beside ``clips/``.
 
-lhotse's recipe for it is not used: it passes over missing clips without a word, and drops most columns.
+lhotse's recipe is not used: it silently skips missing clips, and drops most columns.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ _NEEDED = {"path", "sentence"}
 
 
 def is_common_voice(root: Path) -> bool:
-    """Whether there is a release of one language at root, or of several in folders of root."""
+    """True for a release of one language at root, or of several in its folders."""
     return bool(_language_dirs(root))
 
 
 def read_common_voice(root: Path) -> Iterator[Entry]:
-    """Entries of all languages; where there is no ``train.tsv``, ``validated.tsv`` is read as train.
+    """Entries of all languages; without train, dev or test tables, ``validated.tsv`` is read as train.
 
     Raises:
         InputError: A table has no column ``path`` or ``sentence``, or a line has too few.

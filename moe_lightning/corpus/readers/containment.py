@@ -1,4 +1,4 @@
-"""A corpus speaks of recordings in its own folder, unless its user says that it may speak of others."""
+"""Containment check: recordings must lie in the corpus's own folder, unless the user allows others."""
 
 import os
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from moe_lightning.errors import InputError
 
 
 def refuse_outside(entries: Sequence[Entry], root: Path, unpacked_dir: Path) -> None:
-    """Let pass what truly lies, links followed, below the corpus's folder or where its archives are unpacked to.
+    """Accept only recordings below the corpus's folder or the folder of unpacked audio, after following links.
 
     Args:
-        root: The corpus: a folder, a manifest, or the prefix of manifests; of the last two, their folder counts.
+        root: The corpus: a folder, or a manifest or prefix of manifests, for which their folder counts.
 
     Raises:
-        InputError: Recordings lie elsewhere; the first is named, where it lies, and how many more there are.
+        InputError: Recordings lie elsewhere; names the first, its place, and the number of others.
     """
     folder = root if root.is_dir() else root.parent
     inside = [_real(str(one.absolute())) for one in (folder, unpacked_dir)] + _hub_blobs(folder.absolute())
@@ -35,7 +35,7 @@ def _is_below(path: str, folders: Sequence[str]) -> bool:
 
 
 def _real_file(entry: Entry) -> str:
-    """Where a recording truly lies; folders, which many recordings share, are looked up once."""
+    """Real path of a recording; folders, shared by many recordings, are resolved once."""
     folder, name = os.path.split(entry.audio_file)
     try:
         path = os.path.join(_real(folder), name)
@@ -50,7 +50,7 @@ def _real(folder: str) -> str:
 
 
 def _hub_blobs(folder: Path) -> list[str]:
-    """The Hugging Face hub's cache keeps a dataset as ``snapshots/<commit>`` full of links to ``blobs`` beside it."""
+    """Blobs folder of the Hugging Face cache: it keeps a dataset as links in ``snapshots/<commit>`` to ``blobs``."""
     blobs = folder.parent.parent / "blobs"
     is_cache = folder.parent.name == "snapshots" and blobs.is_dir() and not blobs.is_symlink()
     return [os.path.realpath(blobs)] if is_cache else []

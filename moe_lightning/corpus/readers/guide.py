@@ -17,18 +17,18 @@ _SPLIT_OF_FOLDER = {"train": "train", "dev": "dev", "test": "test"}
 
 
 def is_guide_layout(root: Path) -> bool:
-    """Whether there is a contributor's file in a Train, Dev or Test folder."""
+    """True if a Train, Dev or Test folder holds a contributor's file."""
     return any(True for folder in _split_dirs(root) for _ in folder.glob("*/*.json"))
 
 
 def read_guide_layout(root: Path) -> Iterator[Entry]:
-    """Entries of all contributors, in the order of their names.
+    """Entries of all contributors, sorted by name.
 
-    The id is ``<contributor>/<stem>``, so two contributors' ``a.wav`` stay two; when a contributor
-    has the stem twice, the file's whole name, then the split as well, tell them apart.
+    The id is ``<contributor>/<stem>``, so ``a.wav`` by two contributors gives two ids; if a contributor has a stem
+    twice, the id uses the full file name, then also the split.
 
     Raises:
-        InputError: A contributor's file is not of this form.
+        InputError: A contributor's file does not have this form.
     """
     used: set[str] = set()
     for split_dir in _split_dirs(root):
@@ -82,7 +82,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _plain_fields(record: dict[str, Any]) -> dict[str, FieldValue]:
-    """Everything of a JSON object that is one value, but the names that have a place of their own."""
+    """All plain values of a JSON object, except names with an own place in an entry."""
     taken = ("Filename", "Transcript")
     plain = {name: value for name, value in record.items() if isinstance(value, str | int | float)}
     return {field_name(name): plain_value(value) for name, value in plain.items() if name not in taken}

@@ -1,6 +1,6 @@
 """Hugging Face ``datasets``: folders of ``save_to_disk`` (arrow) and downloaded ones (parquet).
 
-Only pyarrow is needed: the recordings in the tables are encoded files, which are unpacked as they are.
+Only pyarrow is needed: the tables hold encoded audio files, unpacked unchanged.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from moe_lightning.plain_files import MAX_EXPANSION, SMALL
 _TEXTS = ("text", "sentence", "transcription", "transcript", "normalized_text")
 _SPEAKERS = ("speaker", "speaker_id", "client_id")
 _ROWS = 256
-"""Rows of a parquet file that are in memory at a time."""
+"""Rows of a parquet file in memory at a time."""
 
 
 def is_hugging_face(root: Path) -> bool:
-    """Whether there are arrow or parquet tables at root or in its folders."""
+    """True if root or its folders hold arrow or parquet tables."""
     return bool(_tables(root))
 
 
 def read_hugging_face(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
-    """Entries of all tables; the split is in the folder's or the file's name, else train.
+    """Entries of all tables; the split comes from the folder's or the file's name, else train.
 
     Raises:
         InputError: pyarrow is not installed, a table cannot be read, or it has no audio or no text column.
@@ -89,7 +89,7 @@ def _batches(table: Path) -> Iterator[Any]:
 
 
 class _Columns:
-    """Which column is what, and the names behind class labels."""
+    """A table's columns by meaning, and its class label names."""
 
     def __init__(self, schema: Any, table: Path) -> None:
         structs = [column.name for column in schema if {"bytes", "path"} <= {part.name for part in _parts(column.type)}]
@@ -106,7 +106,7 @@ class _Columns:
         self.labels = {name: feature["names"] for name, feature in features.items() if _is_class_label(feature)}
 
     def entry(self, row: dict[str, Any], split: str, origin: str, root: Path, unpacked: UnpackedAudio) -> Entry:
-        """One row as an entry; its recording becomes a file unless it is one."""
+        """One row as an entry; audio bytes are written to a file."""
         audio = row[self.audio] or {}
         name = audio.get("path") or ""
         if not audio.get("bytes") and not name:

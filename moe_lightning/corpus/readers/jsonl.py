@@ -1,4 +1,4 @@
-"""JSONL manifests as NeMo writes them: one object a line with ``audio_filepath`` and ``text``.
+"""JSONL manifests in NeMo's format: one object per line with ``audio_filepath`` and ``text``.
 
 Optional: ``offset`` and ``duration`` (seconds), ``speaker``, ``id``, ``split``; all other fields are kept.
 """
@@ -19,12 +19,12 @@ _OWN_PLACE = ("audio_filepath", "text", "offset", "duration", "speaker", "id", "
 
 
 def is_jsonl(root: Path) -> bool:
-    """Whether root is a manifest, a folder of some, or their prefix."""
+    """True for a manifest, a folder with manifests, or their prefix."""
     return bool(find_manifests(root)) or (root.suffix == ".jsonl" and root.is_file())
 
 
 def read_jsonl_corpus(root: Path) -> Iterator[Entry]:
-    """Entries of the manifests of a folder or prefix, or of one file whose rows may name their splits."""
+    """Entries from all manifests in a folder or with a prefix, or from one file with optional splits in its rows."""
     manifests = find_manifests(root)
     for split, path in manifests.items():
         yield from read_jsonl(path, split)
@@ -36,10 +36,10 @@ def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:
     """Entries of one manifest.
 
     Args:
-        split: The split that the file's name says; None honours the rows' ``split`` (train where no row has one).
+        split: The split from the file's name; None takes each row's ``split``, train by default.
 
     Raises:
-        InputError: A line breaks the form; the message names file, line and rule.
+        InputError: A line breaks the format; the message names file, line and rule.
     """
     folder = path.absolute().parent
     for number, row in _rows(path):
@@ -61,7 +61,7 @@ def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:
 
 
 def find_manifests(root: Path) -> dict[str, Path]:
-    """``{split: file}`` of ``<root>/train.jsonl`` ..., or, where root is no folder, ``<root>_train.jsonl`` ..."""
+    """``{split: file}`` of ``<root>/train.jsonl`` ..., or, if root is not a folder, ``<root>_train.jsonl`` ..."""
     prefix = f"{root}/" if root.is_dir() else f"{root}_"
     files = {split: Path(f"{prefix}{split}.jsonl") for split in SPLITS}
     return {split: file for split, file in files.items() if file.is_file()}
@@ -84,7 +84,7 @@ def _parse(line: str, origin: str) -> dict[str, Any]:
 
 
 def _text(row: dict[str, Any], name: str, origin: str, required: bool = False) -> str:
-    """A field's text, "" where there is none; numbers serve as ids and speakers too."""
+    """A field's text, "" if missing; whole numbers are accepted as ids and speakers too."""
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool) and name in ("id", "speaker"):
         value = str(value)
@@ -112,7 +112,7 @@ def _split_of(row: dict[str, Any], origin: str) -> str:
 
 
 def _id_from_path(audio_file: Path, folder: Path, start: float | None) -> str:
-    """``clips/a``, and ``clips/a@1.5`` for what starts at 1.5 s."""
+    """``clips/a``, and ``clips/a@1.5`` for a start at 1.5 s."""
     inside = audio_file.relative_to(folder) if audio_file.is_relative_to(folder) else audio_file
     stem = inside.with_suffix("") if inside.name else inside
     return stem.as_posix() + (f"@{start:g}" if start else "")

@@ -1,7 +1,7 @@
-"""Kaldi data directories: ``wav.scp``, ``text``, ``utt2spk`` and, for stretches of recordings, ``segments``.
+"""Kaldi data directories: ``wav.scp``, ``text``, ``utt2spk`` and, for segments of recordings, ``segments``.
 
-lhotse's import is not used: it drops unreadable recordings, breaks on an utterance without words, and
-keeps no other ``utt2...`` file. Commands in ``wav.scp`` are not run.
+lhotse's import is not used: it drops unreadable recordings, fails on an utterance without words, and keeps no
+other ``utt2...`` file. Commands in ``wav.scp`` are not run.
 """
 
 import os
@@ -18,7 +18,7 @@ from moe_lightning.run_dir import SPLITS
 
 _NOT_FIELDS = {"utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "utt2uniq"}
 _DECODERS = {"flac", "sph2pipe", "cat", "mpg123"}
-"""Programs in ``wav.scp`` that only unpack a file which is read here as it is."""
+"""Programs in ``wav.scp`` that only unpack a file; this reader takes the file itself."""
 _AUDIO_SUFFIXES = {".flac", ".wav", ".sph", ".ogg", ".mp3", ".opus"}
 
 
@@ -34,17 +34,17 @@ class _Stretch(NamedTuple):
 
 
 def is_kaldi(root: Path) -> bool:
-    """Whether root is a data directory, or holds some."""
+    """True if root is a data directory, or holds some."""
     return bool(_data_dirs(root))
 
 
 def read_kaldi(root: Path) -> Iterator[Entry]:
-    """Entries of root, or of its folders ``train``, ``dev``, ``test`` (or ``train_clean`` ... where no plain one is).
+    """Entries of root, or of its folders ``train``, ``dev``, ``test`` (or ``train_clean`` ... without plain ones).
 
     Every ``utt2NAME`` and ``spk2NAME`` becomes a field; ``utt2lang`` is ``language``.
 
     Raises:
-        InputError: A line of a file does not have its form, or a recording is made by a program.
+        InputError: A line of a file does not have its format, or a program makes a recording.
     """
     for folder, split in _data_dirs(root).items():
         yield from _read_data_dir(folder, split)
@@ -87,7 +87,7 @@ def _read_data_dir(folder: Path, split: str) -> Iterator[Entry]:
 
 
 def _stretches(folder: Path, recordings: dict[str, _Recording]) -> dict[str, _Stretch]:
-    """Where each utterance lies: ``segments``' lines ``<id> <recording> <start> <end>``, or whole recordings."""
+    """Segment of each utterance: lines ``<id> <recording> <start> <end>`` in ``segments``, else whole recordings."""
     path = folder / "segments"
     if not path.is_file():
         return {name: _Stretch(name, 0.0, None) for name in recordings}
@@ -102,7 +102,7 @@ def _stretches(folder: Path, recordings: dict[str, _Recording]) -> dict[str, _St
 
 
 def _mapping(path: Path) -> dict[str, str]:
-    """``<key> <rest of the line>``, the form of all files of a data directory; {} where there is none."""
+    """``<key> <rest of the line>``, the format of all files in a data directory; {} if the file is missing."""
     if not path.is_file():
         return {}
     pairs = (line.split(maxsplit=1) for _, line in numbered_lines(path))
@@ -110,7 +110,7 @@ def _mapping(path: Path) -> dict[str, str]:
 
 
 def _recording(value: str, folder: Path, origin: str) -> _Recording:
-    """The file of a line of ``wav.scp``; a pipe that only unpacks one file stands for the file."""
+    """The file in a line of ``wav.scp``; a pipe that only unpacks one file gives that file."""
     if not value.endswith("|"):
         return _Recording(_found(Path(value), folder), None)
     words = _words(value, origin)
@@ -131,7 +131,7 @@ def _words(command: str, origin: str) -> list[str]:
 
 
 def _channel(words: list[str], origin: str) -> int | None:
-    """The channel that ``sph2pipe -c 2`` takes, from 0."""
+    """The channel in ``sph2pipe -c 2``, counted from 0."""
     if "-c" not in words:
         return None
     said = "".join(words[words.index("-c") + 1 :][:1])
@@ -141,6 +141,6 @@ def _channel(words: list[str], origin: str) -> int | None:
 
 
 def _found(path: Path, folder: Path) -> Path:
-    """Absolute: Kaldi's paths are relative to where the command is typed, some people's to the data directory."""
+    """Absolute path: relative to the working folder, as in Kaldi, or else to the data directory."""
     beside = folder / path
     return beside.absolute() if not os.path.exists(path) and os.path.exists(beside) else path.absolute()

@@ -1,4 +1,4 @@
-"""What lhotse writes: cuts, recordings with supervisions, and Shar folders; lhotse itself reads them."""
+"""lhotse's formats, read by lhotse itself: cuts, recordings with supervisions, and Shar folders."""
 
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 _LHOTSES_OWN = ("shard_origin", "shar_epoch", "dataloading_info")
-"""What lhotse notes on a cut as it reads it."""
+"""Values that lhotse adds to a cut while reading."""
 
 
 def is_lhotse(root: Path) -> bool:
-    """Whether root is a manifest of cuts, or a folder of such manifests or of pairs of recordings and supervisions."""
+    """True for a cut manifest, or a folder with cut manifests or pairs of recording and supervision manifests."""
     return bool(_cut_files(root) or _pairs(root))
 
 
 def is_shar(root: Path) -> bool:
-    """Whether root, or its folders ``train``, ``dev``, ``test``, are Shar."""
+    """True if root, or its folders ``train``, ``dev``, ``test``, are Shar."""
     return bool(_shar_dirs(root))
 
 
 def read_lhotse(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
-    """Entries of the supervisions of all cuts; the split is in the file's name, and train where there is one file.
+    """Entries from the supervisions in all cuts; the split is in the file's name, or train for a single file.
 
     Raises:
-        InputError: lhotse cannot read a file, or a cut is no stretch of one recording as it lies on disk.
+        InputError: lhotse cannot read a file, or a cut is not a segment of one unchanged recording on disk.
     """
     cut_files = _cut_files(root)
     for path, split in _with_splits(cut_files):
@@ -56,19 +56,19 @@ def read_shar(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
 
 
 def _items(path: Path) -> Iterator[Any]:
-    """What lhotse makes of each line; it opens no file itself, since it would unpack one without end."""
+    """Objects of lhotse, one per line; this function opens the file, because lhotse unpacks without a size limit."""
     from lhotse.serialization import deserialize_item
 
     for number, line in numbered_lines(path):
         try:
             yield deserialize_item(parse_json(line))
-        except Exception as error:  # lhotse raises whatever its own readers raise
+        except Exception as error:  # lhotse passes on any error of its own readers
             words = f"{type(error).__name__}: {str(error)[:200]}"
             raise InputError(f"{path}, line {number} cannot be read by lhotse ({words})") from error
 
 
 def _paired(path: Path) -> "CutSet":
-    """Cuts of a manifest of supervisions and the one of their recordings beside it."""
+    """Cuts from a supervisions manifest and the recordings manifest beside it."""
     from lhotse import CutSet, RecordingSet, SupervisionSet
 
     recordings = RecordingSet.from_recordings(_items(path.with_name(path.name.replace("supervisions", "recordings"))))
@@ -76,10 +76,10 @@ def _paired(path: Path) -> "CutSet":
 
 
 def _shar(folder: Path) -> "CutSet":
-    """Cuts and recordings of a Shar folder; features and whatever else lies there are not opened.
+    """Cuts and recordings of a Shar folder; features and other files are not opened.
 
     Raises:
-        InputError: A manifest or an archive unpacks to more than its size can mean.
+        InputError: A manifest or an archive unpacks to an implausible size.
     """
     from lhotse import CutSet
 
@@ -96,12 +96,12 @@ def _shar(folder: Path) -> "CutSet":
 
 
 def _lazily(load: Any, path: Path) -> "Iterable[Cut]":
-    """Cuts of a file, read as they are asked for."""
+    """Cuts of a file, read lazily."""
     try:
         yield from load(path)
     except InputError:
         raise
-    except Exception as error:  # lhotse raises whatever its own readers raise
+    except Exception as error:  # lhotse passes on any error of its own readers
         words = f"{type(error).__name__}: {str(error)[:200]}"
         raise InputError(f"{path} cannot be read by lhotse ({words})") from error
 
@@ -168,7 +168,7 @@ def _cut_files(root: Path) -> list[Path]:
 
 
 def _pairs(root: Path) -> list[Path]:
-    """Manifests of supervisions beside those of their recordings; the names differ in that word."""
+    """Supervision manifests with a recording manifest beside them; the file names differ only in that word."""
     named = [path for path in _manifests(root) if "supervisions" in path.name]
     return [path for path in named if path.with_name(path.name.replace("supervisions", "recordings")).is_file()]
 
@@ -180,7 +180,7 @@ def _manifests(root: Path) -> list[Path]:
 
 
 def _with_splits(paths: list[Path]) -> list[tuple[Path, str]]:
-    """The files with a split in their names; a file that is alone is train whatever its name."""
+    """Files with a split in their names; a single file without one is train."""
     if len(paths) == 1:
         return [(paths[0], split_in_name(paths[0].name) or "train")]
     return [(path, split) for path in paths if (split := split_in_name(path.name))]
@@ -196,7 +196,7 @@ def _shar_dirs(root: Path) -> dict[Path, str]:
 
 
 def _first_object(path: Path) -> dict[str, Any]:
-    """The first line of a manifest, {} where it is no JSON object."""
+    """The first line of a manifest, {} if it is not a JSON object."""
     try:
         first = parse_json(next(numbered_lines(path), (1, "{}"))[1])
     except ValueError:

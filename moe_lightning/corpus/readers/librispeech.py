@@ -1,7 +1,7 @@
 """LibriSpeech, mini LibriSpeech, LibriTTS-like trees: ``<part>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt``.
 
-lhotse's recipe for it is not used: it passes over missing recordings without a word, knows only the
-parts of the original release, and reads every file's header once more than we do.
+lhotse's recipe is not used: it silently skips missing recordings, knows only the parts of the original release,
+and reads every file's header one extra time.
 """
 
 import os
@@ -18,7 +18,7 @@ _SEXES = {"m": "male", "f": "female"}
 
 
 def is_librispeech(root: Path) -> bool:
-    """Whether root, or ``LibriSpeech`` in it, holds parts, or is a part."""
+    """True if root, or ``LibriSpeech`` in it, holds parts, or is a part."""
     return any(True for part in _parts(root) for _ in part.glob("*/*/*.trans.txt"))
 
 
@@ -26,7 +26,7 @@ def read_librispeech(root: Path) -> Iterator[Entry]:
     """Entries of all parts; ``train-clean-100`` is train, and the part becomes a field.
 
     Raises:
-        InputError: A part's name says no split, or a line has no id.
+        InputError: A part's name contains no split, or a file cannot be read as text.
     """
     for part in _parts(root):
         genders = _genders(part.parent / "SPEAKERS.TXT")
@@ -64,7 +64,7 @@ def _entry(line: str, transcripts: Path, split: str, part: str, genders: dict[st
 
 
 def _genders(speakers_file: Path) -> dict[str, str]:
-    """Speakers' genders of ``SPEAKERS.TXT``: ``14 | F | train-clean-360 | ...``; comments begin with ``;``."""
+    """Genders by speaker from ``SPEAKERS.TXT``: ``14 | F | train-clean-360 | ...``; comments begin with ``;``."""
     if not speakers_file.is_file():
         return {}
     lines = speakers_file.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""Which layout lies at a path."""
+"""Recognition of the corpus layout at a path."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,16 +18,16 @@ from moe_lightning.errors import InputError
 
 
 class Layout(NamedTuple):
-    """A form in which people have corpora."""
+    """A corpus layout."""
 
     looks_like: str
-    """What is on disk, for messages."""
+    """Files on disk, for messages."""
     is_here: Callable[[Path], bool]
     read: Callable[[Path, UnpackedAudio], Iterator[Entry]]
 
 
 def _as_it_lies(read: Callable[[Path], Iterator[Entry]]) -> Callable[[Path, UnpackedAudio], Iterator[Entry]]:
-    """A reader whose recordings are files already."""
+    """Adapt a reader for layouts with recordings in files."""
     return lambda root, unpacked: read(root)
 
 
@@ -49,10 +49,10 @@ LAYOUTS: dict[str, Layout] = {
 def read_corpus(
     root: Path, layout: str = "auto", audio_dir: Path | None = None, *, allow_outside_root: bool = False
 ) -> list[Entry]:
-    """Every utterance that the corpus lists, like `list_entries`; ids are unique.
+    """Every utterance listed in the corpus, as from `list_entries`; ids are unique.
 
     Raises:
-        InputError: As there, or an id comes twice.
+        InputError: As in `list_entries`, or an id comes twice.
     """
     entries = list_entries(root, layout, audio_dir, allow_outside_root=allow_outside_root)
     _refuse_repeated_ids(entries)
@@ -62,13 +62,13 @@ def read_corpus(
 def list_entries(
     root: Path, layout: str = "auto", audio_dir: Path | None = None, *, allow_outside_root: bool = False
 ) -> list[Entry]:
-    """Every utterance that the corpus lists.
+    """Every utterance listed in the corpus.
 
     Args:
         root: A folder, a manifest, or the prefix of manifests: ``corpus/smoke`` for ``corpus/smoke_train.jsonl`` ...
-        layout: One of `LAYOUTS`; ``auto`` takes the first that is there.
-        audio_dir: Where recordings of archives and tables are unpacked to; None is beside root.
-        allow_outside_root: Take recordings that lie elsewhere than in root.
+        layout: One of `LAYOUTS`; ``auto`` takes the first match.
+        audio_dir: Folder for audio unpacked from archives and tables; None is beside root.
+        allow_outside_root: Accept recordings outside root.
 
     Raises:
         InputError: Nothing is there, no layout is recognised, it is malformed, or a recording lies elsewhere.
@@ -87,7 +87,7 @@ def find_layout(root: Path, layout: str = "auto") -> str:
     """The name of the layout at root, in `LAYOUTS`.
 
     Raises:
-        InputError: There is none, or not the one that is insisted on.
+        InputError: There is none, or not the requested one.
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise InputError(f"--layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")

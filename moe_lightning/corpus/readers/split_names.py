@@ -1,4 +1,4 @@
-"""What people call the splits."""
+"""Common names of the splits."""
 
 import re
 
@@ -15,9 +15,9 @@ SPLIT_NAMES = {
 
 
 def split_in_name(name: str) -> str | None:
-    """The split that a file's or folder's name speaks of: ``cuts_train-clean-100.jsonl.gz`` -> train.
+    """The split in a file's or folder's name: ``cuts_train-clean-100.jsonl.gz`` -> train.
 
-    None when there is none; the first word counts when there are several.
+    None if there is none; with several, the first word counts.
     """
     words = re.split(r"[^a-z]+", name.lower())
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)

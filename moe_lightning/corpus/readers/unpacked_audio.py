@@ -1,4 +1,4 @@
-"""Recordings that lie inside an archive or a table get files of their own, byte for byte."""
+"""Files for recordings from archives or tables, copied byte for byte."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ _FILES_PER_FOLDER = 1000
 
 
 class UnpackedAudio:
-    """Writes numbered files ``<folder>/<split>/00000/00000017.flac``; nothing is decoded.
+    """Writes numbered files ``<folder>/<split>/00000/00000017.flac``; decodes nothing.
 
     Args:
-        folder: Made when the first recording comes.
+        folder: Created with the first recording.
     """
 
     def __init__(self, folder: Path) -> None:
