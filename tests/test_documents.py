@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from moe_lightning import __version__
 from moe_lightning.clustering.cli import build_parser as clustering_parser
 from moe_lightning.clustering.predict import build_parser as predict_parser
 from moe_lightning.corpus.__main__ import main as corpus
@@ -169,6 +171,10 @@ def anchors(page: Path) -> set[str]:
     """Of a page's headings, as they are written in links to it."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_citation_names_this_version() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
 
 
 def test_the_readme_leads_to_every_page() -> None:
