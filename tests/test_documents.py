@@ -155,9 +155,10 @@ def test_every_flag_of_the_pipeline_is_in_the_table() -> None:
     assert flags - {"--help"} == table
 
 
-@pytest.mark.parametrize(
-    "page", [*PAGES, ROOT / "RESULTS.md", ROOT / "RELIABILITY.md", ROOT / "benchmarks" / "README.md"]
-)
+OTHERS = ("RESULTS.md", "RELIABILITY.md", "CONTRIBUTING.md", "recipes/README.md", "benchmarks/README.md")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / name for name in OTHERS)])
 def test_links_and_pictures_lead_to_what_is_there(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
     for link in (link for link in links if "://" not in link):

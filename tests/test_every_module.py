@@ -7,11 +7,12 @@ from pathlib import Path
 
 import callbacks
 import moe_lightning
+import recipes
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
     module.name
-    for package in (moe_lightning, callbacks)
+    for package in (moe_lightning, callbacks, recipes)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 

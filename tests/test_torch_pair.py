@@ -69,7 +69,7 @@ def test_a_command_names_a_torchaudio_that_does_not_load(command: str, broken_to
 
 
 def test_a_module_that_is_a_command_names_it(broken_torchaudio: Path) -> None:
-    module = "moe_lightning.backbone.nano.recordings"
+    module = "recipes.nano.recordings"
     done = run_with(broken_torchaudio, [sys.executable, "-m", module, "--help"])
     assert_named(only_line(done.returncode, done.stderr))
 

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 import torch
 
-from moe_lightning.backbone.nano import blueprint
-from moe_lightning.backbone.nano.recordings import SPEEDS, hear, main
-from moe_lightning.backbone.nano.train import spelt
 from moe_lightning.backbone.whisper import WhisperBackbone
+from recipes.nano import blueprint
+from recipes.nano.recordings import SPEEDS, hear, main
+from recipes.nano.train import spelt
 
 
 @pytest.fixture

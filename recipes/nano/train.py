@@ -1,4 +1,4 @@
-"""Train the nano backbone: ``python -m moe_lightning.backbone.nano.train --output-dir DIR``.
+"""Train the nano backbone: ``python -m recipes.nano.train --output-dir DIR``.
 
 Cross-entropy of the decoder plus character CTC on the encoder (Watanabe et al. 2017, hybrid CTC/attention): with
 attention alone a model of this size takes far longer to find the alignment. The CTC layer is discarded afterwards.
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from moe_lightning.backbone.nano import blueprint
-from moe_lightning.backbone.nano.speech import Speech, plain_utterances, random_words, speak, training_utterances
 from moe_lightning.backbone.speech import Features
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo import default_cache_dir
 from moe_lightning.corpus.demo.grammar import random_sentence
 from moe_lightning.errors import InputError, exits_cleanly
+from recipes.nano import blueprint
+from recipes.nano.speech import Speech, plain_utterances, random_words, speak, training_utterances
 
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz"
 """Labels 1.. of the CTC layer; 0 is its blank."""
@@ -193,7 +193,7 @@ def new_backbone(seed: int) -> WhisperBackbone:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m moe_lightning.backbone.nano.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recipes.nano.train", description=__doc__)
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of the trained model")
     parser.add_argument("--minutes", type=float, default=50, help="training ends after so long (default 50)")
     parser.add_argument("--steps", type=int, default=20_000, help="or after so many steps (default 20000)")

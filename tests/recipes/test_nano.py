@@ -8,12 +8,12 @@ import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from moe_lightning.backbone.names import NANO_DIR
-from moe_lightning.backbone.nano import blueprint, speech
-from moe_lightning.backbone.nano.train import Plan, main, new_backbone, train, word_error_rate
 from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo.grammar import random_sentence, vocabulary
 from moe_lightning.corpus.demo.populations import POPULATIONS, SPLIT_VARIANTS
+from recipes.nano import blueprint, speech
+from recipes.nano.train import Plan, main, new_backbone, train, word_error_rate
 
 NOT_INSTALLED = "the training speech is spoken by espeak-ng, extra `demo`"
 
@@ -93,7 +93,7 @@ def test_a_few_steps_of_training_lower_the_loss():
 def test_the_documented_command_saves_a_model_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("espeakng_loader", reason=NOT_INSTALLED)
     monkeypatch.setenv("MOE_LIGHTNING_CACHE", str(tmp_path / "cache"))
-    command = [sys.executable, "-m", "moe_lightning.backbone.nano.train", "--output-dir", str(tmp_path / "nano")]
+    command = [sys.executable, "-m", "recipes.nano.train", "--output-dir", str(tmp_path / "nano")]
     few = ["--steps", "2", "--num-utterances", "16", "--num-judged", "2", "--batch-size", "4"]
     subprocess.run([*command, *few], check=True)
     backbone = WhisperBackbone.load(str(tmp_path / "nano"))

@@ -1,4 +1,4 @@
-"""Train the nano backbone further on recordings: ``python -m moe_lightning.backbone.nano.recordings --manifest FILE``.
+"""Train the nano backbone further on recordings: ``python -m recipes.nano.recordings --manifest FILE``.
 
 For a corpus of real speech without access to a larger speech model: nano was trained on synthesised speech alone. The
 result is a folder for ``--whisper-model``. Keep these recordings apart from those that train the mixture.
@@ -14,9 +14,6 @@ import torch
 from rich.progress import track
 
 from moe_lightning.backbone.log_mel import log_mel
-from moe_lightning.backbone.nano import blueprint
-from moe_lightning.backbone.nano.speech import NUM_MEL_BINS, Speech
-from moe_lightning.backbone.nano.train import Plan, train, word_error_rate
 from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.audio import read_file
@@ -24,6 +21,9 @@ from moe_lightning.corpus.augmentation import change_speed
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.readers.jsonl import read_jsonl
 from moe_lightning.errors import InputError, exits_cleanly
+from recipes.nano import blueprint
+from recipes.nano.speech import NUM_MEL_BINS, Speech
+from recipes.nano.train import Plan, train, word_error_rate
 
 SPEEDS = (0.9, 1.0, 1.1)
 """Speeds of every recording in an epoch (Ko et al. 2015, section 2)."""
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     Raises:
         InputError: A number is not positive.
     """
-    parser = argparse.ArgumentParser(prog="python -m moe_lightning.backbone.nano.recordings", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recipes.nano.recordings", description=__doc__)
     parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="JSONL manifests to train on")
     parser.add_argument("--dev-manifest", type=Path, required=True, help="one with other speakers, that judges it")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of the trained model")

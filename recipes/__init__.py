@@ -1,0 +1,1 @@
+"""Worked examples: models and corpora, made by the package, with the scores to expect."""
