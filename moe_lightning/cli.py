@@ -32,6 +32,7 @@ from moe_lightning.stage_record import check_inputs, is_first_process, recorded_
 from moe_lightning.stage_settings import StageSettings, command_settings, cut_short, flat_settings
 from moe_lightning.training.checkpoint_file import LAST, CheckpointFiles, checkpoint_to_resume, require_whole
 from moe_lightning.training.checkpointing import ExactResume, StageCheckpoint, keep_nothing, keeps_files
+from moe_lightning.training.cpu_processes import check_cpu_processes
 from moe_lightning.training.skipped_batches import check_finite
 from moe_lightning.training.stopping import (
     StopBySignal,
@@ -142,6 +143,7 @@ class StageCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError) as error:  # unavailable devices or an unknown strategy
             raise InputError(f"the Trainer refuses its settings: {error}") from error
+        check_cpu_processes(trainer)
         if self.subcommand != "fit":  # a separate validation adds no point to the training curves
             trainer.loggers = []
         elif trainer.logger is not None and self._get(self.config_init, "trainer.logger") in (None, True):

@@ -71,6 +71,7 @@ def test_a_mistake_in_a_stages_config_is_one_line(line: str, words: str, refused
         ("gating", ["--model.hidden_dim", "0"], "hidden_dim must be at least 1, got 0"),
         ("gating", ["--trainer.accelerator", "gpu"], "gpu"),
         ("gating", ["--trainer.devices", "0"], "devices"),
+        ("gating", ["--trainer.devices", "999", "--trainer.accelerator", "cpu"], "devices 999 on a CPU"),
         ("gating", ["--trainer.strategy", "magic"], "magic"),
         ("gating", ["--data.soft_labels_file", "nowhere.json"], "nowhere.json is missing"),
     ],
@@ -113,6 +114,7 @@ def test_embeddings_of_another_model_than_the_one_asked_for_are_refused(
     [
         (["--precision", "17"], "17"),
         (["--devices", "many"], "many"),
+        (["--devices", "999", "--accelerator", "cpu"], "devices 999 on a CPU"),
         (["--strategy", "magic"], "magic"),
         (["--accelerator", "abacus"], "abacus"),
         (["--num-workers", "-1"], "--num-workers must be at least 0, got -1"),

@@ -26,6 +26,7 @@ from moe_lightning.out_of_memory import explained
 from moe_lightning.run_dir import RunDir
 from moe_lightning.split import read_split
 from moe_lightning.store.embedding_store import GRADIENTS_DIR, StoreInfo
+from moe_lightning.training.cpu_processes import check_cpu_processes
 from moe_lightning.training.stopping import quiet_rank, telling_of_lost_ranks
 from moe_lightning.transcripts import check_texts
 
@@ -133,7 +134,7 @@ def _info(options: argparse.Namespace, module: EmbeddingModule) -> StoreInfo:
 
 def _trainer(options: argparse.Namespace) -> Trainer:
     try:
-        return Trainer(
+        trainer = Trainer(
             accelerator=options.accelerator,
             devices=int(options.devices) if options.devices.isdigit() else options.devices,
             num_nodes=options.num_nodes,
@@ -149,3 +150,5 @@ def _trainer(options: argparse.Namespace) -> Trainer:
         names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
         asked = " ".join(f"--{name.replace('_', '-')} {getattr(options, name)}" for name in names)
         raise InputError(f"{asked}: {error}") from error
+    check_cpu_processes(trainer)
+    return trainer
