@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.corpus import Utterance
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.errors import InputError
 from moe_lightning.languages import language_code
@@ -23,11 +24,29 @@ from tests.whisper_models import write_whisper
         *(("fr_FR", "fr"), ("fra", "fr"), ("français", "fr"), ("zh-CN", "zh"), ("cmn", "zh"), ("sv-SE", "sv")),
         *(("zh-HK", "yue"), ("nn-NO", "nn"), ("ca-valencia", "ca"), ("haw", "haw")),
         *(("unknown", None), ("", None), ("und", None)),
+        *(("Indian English", "en"), ("hindi-english", "en"), ("German English", "en"), ("English (India)", "en")),
+        *(("Scottish English", "en"), ("Scottish Gaelic", "gd"), ("Brazilian Portuguese", "pt"), ("中文", "zh")),
+        *(("Mandarin", "zh"), ("nb-NO", "no"), ("Javanese", "jw"), ("fil", "tl")),
+        *(("ua", "ua"), ("gr", "gr"), ("French accent", "French accent")),
         *(("xx", "xx"), ("no such tongue", "no such tongue")),
     ],
 )
 def test_a_language_has_one_code_whatever_a_corpus_calls_it(name: str, code: str | None) -> None:
     assert language_code(name) == code
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"language": "unknown", "locale": "fr"}, "fr"),
+        ({"Language": "German"}, "de"),
+        ({"LANG": "es", "lang_code": "fr"}, "es"),
+        ({"lang_code": "fr"}, "fr"),
+        ({"language": 7, "accent": "fr"}, None),
+    ],
+)
+def test_the_first_field_with_a_known_language_counts(fields: dict[str, object], code: str | None) -> None:
+    assert Utterance("a", Path("a.wav"), 0.0, 1.0, "text", "speaker", fields).language == code
 
 
 def run_without_languages(folder: Path, language: str | None = None, field: str = "language") -> RunDir:

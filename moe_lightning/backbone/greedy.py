@@ -14,13 +14,22 @@ Step = Callable[[Tensor, int], Tensor]
 """Log-probabilities of the next token, (B, V), from the unread tokens, (B, S), and the step number."""
 
 
+class Spoken(NamedTuple):
+    """Most tokens of each utterance by its duration, int64."""
+
+    tokens_B: Tensor
+    """In all."""
+    run_B: Tensor
+    """Of a repeated phrase, see `longest_spoken_run`."""
+
+
 class Limits(NamedTuple):
     """Most tokens of an utterance after the prompt."""
 
     most: int
     """For any utterance."""
-    spoken_B: Tensor | None
-    """For each utterance, by its duration, int64; None lets utterances loop."""
+    spoken: Spoken | None
+    """For each utterance; None lets utterances loop."""
 
 
 class Found(NamedTuple):
@@ -41,7 +50,8 @@ def greedy(step: Step, prompt_BS: Tensor, is_open_B: Tensor, limits: Limits, end
         is_open_B: Utterances to decode; the others stay empty.
         end: The end-of-text token.
     """
-    watch = LoopWatch(len(prompt_BS), prompt_BS.device)
+    spoken = limits.spoken
+    watch = LoopWatch(spoken.run_B) if spoken else None
     num_once_B, inputs_BS = torch.full_like(prompt_BS[:, 0], -1), prompt_BS
     tokens, log_probs, was_open = [], [], []
     for number in range(limits.most):
@@ -51,10 +61,10 @@ def greedy(step: Step, prompt_BS: Tensor, is_open_B: Tensor, limits: Limits, end
         log_probs.append(best_B)
         was_open.append(is_open_B)
         is_open_B = is_open_B & (token_B != end)
-        if limits.spoken_B is not None:
+        if spoken and watch:
             is_stuck_B = is_open_B & watch.see(token_B)
             num_once_B = torch.where(is_stuck_B, watch.num_once_B, num_once_B)
-            is_late_B = is_open_B & ~is_stuck_B & (number + 1 >= limits.spoken_B)
+            is_late_B = is_open_B & ~is_stuck_B & (number + 1 >= spoken.tokens_B)
             num_once_B = torch.where(is_late_B, number + 1, num_once_B)
             is_open_B = is_open_B & ~is_stuck_B & ~is_late_B
         if not is_open_B.any():

@@ -5,6 +5,7 @@ lengths (docs/window.md), this keeps the whole sentence; decoding the utterance 
 forbidden invents new ones.
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -13,73 +14,112 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MOST_COMPRESSION = 2.4
-"""Bytes of a text per byte of its zlib form; repetitive text exceeds it. Radford et al. 2022, section 4.5."""
+"""Characters of a text per byte of its zlib form; repetitive text exceeds it. Radford et al. 2022, section 4.5."""
 MOST_CHARACTERS = 20.0
 """Per second: nobody reads aloud faster for long."""
 MOST_TOKENS = 50
 """Per second, plus 20 for any utterance; Burmese needs most, about 45."""
 LONG_RUN = 24
-"""Tokens of a phrase repeated three times or more in a row; no utterance recovers from that."""
-SHORT_RUN = 12
-"""Tokens of a phrase repeated twice or more in a row: a loop if the text is also too compressible, or too fast."""
+"""Tokens of a phrase repeated three times or more in a row, at least, that make a loop while decoding."""
+RUN_TOKENS = 8
+"""Per second: a repetition that fits into the recording at this rate may have been spoken ("no, no, no ...")."""
+SHORT_RUN = 40
+"""Characters of a phrase repeated twice or more in a row, at least, that make a loop if the text is also too fast."""
+LONG_PHRASE, MANY_TIMES = 20, 4
+"""Characters of a phrase, and its times in a row, that make a loop at any rate if the text is also too compressible."""
 
 
 class LoopWatch:
     """Detects repeated phrases while a batch is decoded token by token.
 
     Args:
-        num_utterances: Batch size.
+        run_B: Tokens of a repetition that make a loop, int64, see `longest_spoken_run`.
     """
 
-    def __init__(self, num_utterances: int, device: torch.device):
-        self._tokens_BS = torch.empty(num_utterances, 0, dtype=torch.int64, device=device)
+    def __init__(self, run_B: Tensor):
+        self._run_B1 = run_B[:, None]
+        self._tokens_BS = torch.empty(len(run_B), 0, dtype=torch.int64, device=run_B.device)
         self._matches_BL = torch.empty_like(self._tokens_BS)
         """By lag, 1 first: number of last tokens equal to the token that many places before them."""
-        self.num_once_B = torch.zeros(num_utterances, dtype=torch.int64, device=device)
+        self.num_once_B = torch.zeros_like(run_B)
         """Tokens before the phrase repeats, for utterances in a loop."""
 
     def see(self, token_B: Tensor) -> Tensor:
-        """Add the next token of each utterance; True where a loop has reached `LONG_RUN` tokens, (B,)."""
+        """Add the next token of each utterance; True where a loop has reached its tokens, (B,)."""
         matches_BL = (self._matches_BL + 1) * (self._tokens_BS.flip(1) == token_B[:, None])
         self._tokens_BS = torch.cat([self._tokens_BS, token_B[:, None]], dim=1)
         self._matches_BL = F.pad(matches_BL, (0, 1))  # the next token has one more lag
         lag_L = torch.arange(1, matches_BL.shape[1] + 1, device=token_B.device)
-        is_run_BL = matches_BL >= torch.maximum(LONG_RUN - lag_L, 2 * lag_L)
+        is_run_BL = matches_BL >= torch.maximum(self._run_B1 - lag_L, 2 * lag_L)
         longest_B = F.pad(matches_BL * is_run_BL, (0, 1)).amax(dim=1)
         self.num_once_B = torch.where(longest_B > 0, self._tokens_BS.shape[1] - longest_B, self.num_once_B)
         return longest_B > 0
 
 
+def longest_spoken_run(seconds_B: Tensor) -> Tensor:
+    """Tokens of a repetition beyond what a recording can hold, by its duration; int64."""
+    return (RUN_TOKENS * seconds_B).long().clamp(min=LONG_RUN)
+
+
 def num_before_loop(tokens: Sequence[int], text: str, seconds: float) -> int | None:
     """Tokens of a finished text before a phrase repeats; None without a loop.
+
+    Repetition alone is no loop: people say "no, no, no", and many languages double words. The text must also be
+    faster than speech, or a long phrase must come many times.
 
     Args:
         text: Decoded from the tokens.
         seconds: Duration of the recording.
     """
-    if compression_ratio(text) <= MOST_COMPRESSION and len(text) <= MOST_CHARACTERS * seconds:
+    if not tokens:
         return None
-    return _num_said_once(tokens)
+    tokens_a_character = len(tokens) / max(len(text), 1)
+    if len(text) > MOST_CHARACTERS * seconds:
+        return _num_said_once(tokens, run=SHORT_RUN * tokens_a_character)
+    if compression_ratio(text) > MOST_COMPRESSION:
+        return _num_said_once(tokens, phrase=LONG_PHRASE * tokens_a_character, times=MANY_TIMES)
+    return None
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of a text per byte of its zlib form, as OpenAI computes it; 0 for an empty text.
+    """Characters of a text per byte of its zlib form; 0 for an empty text.
+
+    For ASCII this is OpenAI's ratio. They count bytes of UTF-8, and so find ordinary prose repetitive in scripts with
+    three bytes a letter; here a text's letters are numbered first.
 
     >>> compression_ratio("one of these, ") < 1 < 2.4 < compression_ratio("one of these, " * 8)
     True
     """
-    data = text.encode()
+    if text.isascii():
+        data = text.encode()
+    else:
+        number = {letter: place for place, letter in enumerate(dict.fromkeys(text))}
+        data = bytes(min(number[letter], 255) for letter in text)
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
-def _num_said_once(tokens: Sequence[int]) -> int | None:
-    """Tokens before the first immediate repetition that spans `SHORT_RUN` tokens or more in all."""
+def _num_said_once(tokens: Sequence[int], run: float = 0.0, phrase: float = 1.0, times: int = 2) -> int | None:
+    """Tokens before the first immediate repetition.
+
+    Args:
+        run: Tokens that all sayings together span, at least.
+        phrase: Tokens of the phrase, at least.
+        times: Sayings in a row, at least.
+    """
     found = []
-    for lag in range(1, len(tokens) // 2 + 1):
+    for lag in range(max(1, math.ceil(phrase)), len(tokens) // times + 1):
         matches = 0
         for position in range(lag, len(tokens)):
             matches = matches + 1 if tokens[position] == tokens[position - lag] else 0
-            if matches >= max(lag, SHORT_RUN - lag):
-                found.append(position + 1 - matches)
+            if matches >= max((times - 1) * lag, run - lag):
+                once = position + 1 - matches
+                if not _is_repetitive(tokens[once - lag : once]):
+                    found.append(once)
                 break
     return min(found, default=None)
+
+
+def _is_repetitive(phrase: Sequence[int]) -> bool:
+    """True if a phrase is a shorter one, repeated."""
+    lengths = (length for length in range(1, len(phrase) // 2 + 1) if len(phrase) % length == 0)
+    return any(phrase[length:] == phrase[:-length] for length in lengths)

@@ -212,7 +212,10 @@ class SpeechBackbone(nn.Module, ABC):
         code = language_code(language)
         if code is None:
             raise InputError(f"--language {language} is no language; give a code such as en or fr, or auto")
-        self.check_language(code)
+        try:
+            self.check_language(code)
+        except InputError as error:
+            raise InputError(f"--language {language}: {error}") from error
         return code
 
     def detect_languages(self, frames: Frames) -> list[Detected]:

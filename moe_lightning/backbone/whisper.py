@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
 from moe_lightning.backbone.activity import is_doubtful, is_silent
-from moe_lightning.backbone.greedy import Limits, greedy, hypotheses
+from moe_lightning.backbone.greedy import Limits, Spoken, greedy, hypotheses
 from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS, log_mel
-from moe_lightning.backbone.loops import MOST_TOKENS
+from moe_lightning.backbone.loops import MOST_TOKENS, longest_spoken_run
 from moe_lightning.backbone.pretrained import load_whisper
 from moe_lightning.backbone.speech import (
     DECODE,
@@ -199,8 +199,9 @@ class WhisperBackbone(SpeechBackbone):
     @staticmethod
     def _limits(num_frames_B: Tensor, num_prompt: int, options: DecodeOptions) -> Limits:
         """Most tokens after the prompt, by the number of real frames."""
-        spoken_B = 20 + num_frames_B * MOST_TOKENS // FRAME_RATE if options.guard else None
-        return Limits(min(options.max_tokens, MAX_TOKENS - num_prompt), spoken_B)
+        seconds_B = num_frames_B / FRAME_RATE
+        spoken = Spoken(20 + (MOST_TOKENS * seconds_B).long(), longest_spoken_run(seconds_B)) if options.guard else None
+        return Limits(min(options.max_tokens, MAX_TOKENS - num_prompt), spoken)
 
     def _is_silent(self, frames: Frames, weights_BK: Tensor | None, average: Average, options: DecodeOptions) -> Tensor:
         """True where the speech activity finds no speech; in doubt the model decides, (B,)."""

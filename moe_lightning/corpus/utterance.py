@@ -72,5 +72,7 @@ class Utterance:
     @property
     def language(self) -> str | None:
         """Language code, such as ``en``, from the first field that names it; None if the corpus names none."""
-        named = (self.fields.get(name) for name in LANGUAGE_FIELDS)
-        return next((language_code(name) for name in named if isinstance(name, str) and name), None)
+        fields = {name.lower(): value for name, value in self.fields.items()}
+        named = (fields.get(name) for name in LANGUAGE_FIELDS)
+        codes = (language_code(name) for name in named if isinstance(name, str))
+        return next((code for code in codes if code), None)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.activity import speech_probs
+from moe_lightning.backbone.activity import is_silent, speech_probs
 from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS
 from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.corpus.audio import read_file
@@ -33,11 +33,11 @@ class Transcript(NamedTuple):
     gate_probs: list[float]
     """Probability of each expert, averaged over the parts; sums to 1."""
     experts: dict[int, float]
-    """Experts of the first part with their weights, best first; weights sum to 1."""
+    """Experts of the first part with text, with their weights, best first; weights sum to 1."""
 
     @property
     def expert(self) -> int:
-        """Expert with the largest weight in the first part."""
+        """Expert with the largest weight in the first part with text."""
         return next(iter(self.experts))
 
 
@@ -51,8 +51,8 @@ def transcribe_files(
     """Transcribe files with any format, rate and length, one after another.
 
     Args:
-        language: Code of the language of all files; None lets a multilingual model detect it, from the first part of
-            each file.
+        language: Code of the language of all files; None lets a multilingual model detect it, where each
+            file surely has speech first.
         same_speaker: One person speaks in all files: the gate reads all of them before it chooses.
         guard: Write no text without speech, and end loops, see `DecodeOptions`.
 
@@ -67,9 +67,14 @@ def transcribe_files(
         for waveforms_BL, num_samples_B in _parts(audio_file, mixture.device):
             own_BE, base = mixture.listen(waveforms_BL, num_samples_B)
             logits_BE = own_BE if heard_1E is None else heard_1E.expand_as(own_BE)
-            spoken = spoken or mixture.detect_language(waveforms_BL[:1], num_samples_B[:1])
-            languages = [spoken] * len(waveforms_BL)
-            options = DecodeOptions(guard=guard, speech_B=speech_probs(waveforms_BL, num_samples_B) if guard else None)
+            speech_B = speech_probs(waveforms_BL, num_samples_B)
+            best = int(speech_B.argmax())  # silence has no language
+            likeliest = slice(best, best + 1)
+            part_language = spoken or mixture.detect_language(waveforms_BL[likeliest], num_samples_B[likeliest])
+            if not (guard and is_silent(speech_B[likeliest])):
+                spoken = part_language
+            languages = [part_language] * len(waveforms_BL)
+            options = DecodeOptions(guard=guard, speech_B=speech_B if guard else None)
             found = mixture.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, options)
             texts += found.texts
             scores.append(found.scores_B)
@@ -77,13 +82,14 @@ def transcribe_files(
         logits_NE = torch.cat(logits)
         weights_NK, experts_NK = mixture.choose(logits_NE)
         text = " ".join(text for text in texts if text)
+        part = next((number for number, one in enumerate(texts) if one), 0)
         yield Transcript(
             audio_file,
             text=text,
-            language=spoken if text else language,  # silence has none to detect
+            language=spoken if text else language,
             confidence=float(torch.cat(scores).exp().mean()),
             gate_probs=mixture.probs(logits_NE).mean(dim=0).tolist(),
-            experts=dict(zip(experts_NK[0].tolist(), weights_NK[0].tolist(), strict=True)),
+            experts=dict(zip(experts_NK[part].tolist(), weights_NK[part].tolist(), strict=True)),
         )
 
 

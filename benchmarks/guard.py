@@ -1,0 +1,55 @@
+"""Decoding with and without the guard: word errors, loops and seconds, over real lengths and short windows.
+
+    python benchmarks/guard.py WHISPER_FOLDER --test sentences_en_test.jsonl --windows real 10
+
+One thread, float32, greedy, Whisper's English normaliser; seconds of processor time.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from window import read_rows, waveforms
+
+from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.backbone.normaliser import Normaliser
+from moe_lightning.backbone.speech import DecodeOptions, SpeechBackbone
+from moe_lightning.evaluation.alignment import count_words
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("whisper", help="folder or hub id of a Whisper model")
+    parser.add_argument("--test", type=Path, required=True, help="manifest, one JSON object a line")
+    parser.add_argument("--every", type=int, default=4, help="take every so many of the recordings; default 4")
+    parser.add_argument("--windows", nargs="+", default=["real", "10"])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = read_rows(options.test)[:: options.every]
+    print("| window | WER without the guard | with it | loops | decoding without, with |\n|---|---|---|---|---|")
+    for window in options.windows:
+        backbone = load_backbone(options.whisper, window).eval()
+        (plain, _, slow), (guarded, loops, fast) = (measure(backbone, rows, guard) for guard in (False, True))
+        print(f"| {window} | {plain:.1f} % | {guarded:.1f} % | {loops} | {slow:.0f} s, {fast:.0f} s |", flush=True)
+
+
+@torch.no_grad()
+def measure(backbone: SpeechBackbone, rows: list[dict[str, str]], guard: bool) -> tuple[float, int, float]:
+    """Word error rate in percent, utterances cut off, and seconds."""
+    started, texts, loops = time.process_time(), [], 0
+    for start in range(0, len(rows), 16):
+        batch = rows[start : start + 16]
+        frames = backbone.encode(backbone.features(*waveforms(batch)))
+        found = backbone.decode(frames, [row["language"] for row in batch], options=DecodeOptions(guard=guard))
+        texts += found.texts
+        loops += sum(note.is_loop for note in found.notes)
+    seconds, normalise = time.process_time() - started, Normaliser("auto")
+    references = [normalise(row["text"], row["language"]) for row in rows]
+    hypotheses = [normalise(text, row["language"]) for text, row in zip(texts, rows, strict=True)]
+    counts = count_words(references, hypotheses)
+    return 100 * float(counts.errors_N.sum() / counts.lengths_N.sum()), loops, seconds
+
+
+if __name__ == "__main__":
+    main()
