@@ -43,7 +43,7 @@ def measure(backbone: SpeechBackbone, rows: list[dict[str, str]], guard: bool) -
         frames = backbone.encode(backbone.features(*waveforms(batch)))
         found = backbone.decode(frames, [row["language"] for row in batch], options=DecodeOptions(guard=guard))
         texts += found.texts
-        loops += sum(note.is_loop for note in found.notes)
+        loops += sum(note.has_looped for note in found.notes)
     seconds, normalise = time.process_time() - started, Normaliser("auto")
     references = [normalise(row["text"], row["language"]) for row in rows]
     hypotheses = [normalise(text, row["language"]) for text, row in zip(texts, rows, strict=True)]
