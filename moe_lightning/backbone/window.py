@@ -4,7 +4,7 @@ A pretrained Whisper has only read 30 s. Over real lengths it repeats itself end
 """
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from moe_lightning.errors import InputError
 
@@ -52,4 +52,14 @@ def own_window(config: object, kind: str) -> float:
     """
     if kind != "whisper":
         return REAL
-    return parse_window(getattr(config, "trained_window", LONGEST)) or REAL
+    trained: Any = getattr(config, "trained_window", LONGEST)
+    try:
+        seconds = parse_window(trained)
+    except (InputError, TypeError, OverflowError):  # float() of null, a list, or an integer of 400 digits
+        seconds = None
+    if seconds is None:
+        raise InputError(
+            f"config.json of the speech model {getattr(config, 'name_or_path', '')}: trained_window must be real, or"
+            f" seconds over 0 and up to {LONGEST:g}, got {trained!r}; remove it for {LONGEST:g} s"
+        )
+    return seconds
