@@ -1,6 +1,7 @@
 """Load speech models by name: short names, hub ids, folders."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,14 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from moe_lightning.backbone.model_folder import (
+    GENERATION_FIELDS,
+    check_config_file,
+    check_files,
+    check_whisper_folder,
+)
 from moe_lightning.backbone.names import resolve_name
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json_object
 from moe_lightning.torch_pair import told_with_causes, torchaudio_complaint
 
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries; the error itself says enough
@@ -41,14 +47,9 @@ CTC_CLASSES: dict[str, tuple[Any, Any]] = {
 """With and without the CTC head, by the config's ``model_type``."""
 
 
-_WEIGHTS_INDEX = "model.safetensors.index.json"
-_WHISPER_FILES = (
-    ("config.json",),
-    ("generation_config.json",),
-    ("tokenizer.json", "vocab.json"),
-    ("model.safetensors", _WEIGHTS_INDEX),
-)
-"""Parts of a Whisper folder; one file of each group must exist."""
+_NOT_READ = ("model.encoder.embed_positions.weight", "masked_spec_embed")
+"""Ends of the names of tensors that weights may lack: Whisper's sine waves, which transformers computes, and the mask
+of wav2vec 2.0's own training, which nothing here uses; wav2vec2-base-960h lacks it."""
 
 
 class CTCParts(NamedTuple):
@@ -77,68 +78,45 @@ def load_config(whisper_model: str) -> Any:
     Raises:
         InputError: There is no such folder, or the hub has no such model or is out of reach.
     """
+    name = resolve_name(whisper_model)
+    check_config_file(Path(name))
     with _naming(whisper_model):
-        return _config(resolve_name(whisper_model))
+        return _config(name)
 
 
 def load_whisper(whisper_model: str) -> tuple[WhisperForConditionalGeneration, WhisperTokenizer]:
     """A Whisper model in float32, and its tokenizer.
 
     Raises:
-        InputError: The folder is no Whisper model, or the hub has no such model or is out of reach.
+        InputError: The folder is no Whisper model or is damaged, weights are missing, or the hub has no such model or
+            is out of reach.
     """
     name = resolve_name(whisper_model)
+    check_files(Path(name))
     check_whisper_folder(Path(name))
     with _naming(whisper_model):
-        model = WhisperForConditionalGeneration.from_pretrained(
-            name, dtype="float32", attn_implementation="sdpa", use_safetensors=True
-        )
-        tokenizer = WhisperTokenizer.from_pretrained(name)
-        model.generation_config = GenerationConfig.from_pretrained(name)
-    return model, tokenizer
-
-
-def check_whisper_folder(folder: Path) -> None:
-    """Raise an InputError for an incomplete Whisper folder; a path that is no folder passes.
-
-    transformers replaces some missing parts by wrong defaults: without ``generation_config.json`` no token is
-    suppressed, and an English-only model counts as multilingual.
-    """
-    if not folder.is_dir():
-        return
-    missing = [names[0] for names in _WHISPER_FILES if not any((folder / name).exists() for name in names)]
-    missing += [name for name in _shards(folder) if not (folder / name).exists()]
-    if missing:
-        pickled = (folder / "pytorch_model.bin").exists()
-        hint = " (pytorch_model.bin can run code, so it is not read: save the model anew by save_pretrained)"
-        raise InputError(
-            f"cannot load the speech model {folder}: it lacks {', '.join(missing)}{hint if pickled else ''}; copy what"
-            " is missing from the model that it was fine-tuned from or downloaded of"
-        )
-
-
-def _shards(folder: Path) -> list[str]:
-    """Weight files named in the folder's index; none if the weights are in one file."""
-    index = folder / _WEIGHTS_INDEX
-    if not index.exists():
-        return []
-    weight_map = read_json_object(index, "save_pretrained", {"weight_map": dict})["weight_map"]
-    return sorted({str(name) for name in weight_map.values()})
+        generation = GenerationConfig.from_pretrained(name)
+        _check_generation(whisper_model, generation)
+        model: WhisperForConditionalGeneration = _model(WhisperForConditionalGeneration, name, "sdpa")
+        model.generation_config = generation
+        return model, WhisperTokenizer.from_pretrained(name)
 
 
 def load_ctc(whisper_model: str) -> CTCParts:
     """A wav2vec 2.0, HuBERT, WavLM or w2v-BERT model, with head and tokenizer if it was saved for CTC.
 
     Raises:
-        InputError: The folder lacks a part, or the hub has no such model or is out of reach.
+        InputError: The folder lacks a part or is damaged, weights are missing, or the hub has no such model or is out
+            of reach.
     """
     name = resolve_name(whisper_model)
+    check_files(Path(name))
     with _naming(whisper_model):
         config = _config(name)
         has_head = any(architecture.endswith("ForCTC") for architecture in config.architectures or ())
         model_class = CTC_CLASSES[config.model_type][0 if has_head else 1]
         attention = "eager" if config.model_type == "wavlm" else "sdpa"  # transformers has no other for WavLM
-        model = model_class.from_pretrained(name, dtype="float32", attn_implementation=attention, use_safetensors=True)
+        model = _model(model_class, name, attention)
         is_bert = config.model_type == "wav2vec2-bert"
         extractor_class = SeamlessM4TFeatureExtractor if is_bert else Wav2Vec2FeatureExtractor
         extractor = extractor_class.from_pretrained(name)
@@ -150,11 +128,73 @@ def _config(name: str) -> Any:
     return AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
+def _model(model_class: Any, name: str, attention: str) -> Any:
+    """A model in float32 whose tensors all come from its weights: transformers fills missing ones with random numbers.
+
+    Raises:
+        InputError: The weights lack a tensor of the model, or have one of another shape.
+    """
+    with _without_report():
+        model, found = model_class.from_pretrained(
+            name,
+            dtype="float32",
+            attn_implementation=attention,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused below, with the missing ones
+            output_loading_info=True,
+        )
+    missing = sorted(key for key in found["missing_keys"] if not key.endswith(_NOT_READ))
+    if missing:
+        raise _incomplete(name, f"lack {len(missing)} tensors of the model, the first {missing[0]}")
+    if mismatched := sorted(found["mismatched_keys"]):
+        key, shape, needed = mismatched[0]
+        shapes = f"{key}: {tuple(shape)}, not {tuple(needed)}"
+        raise _incomplete(
+            name, f"have {len(mismatched)} tensors of another shape than config.json says, the first {shapes}"
+        )
+    if unused := sorted(found["unexpected_keys"]):
+        warnings.warn(
+            f"the speech model {name} leaves {len(unused)} tensors of its weights unused, the first {unused[0]}",
+            stacklevel=3,
+        )
+    return model
+
+
+def _incomplete(name: str, fault: str) -> InputError:
+    return InputError(
+        f"cannot load the speech model {name}: its weights {fault}; download the model again, or copy its weights and"
+        " config.json again, both from one model"
+    )
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Context without transformers' table of missing and unused tensors."""
+    level = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+
+
+def _check_generation(whisper_model: str, generation: GenerationConfig) -> None:
+    """Raise an InputError for an empty ``generation_config.json``, by which no token would be suppressed."""
+    if all(getattr(generation, field, None) is None for field in GENERATION_FIELDS):
+        raise InputError(
+            f"cannot load the speech model {whisper_model}: its generation_config.json has none of"
+            f" {', '.join(GENERATION_FIELDS)}, so it is none of Whisper's; copy that file again from the model that it"
+            " was fine-tuned from or downloaded of"
+        )
+
+
 @contextmanager
 def _naming(whisper_model: str) -> Iterator[None]:
     """Context that turns transformers' errors for an unloadable model into one line."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:  # for an invalid config transformers raises errors of any type
         if not_loaded := torchaudio_complaint(error):
             raise InputError(not_loaded) from error
