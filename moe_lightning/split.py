@@ -16,6 +16,8 @@ class SettledLanguages:
     """One language for all of them."""
     detected: dict[str, str] = field(default_factory=dict)
     """Code by utterance id, detected by the speech model."""
+    made_with: dict[str, str | None] = field(default_factory=dict)
+    """Language setting, speech model and corpus; empty in a file by an older version."""
 
     def of(self, utterance: Utterance) -> str | None:
         """The language of an utterance; None if unknown."""

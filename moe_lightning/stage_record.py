@@ -39,12 +39,15 @@ INPUTS: dict[Stage, tuple[Stage, ...]] = {
 def is_finished(run: RunDir, stage: Stage, settings: StageSettings) -> bool:
     """True if the stage is complete and was made with these settings from these inputs.
 
+    An embedding begun without any shard has nothing to resume: its settings may change.
+
     Raises:
         StaleStageError: It was begun or finished with other settings or inputs.
     """
     finished, begun = run.record_file(stage), _partial(run, stage)
     for file in (finished, begun):
-        if file.exists():
+        is_empty = file == begun and stage == "embedding" and not _has_work(run, stage)
+        if file.exists() and not is_empty:
             _check_unchanged(run, stage, _read_record(file, stage), settings)
     return finished.exists()
 
@@ -155,7 +158,7 @@ def renew_record(run: RunDir, stage: Stage) -> None:
 
 def _has_work(run: RunDir, stage: Stage) -> bool:
     """True if a stopped stage left checkpoints or shards to resume from."""
-    shards = run.stage_dir(stage).glob("*/*.npy") if stage == "embedding" else ()
+    shards = run.stage_dir(stage).glob("*/**/*.npy") if stage == "embedding" else ()
     return any(run.checkpoint_dir(stage).glob("*.ckpt")) or any(shards)
 
 

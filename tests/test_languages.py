@@ -1,6 +1,7 @@
 """Languages of a corpus: read by any usual name, given, or detected; never silently English."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from moe_lightning.errors import InputError
 from moe_lightning.languages import language_code
 from moe_lightning.run_dir import RunDir
 from moe_lightning.split import read_split
+from tests.embedding.conftest import embed_and_die
 from tests.refusals import only_line
 from tests.tones import write_tones
 from tests.whisper_models import write_whisper
@@ -49,7 +51,9 @@ def test_the_first_field_with_a_known_language_counts(fields: dict[str, object],
     assert Utterance("a", Path("a.wav"), 0.0, 1.0, "text", "speaker", fields).language == code
 
 
-def run_without_languages(folder: Path, language: str | None = None, field: str = "language") -> RunDir:
+def run_without_languages(
+    folder: Path, language: str | None = None, field: str = "language", text: str | None = None
+) -> RunDir:
     """A run with the corpus stage done; its manifests name no language, or one in some field."""
     from moe_lightning.corpus.__main__ import main as corpus
 
@@ -60,6 +64,7 @@ def run_without_languages(folder: Path, language: str | None = None, field: str 
         for row in rows:
             del row["language"]
             row |= {field: language} if language else {}
+            row |= {"text": text} if text else {}
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = RunDir(folder / "run")
     corpus(["--dataset-root", str(folder / "corpus"), "--run-dir", str(run.path)])
@@ -68,6 +73,26 @@ def run_without_languages(folder: Path, language: str | None = None, field: str 
 
 def embedded(run: RunDir, whisper: Path, *flags: str) -> None:
     embed(["--run-dir", str(run.path), "--whisper-model", str(whisper), "--num-workers", "0", *flags])
+
+
+def settled(run: RunDir) -> dict:
+    return json.loads(run.languages_file.read_text())
+
+
+def refuse(run: RunDir, whisper: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """The line of a refused embedding."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        embedded(run, whisper, *flags)
+    return only_line(ended.value.code, capsys.readouterr().err)
+
+
+def refused_for_its_texts(folder: Path, whisper: Path, capsys: pytest.CaptureFixture[str]) -> RunDir:
+    """A run whose languages were detected before the check of transcripts for gradients refused them."""
+    run = run_without_languages(folder, text="far too long " * 100)
+    assert "transcripts" in refuse(run, whisper, capsys, "--gradients")
+    assert len(settled(run)["detected"]) == 12
+    return run
 
 
 @pytest.mark.parametrize("field", ["language", "lang", "locale"])
@@ -87,7 +112,7 @@ def test_where_no_language_is_named_the_model_detects_it_and_says_so(
     run = run_without_languages(tmp_path)
     embedded(run, tiny_whisper)
     assert "12 of 12 utterances name no language" in capsys.readouterr().out
-    detected = json.loads(run.languages_file.read_text())["detected"]
+    detected = settled(run)["detected"]
     assert len(detected) == 12
     for utterance in read_split(run, "dev"):
         assert utterance.language == detected[utterance.id]
@@ -146,3 +171,112 @@ def test_an_english_only_model_refuses_other_languages_and_takes_nameless_uttera
 def test_a_multilingual_model_is_never_silently_english(tiny_whisper: Path) -> None:
     with pytest.raises(InputError, match="--language"):
         load_backbone(str(tiny_whisper)).tokens.prompt(None)
+
+
+@pytest.mark.parametrize("flags", [("--precision", "8-mixed"), ("--devices", "none"), ("--shard-size", "0")])
+def test_an_embedding_refused_for_a_flag_settles_no_languages(
+    tmp_path: Path, tiny_whisper: Path, flags: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_without_languages(tmp_path)
+    assert flags[0] in refuse(run, tiny_whisper, capsys, *flags)
+    assert not run.languages_file.exists()
+    embedded(run, tiny_whisper, "--language", "de")
+    assert {utterance.language for utterance in read_split(run, "train")} == {"de"}
+
+
+def test_an_embedding_refused_for_its_folder_settles_no_languages(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_without_languages(tmp_path)
+    embedded(run, tiny_whisper)
+    run.record_file("embedding").unlink()
+    run.languages_file.unlink()
+    assert "pooling was mean" in refuse(run, tiny_whisper, capsys, "--pooling", "mean+std")
+    assert not run.languages_file.exists()
+
+
+def test_languages_of_a_refused_attempt_give_way_to_a_given_language(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = refused_for_its_texts(tmp_path, tiny_whisper, capsys)
+    embedded(run, tiny_whisper, "--language", "de")
+    assert (settled(run)["given"], settled(run)["detected"]) == ("de", {})
+    assert {utterance.language for utterance in read_split(run, "train")} == {"de"}
+    assert json.loads(run.record_file("embedding").read_text())["resolved"]["language"] == "de"
+
+
+def test_languages_of_a_refused_attempt_give_way_to_another_models(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = refused_for_its_texts(tmp_path, tiny_whisper, capsys)
+    another = write_whisper(tmp_path / "another")
+    embedded(run, another)
+    assert "12 of 12 utterances name no language" in capsys.readouterr().out
+    assert settled(run)["made_with"]["whisper_model"] == str(another)
+
+
+def test_languages_of_a_refused_attempt_give_way_to_another_corpus(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = refused_for_its_texts(tmp_path, tiny_whisper, capsys)
+    other = run_without_languages(tmp_path / "other")
+    shutil.rmtree(run.stage_dir("corpus"))
+    shutil.copytree(other.stage_dir("corpus"), run.stage_dir("corpus"))
+    capsys.readouterr()
+    embedded(run, tiny_whisper)
+    assert "12 of 12 utterances name no language" in capsys.readouterr().out
+
+
+def test_languages_made_with_the_same_are_kept(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = refused_for_its_texts(tmp_path, tiny_whisper, capsys)
+    before = settled(run)
+    heard = {**before, "detected": dict.fromkeys(before["detected"], "mi")}
+    run.languages_file.write_text(json.dumps(heard))
+    embedded(run, tiny_whisper, "--batch-size", "3")
+    assert settled(run) == heard
+    assert "name no language" not in capsys.readouterr().out
+
+
+def test_a_finished_store_keeps_its_languages(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_without_languages(tmp_path)
+    embedded(run, tiny_whisper)
+    before = settled(run)
+    assert "language was auto, now de" in refuse(run, tiny_whisper, capsys, "--language", "de")
+    run.record_file("embedding").unlink()
+    assert "language was auto, now de" in refuse(run, tiny_whisper, capsys, "--language", "de")
+    assert settled(run) == before
+
+
+def test_a_store_of_an_older_version_keeps_its_languages(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_without_languages(tmp_path)
+    embedded(run, tiny_whisper)
+    old = {"given": None, "detected": dict.fromkeys(settled(run)["detected"], "mi")}
+    run.languages_file.write_text(json.dumps(old))
+    (run.embedding_dir(str(tiny_whisper)) / "mapping.json").unlink()
+    embedded(run, tiny_whisper)
+    assert settled(run) == old
+
+
+def test_an_embedding_killed_before_its_first_shard_takes_another_language(tmp_path: Path, tiny_whisper: Path) -> None:
+    run = run_without_languages(tmp_path)
+    assert embed_and_die(run, tiny_whisper, "SIGKILL", 0) == -9
+    assert len(settled(run)["detected"]) == 12
+    embedded(run, tiny_whisper, "--language", "de")
+    assert {utterance.language for utterance in read_split(run, "train")} == {"de"}
+
+
+def test_an_embedding_killed_after_its_first_shard_keeps_its_language(
+    tmp_path: Path, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_without_languages(tmp_path)
+    assert embed_and_die(run, tiny_whisper, "SIGKILL", 2, "--batch-size", "4", "--shard-size", "4") == -9
+    before = settled(run)
+    assert "language was auto, now de" in refuse(run, tiny_whisper, capsys, "--language", "de")
+    embedded(run, tiny_whisper)
+    assert settled(run) == before

@@ -16,7 +16,7 @@ from moe_lightning.embedding.data import EmbeddingDataModule
 from moe_lightning.embedding.gradients import GradientModule
 from moe_lightning.embedding.languages import settle_languages
 from moe_lightning.embedding.module import EmbeddingModule
-from moe_lightning.embedding.restart import finish_store, prepare_folder
+from moe_lightning.embedding.restart import check_folder, finish_store, prepare_folder
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
 from moe_lightning.errors import InputError
 from moe_lightning.faults.folder_lock import locked
@@ -54,17 +54,21 @@ def embed(options: argparse.Namespace) -> None:
     module = EmbeddingModule(options.whisper_model, options.pooling, options.window, options.embedding_layer)
     _check_flatten(options.pooling, module.backbone.window)
     run = RunDir(Path(options.run_dir))
-    settle_languages(run, module.backbone, options)
     folder = run.embedding_dir(options.whisper_model)
     info = _info(options, module)
+    gradients_info = replace(info, embedding_layer="last", pooling="mean", kind="gradients", frames_dtype=None)
+    trainer = _trainer(options)  # one for both passes: only it knows the ranks that it started
+    if trainer.is_global_zero:
+        check_folder(folder, info)
+        if options.gradients:
+            check_folder(folder / GRADIENTS_DIR, gradients_info)
+    settle_languages(run, module.backbone, options)  # writes a file: after all checks that do not need it
     if options.gradients:
         check_texts(module.backbone, read_split(run, "train"))
-    trainer = _trainer(options)  # one for both passes: only it knows the ranks that it started
     name_as_parent(os.environ)
     _fill(trainer, folder, info, module, options, SPLITS)
     if options.gradients:
-        own = replace(info, embedding_layer="last", pooling="mean", kind="gradients", frames_dtype=None)
-        _fill(trainer, folder / GRADIENTS_DIR, own, GradientModule(module.backbone), options, ("train",))
+        _fill(trainer, folder / GRADIENTS_DIR, gradients_info, GradientModule(module.backbone), options, ("train",))
 
 
 def _fill(

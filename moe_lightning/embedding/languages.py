@@ -8,14 +8,15 @@ from dataclasses import asdict
 import torch
 
 from moe_lightning.backbone.device import choose_device
+from moe_lightning.backbone.names import model_revision
 from moe_lightning.backbone.speech import SpeechBackbone
 from moe_lightning.corpus import SPLITS, Utterance, read_manifest
 from moe_lightning.embedding.data import default_seconds, embedding_loader
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import write_json
+from moe_lightning.json_files import read_json_object, write_json
 from moe_lightning.progress import progress
 from moe_lightning.run_dir import RunDir
-from moe_lightning.split import SettledLanguages
+from moe_lightning.split import SettledLanguages, read_languages
 from moe_lightning.stage_record import is_first_process
 
 NUM_SHOWN = 5
@@ -25,25 +26,65 @@ NUM_SHOWN = 5
 def settle_languages(run: RunDir, backbone: SpeechBackbone, options: argparse.Namespace) -> None:
     """Settle the language of every utterance: check the manifests' languages, write a file for all others.
 
+    A file made with the same language setting, speech model and corpus is kept, so that a resumed embedding has the
+    same languages.
+
     Args:
         options: Options of `moe-lightning embed`; ``language`` is a code, or ``auto``.
 
     Raises:
-        InputError: The model cannot write the language of some utterances, or can detect none.
+        InputError: The model cannot write the language of some utterances, or can detect none. There are embeddings
+            whose languages were made with other settings.
     """
     utterances = [one for split in SPLITS if _exists(run, split) for one in read_manifest(run.manifest_file(split))]
     _check_named(backbone, utterances)
     nameless = [utterance for utterance in utterances if not utterance.language]
     given = backbone.asked_language(options.language)
-    if not nameless or run.languages_file.exists() or not is_first_process():
+    made_with = _made_with(run, given, options.whisper_model)
+    if not nameless or _is_settled(run, made_with, options.whisper_model) or not is_first_process():
         return
     if given is None and backbone.detects_languages:
         detected = _detect(backbone, nameless, options)
         print(_told(detected, len(utterances)), flush=True)
-        settled = SettledLanguages(detected=detected)
+        settled = SettledLanguages(detected=detected, made_with=made_with)
     else:
-        settled = SettledLanguages(given)
+        settled = SettledLanguages(given, made_with=made_with)
     write_json(run.languages_file, asdict(settled))
+
+
+def _made_with(run: RunDir, given: str | None, whisper_model: str) -> dict[str, str | None]:
+    """Everything that the languages depend on."""
+    corpus = read_json_object(run.record_file("corpus"), "moe-lightning corpus")
+    return {
+        "language": given or "auto",
+        "whisper_model": whisper_model,
+        "model revision": model_revision(whisper_model),
+        "corpus": str(corpus.get("hash", "")),
+    }
+
+
+def _is_settled(run: RunDir, made_with: dict[str, str | None], whisper_model: str) -> bool:
+    """True if the run's languages can be kept, False if none are settled or a refused attempt left them.
+
+    Raises:
+        InputError: The speech model's store has shards, and the languages were made with other settings.
+    """
+    if not run.languages_file.exists():
+        return False
+    before = read_languages(run).made_with
+    if before == made_with:
+        return True
+    folder = run.embedding_dir(whisper_model)
+    if not any(folder.glob("**/*.npy")):
+        return False
+    if before:
+        pairs = [(name, before.get(name), now) for name, now in made_with.items() if before.get(name) != now]
+        words = ", ".join(f"{name} was {then}, now {now}" for name, then, now in pairs)
+        raise InputError(
+            f"{run.languages_file} has the languages of the embeddings in {folder}, made with other settings: {words};"
+            " choose another --run-dir, or remove that folder to make it again"
+        )
+    return True  # by an older version
 
 
 def _exists(run: RunDir, split: str) -> bool:

@@ -34,6 +34,19 @@ def prepare_folder(folder: Path, info: StoreInfo) -> None:
     """Prepare the folder for more shards; until `finish_store` it holds no store.
 
     Raises:
+        InputError: As `check_folder`.
+    """
+    check_folder(folder, info)
+    for number in clear_unfinished(folder):
+        print(f"note: {folder / shard_name(number)} was damaged; its utterances are embedded again")
+    (folder / MAPPING_FILE).unlink(missing_ok=True)
+    info.write(folder)
+
+
+def check_folder(folder: Path, info: StoreInfo) -> None:
+    """Check that a store may be completed in the folder; changes nothing.
+
+    Raises:
         InputError: It holds embeddings of another kind or from elsewhere.
     """
     if (folder / MAPPING_FILE).exists() and unindexed_shards(folder):
@@ -43,10 +56,6 @@ def prepare_folder(folder: Path, info: StoreInfo) -> None:
     before = StoreInfo.read(folder)
     if before and finished_shards(folder):
         _check_same(folder, before, info)
-    for number in clear_unfinished(folder):
-        print(f"note: {folder / shard_name(number)} was damaged; its utterances are embedded again")
-    (folder / MAPPING_FILE).unlink(missing_ok=True)
-    info.write(folder)
 
 
 def finish_store(folder: Path, splits: Sequence[tuple[str, Utterance]], info: StoreInfo) -> None:
