@@ -86,7 +86,9 @@ def hypotheses(found: Found, writer: SpeechTokens, seconds_B: Tensor | None, is_
     for tokens, num_once, length, is_silent in rows:
         tokens = writer.written(tokens)
         text = writer.text(tokens)
-        end = num_once if num_once >= 0 else None if length is None else num_before_loop(tokens, text, length)
+        end = None if length is None else num_before_loop(tokens, text, length)
+        if num_once >= 0:  # the same text may have begun to repeat itself before
+            end = num_once if end is None else min(num_once, end)
         if end is not None:
             tokens = tokens[:end]
             text = writer.text(tokens).rstrip("\ufffd")  # half a letter, where the phrase begins within one
