@@ -1,4 +1,4 @@
-"""How long clustering takes as the corpus grows, beside scikit-learn, and whether it finds the same.
+"""Time of clustering as the corpus grows, beside scikit-learn, and agreement of the clusters.
 
     python benchmarks/clustering.py [--quick] [--json FILE] [--plot FILE.png]
 

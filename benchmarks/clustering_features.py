@@ -1,4 +1,4 @@
-"""Which features, reduction and algorithm find the populations of a run: a table for people.
+"""Agreement of clusters with the populations of a run, by features, reduction and algorithm: a table.
 
     moe-lightning embed --run-dir RUN --whisper-model nano --pooling mean+std --embedding-layer 2,3,last --gradients
     python benchmarks/clustering_features.py RUN --field accent [--num-experts 8] [--only-reductions]
@@ -30,7 +30,7 @@ FIGURES = ("stability", "of shuffled", "{field}, train", "{field}, dev", "{field
 
 
 class Known(NamedTuple):
-    """What the clusters are compared with, one value an utterance of the store."""
+    """Values to compare the clusters with, one per utterance of the store."""
 
     values_N: np.ndarray
     duration_N: np.ndarray
@@ -80,7 +80,7 @@ def what_is_known(store: EmbeddingStore, run: RunDir, field: str) -> Known:
 def measure(
     store: EmbeddingStore, known: Known, settings: ClusteringSettings, gradients: EmbeddingStore | None
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """What the settings are called, and what they reach."""
+    """A row of the table: names of the settings, and their figures."""
     train_N = known.is_train_N
     share = choose_share(settings, known.speakers_N[train_N].tolist())
     plain_ND = embeddings_of(store, {**asdict(settings), "pool_speakers": 0.0})

@@ -1,4 +1,4 @@
-"""What the digests of a run cost: seconds of one core for a GiB.
+"""Cost of the digests of a run: seconds of one core for a GiB.
 
     python benchmarks/digests.py [--mib 512] [--json FILE]
 

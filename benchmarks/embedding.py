@@ -1,4 +1,4 @@
-"""How fast a corpus is embedded: the usual ways beside ours.
+"""Speed of embedding a corpus: the usual ways beside ours.
 
     python benchmarks/embedding.py [--whisper-model FOLDER] [--windows 30 15 real] [--quick] [--json FILE]
 
@@ -34,7 +34,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from random_whisper import SHAPES, random_whisper
+from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
 from moe_lightning.backbone.names import NANO_DIR
 from moe_lightning.backbone.window import LONGEST, REAL, parse_window, window_words
@@ -50,15 +51,10 @@ WINDOW_FRAMES = 1500
 """Encoder frames of 30 s."""
 BATCH = 16
 """Of transformers in batches."""
-SHAPES: dict[str, dict[str, int]] = {
-    "tiny": {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64},
-    "base": {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048},
-    "large-v2": {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120},
-}
 
 
 class Plan(NamedTuple):
-    """How much is measured."""
+    """Numbers of rounds and utterances."""
 
     num_rounds: int
     num_single: int
@@ -100,7 +96,7 @@ def main() -> None:
     if device.type == "cuda":
         plan = Plan(3, 32, 128, 2048) if args.quick else Plan(5, 64, 256, 4096)
     with tempfile.TemporaryDirectory() as folder:
-        model = args.whisper_model or str(random_whisper(Path(folder) / "model", shape))
+        model = args.whisper_model or str(random_folder(Path(folder) / "model", shape))
         windows = [parse_window(window) or REAL for window in args.windows]
         bench = Bench(model, read_utterances(args.dataset_root, num_read), device, folder, windows)
         figures = bench.run(plan)
@@ -178,7 +174,7 @@ class Bench:
         return embed
 
     def ours(self, utterances: Sequence[Utterance], window: float) -> None:
-        """What `moe-lightning embed` does behind the Trainer: loader, module, writer."""
+        """Embed as `moe-lightning embed` does behind the Trainer: loader, module, writer."""
         writer = StoreWriter(self.folder, ShardSettings())
         self.module.backbone.window = window
         for batch in embedding_loader(utterances, self.batch_size, self.max_seconds, self.num_workers, window=window):
@@ -226,16 +222,10 @@ class Bench:
         }
 
 
-def random_whisper(folder: Path, shape: str) -> Path:
+def random_folder(folder: Path, shape: str) -> Path:
     """A folder with a Whisper model of random weights and one decoder layer, which nothing here runs."""
-    sizes = SHAPES[shape]
-    config = WhisperConfig.from_pretrained(NANO_DIR)
-    config.update({**sizes, "num_mel_bins": 80, "decoder_layers": 1, "decoder_ffn_dim": sizes["d_model"]})
-    config.decoder_attention_heads = sizes["encoder_attention_heads"]
-    torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(config)
-    model.generation_config = GenerationConfig.from_pretrained(NANO_DIR)
-    model.save_pretrained(folder)
+    tokenizer = WhisperTokenizer.from_pretrained(NANO_DIR)
+    random_whisper(shape, tokenizer, vocab_size=len(tokenizer), decoder_layers=1).save_pretrained(folder)
     for file in NANO_DIR.glob("*token*"):
         shutil.copy(file, folder)
     return folder

@@ -10,12 +10,10 @@ import time
 from pathlib import Path
 
 import torch
-from window import read_rows, waveforms
+from recordings import Row, read_rows, waveforms, word_error_rate
 
 from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.backbone.speech import DecodeOptions, SpeechBackbone
-from moe_lightning.evaluation.alignment import count_words
 
 
 def main() -> None:
@@ -35,7 +33,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measure(backbone: SpeechBackbone, rows: list[dict[str, str]], guard: bool) -> tuple[float, int, float]:
+def measure(backbone: SpeechBackbone, rows: list[Row], guard: bool) -> tuple[float, int, float]:
     """Word error rate in percent, utterances cut off, and seconds."""
     started, texts, loops = time.process_time(), [], 0
     for start in range(0, len(rows), 16):
@@ -44,11 +42,8 @@ def measure(backbone: SpeechBackbone, rows: list[dict[str, str]], guard: bool) -
         found = backbone.decode(frames, [row["language"] for row in batch], options=DecodeOptions(guard=guard))
         texts += found.texts
         loops += sum(note.has_looped for note in found.notes)
-    seconds, normalise = time.process_time() - started, Normaliser("auto")
-    references = [normalise(row["text"], row["language"]) for row in rows]
-    hypotheses = [normalise(text, row["language"]) for text, row in zip(texts, rows, strict=True)]
-    counts = count_words(references, hypotheses)
-    return 100 * float(counts.errors_N.sum() / counts.lengths_N.sum()), loops, seconds
+    seconds = time.process_time() - started
+    return word_error_rate(rows, texts), loops, seconds
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a mixture costs: training steps and decoding, beside transformers, one LoRA of peft, and adapters in turns.
+"""Cost of a mixture: training steps and decoding, beside transformers, one LoRA of peft, and adapters in turns.
 
     python benchmarks/mixture.py [--whisper-model FOLDER] [--window 15] [--quick] [--json FILE] [--plot FILE.png]
 
@@ -13,21 +13,17 @@ would take at the speed of the largest matrix products of the model, measured at
 
 import argparse
 import copy
-import gc
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from mixture_report import BACKBONE, GENERATE, IN_TURNS, ONE_LORA, TOP_K, figures, mixture_name, plot, print_table
 from peft import LoraConfig, get_peft_model
+from random_whisper import random_whisper
+from timing import System, measure, timed
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
-from moe_lightning.backbone.names import NANO_DIR
 from moe_lightning.backbone.pretrained import load_whisper
 from moe_lightning.backbone.speech import DecodeOptions, SpeechBackbone
 from moe_lightning.backbone.whisper import WhisperBackbone
@@ -38,9 +34,9 @@ from moe_lightning.experts.optimizer import ExpertAdamW
 
 RANK, SEED = 16, 0
 NUMBERS, QUICK_NUMBERS = (2, 4, 8, 16, 32, 64), (8, 64)
-SHAPES = {
-    "base": {"d_model": 512, "layers": 6, "heads": 8, "seconds": 5.0, "batch": 8, "tokens": 24},
-    "large-v2": {"d_model": 1280, "layers": 32, "heads": 20, "seconds": 5.0, "batch": 16, "tokens": 24},
+SIZES = {
+    "base": {"seconds": 5.0, "batch": 8, "tokens": 24},
+    "large-v2": {"seconds": 5.0, "batch": 16, "tokens": 24},
 }
 QUICK = {"seconds": 2.0, "batch": 3, "tokens": 8}
 TEXT = "the quick brown fox jumps over the lazy dog again and again"
@@ -55,16 +51,6 @@ class Speech(NamedTuple):
     languages: list[str | None]
 
 
-class System(NamedTuple):
-    """What is measured."""
-
-    name: str
-    num_experts: int
-    train: Callable[[], None] | None
-    decode: Callable[[], None] | None
-    adapter_mb: float
-
-
 def main() -> None:
     """Measure, print a table, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,14 +59,15 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="cost against the number of experts, as a PNG")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each system; default 7, 2 with --quick")
     parser.add_argument("--whisper-model", help="folder or hub id of a Whisper model; its weights, not random ones")
-    parser.add_argument("--shape", choices=tuple(SHAPES), help="of random weights: default base; large-v2 with a GPU")
+    parser.add_argument("--shape", choices=tuple(SIZES), help="of random weights: default base; large-v2 with a GPU")
     parser.add_argument("--window", default="auto", help="auto (30 s), real (5 s here), or seconds")
     parser.add_argument("--batch", type=int, metavar="N", help="utterances; default 8 for base, 16 for large-v2")
     parser.add_argument("--experts", type=int, nargs="+", help=f"default {' '.join(map(str, NUMBERS))}")
     args = parser.parse_args()
     has_gpu = torch.cuda.is_available()
-    shape = SHAPES[args.shape or ("large-v2" if has_gpu else "base")] | (QUICK if args.quick else {})
-    shape |= {"batch": args.batch or shape["batch"], "model": args.whisper_model, "window": args.window}
+    name = args.shape or ("large-v2" if has_gpu else "base")
+    shape: dict[str, Any] = SIZES[name] | (QUICK if args.quick else {}) | {"shape": name, "window": args.window}
+    shape |= {"batch": args.batch or shape["batch"], "model": args.whisper_model}
     bench = Bench(shape, torch.device("cuda" if has_gpu else "cpu"))
     speed = bench.matrix_speed()
     systems = bench.systems(tuple(args.experts or (QUICK_NUMBERS if args.quick else NUMBERS)), not args.quick)
@@ -101,7 +88,7 @@ class Bench:
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.model, self.tokenizer = load_whisper(shape["model"] or "nano")
         if not shape["model"]:
-            self.model = random_whisper(shape, self.tokenizer)
+            self.model = random_whisper(shape["shape"], self.tokenizer)
         nn.Module.to(self.model, device, self.dtype).requires_grad_(False)
         samples = int(shape["seconds"] * 16_000)
         self.speech = Speech(
@@ -236,27 +223,6 @@ class Bench:
         backbone.decode(frames, self.speech.languages, options=DecodeOptions(self.shape["tokens"], guard=False))
 
 
-def random_whisper(shape: dict[str, Any], tokenizer: Any) -> WhisperForConditionalGeneration:
-    """Whisper's architecture and vocabulary, weights of its initialisation."""
-    vocab = tokenizer.get_vocab()
-    start, end = vocab["<|startoftranscript|>"], vocab["<|endoftext|>"]
-    width, layers, heads = shape["d_model"], shape["layers"], shape["heads"]
-    ids = {"decoder_start_token_id": start, "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
-    config = WhisperConfig(
-        d_model=width,
-        encoder_layers=layers,
-        decoder_layers=layers,
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_ffn_dim=4 * width,
-        decoder_ffn_dim=4 * width,
-        **ids,
-    )
-    model = WhisperForConditionalGeneration(config)
-    model.generation_config = GenerationConfig.from_pretrained(NANO_DIR)
-    return model
-
-
 def lora() -> LoraConfig:
     return LoraConfig(r=RANK, lora_alpha=32, lora_dropout=0.05, target_modules=["q_proj", "v_proj"], bias="none")
 
@@ -267,64 +233,6 @@ def adapters_of(backbone: WhisperBackbone) -> list[nn.Parameter]:
 
 def megabytes(backbone: WhisperBackbone) -> float:
     return sum(parameter.nbytes for parameter in adapters_of(backbone)) / 2**20
-
-
-def measure(systems: list[System], rounds: int, has_gpu: bool) -> list[dict[str, Any]]:
-    """Each system's seconds in every round, its operations, and the memory that a training step takes at most."""
-    rows: list[dict[str, Any]] = [
-        {"name": one.name, "num_experts": one.num_experts, "adapter_mb": one.adapter_mb, "train": [], "decode": []}
-        for one in systems
-    ]
-    for turn in range(rounds + 1):  # the first turn warms up
-        for system, row in zip(systems, rows, strict=True):
-            for kind, work in (("train", system.train), ("decode", system.decode)):
-                if work is None:
-                    continue
-                if not turn:
-                    row[f"{kind}_operations"] = operations(work)
-                    continue
-                seconds, peak_mb = timed(work, has_gpu)
-                row[kind].append(seconds)
-                row[f"{kind}_peak_mb"] = peak_mb
-    return rows
-
-
-def operations(work: Callable[[], None]) -> int:
-    """Of matrix products, convolutions and attention."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def timed(work: Callable[[], object], has_gpu: bool) -> tuple[float, float]:
-    """Seconds, and the most memory above what lay there before, MB."""
-    gc.collect()
-    clock = time.perf_counter if has_gpu else time.process_time
-    before = reset_peak(has_gpu)
-    start = clock()
-    work()
-    if has_gpu:
-        torch.cuda.synchronize()
-    seconds = clock() - start
-    return seconds, peak(has_gpu) - before
-
-
-def reset_peak(has_gpu: bool) -> float:
-    if has_gpu:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the greatest resident size
-    return status("VmRSS")
-
-
-def peak(has_gpu: bool) -> float:
-    return torch.cuda.max_memory_allocated() / 2**20 if has_gpu else status("VmHWM")
-
-
-def status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":

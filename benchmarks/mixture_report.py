@@ -39,7 +39,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
 def print_table(rows: list[dict[str, Any]], shape: dict[str, Any], speed: float) -> None:
     """Markdown; ``speed`` is that of matrix products, operations a second."""
     batch = f"a batch of {shape['batch']} x {shape['seconds']:g} s, {shape['tokens']} tokens decoded"
-    model = f"weights of {Path(shape['model']).name}" if shape["model"] else f"random weights, width {shape['d_model']}"
+    model = f"weights of {Path(shape['model']).name}" if shape["model"] else f"random weights, {shape['shape']}"
     print(f"{model}, window {shape['window']}, {batch}, {torch.get_num_threads()} thread(s)")
     print(f"matrix products: {speed / 1e9:.0f} * 10^9 operations a second")
     print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}")

@@ -1,4 +1,4 @@
-"""Whether a long training grows: memory and open files over 10,000 batches of the joint stage.
+"""Growth of a long training: memory and open files over 10,000 batches of the joint stage.
 
     python benchmarks/soak.py [--batches 10000] [--json FILE]
 

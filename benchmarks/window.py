@@ -8,35 +8,31 @@ longest window took, or ``--seconds``. One thread, float32, constant learning ra
 """
 
 import argparse
-import json
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from recordings import Row, read_rows, waveforms, word_error_rate
 
 from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.backbone.loops import MOST_COMPRESSION, compression_ratio
-from moe_lightning.backbone.normaliser import Normaliser
 from moe_lightning.backbone.speech import DecodeOptions
-from moe_lightning.corpus.audio import read_file
-from moe_lightning.evaluation.alignment import count_words
 from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.model import SpeechExperts
 
 EXACT = DecodeOptions(guard=False)
-Row = dict[str, Any]
 
 
 class Heard(NamedTuple):
     """Transcripts of the dev recordings by one model over one window."""
 
     wer: float
+    """In percent."""
     loops: int
     """Texts with a compression ratio over 2.4."""
     seconds: float
@@ -151,27 +147,14 @@ def hear(experts: SpeechExperts, plan: Plan, gate: float = 1.0) -> Heard:
         frames = experts.encode(*waveforms(batch), gate_B1)
         texts += experts.decode(frames, [row["language"] for row in batch], gate_B1, options=EXACT).texts
     seconds = time.process_time() - started
-    normalise, languages = Normaliser("auto"), [row["language"] for row in plan.dev]
-    references = [normalise(row["text"], row["language"]) for row in plan.dev]
-    counts = count_words(references, [normalise(*pair) for pair in zip(texts, languages, strict=True)])
     loops = sum(compression_ratio(text) > MOST_COMPRESSION for text in texts)
-    return Heard(float(counts.errors_N.sum() / counts.lengths_N.sum()), loops, seconds)
+    return Heard(word_error_rate(plan.dev, texts), loops, seconds)
 
 
 def row(window: str, training: str, heard: Heard, steps: int, seconds: float) -> str:
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    cells = (f"{100 * heard.wer:.1f}", str(heard.loops), f"{heard.seconds:.0f}", f"{gigabytes:.1f}")
+    cells = (f"{heard.wer:.1f}", str(heard.loops), f"{heard.seconds:.0f}", f"{gigabytes:.1f}")
     return f"| {window} | {training} | {steps} | {seconds:.0f} | " + " | ".join(cells) + " |"
-
-
-def waveforms(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    read = [torch.from_numpy(read_file(row["file"])) for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(read, batch_first=True), torch.tensor([len(one) for one in read])
-
-
-def read_rows(manifest: Path) -> list[Row]:
-    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
-    return [{**row, "file": manifest.parent / row["audio_filepath"]} for row in rows]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 def load_benchmark(name: str) -> ModuleType:
     """The module ``benchmarks/<name>.py``, under a name that shadows none of ours."""
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))  # behind all else: benchmarks import each other
     spec = importlib.util.spec_from_file_location(f"{name}_benchmark", BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

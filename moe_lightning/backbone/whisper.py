@@ -199,8 +199,8 @@ class WhisperBackbone(SpeechBackbone):
     @staticmethod
     def _limits(num_frames_B: Tensor, num_prompt: int, options: DecodeOptions) -> Limits:
         """Most tokens after the prompt, by the number of real frames."""
-        seconds_B = num_frames_B / FRAME_RATE
-        spoken = Spoken(20 + (MOST_TOKENS * seconds_B).long(), longest_spoken_run(seconds_B)) if options.guard else None
+        tokens_B = 20 + num_frames_B * MOST_TOKENS // FRAME_RATE
+        spoken = Spoken(tokens_B, longest_spoken_run(num_frames_B / FRAME_RATE)) if options.guard else None
         return Limits(min(options.max_tokens, MAX_TOKENS - num_prompt), spoken)
 
     def _is_silent(self, frames: Frames, weights_BK: Tensor | None, average: Average, options: DecodeOptions) -> Tensor:

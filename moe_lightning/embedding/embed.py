@@ -63,7 +63,7 @@ def embed(options: argparse.Namespace) -> None:
         if options.gradients:
             check_folder(folder / GRADIENTS_DIR, gradients_info)
     settle_languages(run, module.backbone, options)  # writes a file: after all checks that do not need it
-    if options.gradients:
+    if options.gradients and trainer.is_global_zero:  # other ranks may be here before the languages are written
         check_texts(module.backbone, read_split(run, "train"))
     name_as_parent(os.environ)
     _fill(trainer, folder, info, module, options, SPLITS)

@@ -22,7 +22,7 @@ def test_every_window_has_its_speed_and_its_share_of_the_limit(
 ) -> None:
     utterances = benchmark.read_utterances(tiny_corpus, 20)
     assert len(utterances) == 20
-    model = str(benchmark.random_whisper(tmp_path / "model", "tiny"))
+    model = str(benchmark.random_folder(tmp_path / "model", "tiny"))
     bench = benchmark.Bench(model, utterances, torch.device("cpu"), tmp_path, [30.0, 10.0, 0.0])
     figures = bench.run(benchmark.Plan(num_rounds=1, num_single=2, num_batched=4, num_ours=8))
     speeds = figures["audio_seconds_per_second"]
@@ -44,7 +44,7 @@ def test_the_usual_ways_give_transformers_mean_over_the_window(
     benchmark: ModuleType, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     utterances = benchmark.read_utterances(tiny_corpus, 6)
-    model = str(benchmark.random_whisper(tmp_path / "model", "tiny"))
+    model = str(benchmark.random_folder(tmp_path / "model", "tiny"))
     bench = benchmark.Bench(model, utterances, torch.device("cpu"), tmp_path)
     one_by_one, together = (bench.transformers(size)(utterances) for size in (1, 4))
     assert one_by_one.shape == (6, 32)
