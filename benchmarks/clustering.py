@@ -18,9 +18,9 @@ import numpy as np
 
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.hdbscan_search import SAMPLE_LIMIT, hdbscan_partition
-from moe_lightning.clustering.settings import ClusteringSettings, HdbscanOptions
 from moe_lightning.clustering.spectral import spectral_partition
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.settings.clustering import ClusteringSettings, HdbscanOptions
 
 NUM_EXPERTS, DIM, SEED = 8, 50, 42
 SIZES, QUICK_SIZES = (2_000, 5_000, 20_000), (2_000, 5_000)

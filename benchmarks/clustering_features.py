@@ -18,12 +18,12 @@ import numpy as np
 from moe_lightning.clustering.association import information
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.judgement import stability
-from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import choose_share, speakers_of, towards_speakers
 from moe_lightning.clustering.stage import embeddings_of
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
+from moe_lightning.data.embedding_store import GRADIENTS_DIR, EmbeddingStore
+from moe_lightning.run.folder import RunDir
+from moe_lightning.settings.clustering import ClusteringSettings
 
 HEADS = ("statistics", "layers", "towards speaker", "standardised", "reduction", "removed", "algorithm")
 FIGURES = ("stability", "of shuffled", "{field}, train", "{field}, dev", "{field}, dev by a gate", "duration")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from moe_lightning.corpus.recordings import fingerprint
-from moe_lightning.stage_files import digest
-from moe_lightning.store.shards import ShardIndex, shard_name, write_shard
+from moe_lightning.data.recordings import fingerprint
+from moe_lightning.data.shards import ShardIndex, shard_name, write_shard
+from moe_lightning.run.outputs import digest
 
 ROUNDS = 5
 SIZE = 1280

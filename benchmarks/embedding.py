@@ -37,14 +37,15 @@ import torch
 from random_whisper import SHAPES, random_whisper
 from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
-from moe_lightning.backbone.names import NANO_DIR
-from moe_lightning.backbone.window import LONGEST, REAL, parse_window, window_words
-from moe_lightning.corpus import Utterance, read_audio
 from moe_lightning.corpus.probe import probe_entries
 from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.embedding.data import default_seconds, embedding_loader
 from moe_lightning.embedding.module import EmbeddingModule
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
+from moe_lightning.models.backbones.names import NANO_DIR
+from moe_lightning.models.backbones.window import LONGEST, REAL, parse_window, window_words
 
 SAMPLE_RATE = 16_000
 WINDOW_FRAMES = 1500

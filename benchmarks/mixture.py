@@ -24,13 +24,13 @@ from random_whisper import random_whisper
 from timing import System, measure, timed
 from torch import Tensor, nn
 
-from moe_lightning.backbone.pretrained import load_whisper
-from moe_lightning.backbone.speech import DecodeOptions, SpeechBackbone
-from moe_lightning.backbone.whisper import WhisperBackbone
-from moe_lightning.backbone.window import LONGEST
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.experts.optimizer import ExpertAdamW
+from moe_lightning.models.backbones.base import DecodeOptions, SpeechBackbone
+from moe_lightning.models.backbones.pretrained import load_whisper
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.models.backbones.window import LONGEST
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.training.optimizer import ExpertAdamW
 
 RANK, SEED = 16, 0
 NUMBERS, QUICK_NUMBERS = (2, 4, 8, 16, 32, 64), (8, 64)
@@ -194,7 +194,7 @@ class Bench:
             optimizer.step()
 
         def decode() -> None:
-            with torch.no_grad(), experts.eval().shares.set(gate_BE):
+            with torch.no_grad(), experts.eval().gated(gate_BE):
                 self.decode_with(experts.backbone)
 
         size = sum(parameter.nbytes for parameter in experts.expert_parameters()) / 2**20

@@ -2,7 +2,7 @@
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase, WhisperConfig, WhisperForConditionalGeneration
 
-from moe_lightning.backbone.names import NANO_DIR
+from moe_lightning.models.backbones.names import NANO_DIR
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"width": 32, "layers": 2, "heads": 2},

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.corpus.audio import read_file
+from moe_lightning.data.audio import read_file
+from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.evaluation.alignment import count_words
 
 Row = dict[str, Any]

@@ -25,14 +25,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
-from moe_lightning.backbone.names import NANO_DIR
 from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.experts.__main__ import main as experts
 from moe_lightning.gating.__main__ import main as gating
+from moe_lightning.models.backbones.names import NANO_DIR
 from moe_lightning.moe.__main__ import main as moe
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"train": 500, "dev": 8, "test": 4}

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from recordings import Row, read_rows, waveforms, word_error_rate
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.loops import MOST_COMPRESSION, compression_ratio
-from moe_lightning.backbone.speech import DecodeOptions
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.decoding import MOST_COMPRESSION, compression_ratio
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
 
 EXACT = DecodeOptions(guard=False)
 

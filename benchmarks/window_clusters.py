@@ -15,9 +15,9 @@ from pathlib import Path
 
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from moe_lightning.corpus import read_manifest
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import HardLabels
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.soft_labels import HardLabels
+from moe_lightning.run.folder import RunDir
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.corpus import read_manifest
-from moe_lightning.corpus.bookkeeping import bookkeeping_fields
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import bookkeeping_fields
 from moe_lightning.errors import InputError
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from moe_lightning.batch import SpeechBatch
+from moe_lightning.data.batches import SpeechBatch
 from moe_lightning.errors import InputError
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from moe_lightning.batch import SpeechBatch
+from moe_lightning.data.batches import SpeechBatch
 
 
 class SampleTranscripts(Callback):

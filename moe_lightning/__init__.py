@@ -31,13 +31,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_lightning.errors import end_in_one_line_while_importing
-from moe_lightning.faults.signals import end_quietly_while_importing
+from moe_lightning.system.exits import end_in_one_line_while_importing
+from moe_lightning.system.signals import end_quietly_while_importing
 
 if TYPE_CHECKING:
-    from moe_lightning.backbone.window import Window
     from moe_lightning.inference.recognizer import Recognizer
-    from moe_lightning.moe.routing import RoutingMode
+    from moe_lightning.models.backbones.window import Window
+    from moe_lightning.models.routing import RoutingMode
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"

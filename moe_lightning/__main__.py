@@ -4,20 +4,19 @@ import os
 import sys
 
 from moe_lightning import __version__
+from moe_lightning.run.stages import STAGES, info
 
-COMMANDS = {
-    "pipeline": ("pipeline", "all stages in order; a second run goes on where the first one stopped"),
-    "corpus": ("corpus", "stage 0: read and check a corpus, split it by speaker"),
-    "embed": ("embedding", "stage 1: an embedding of each utterance"),
-    "cluster": ("clustering", "stage 2: groups of utterances, soft labels"),
-    "gating": ("gating", "stage 3: train the gate (LightningCLI: fit, validate)"),
-    "experts": ("experts", "stage 4: pre-train the experts (LightningCLI); add, drop, merge or join experts"),
-    "moe": ("moe", "stage 5: train gate and experts together (LightningCLI)"),
-    "evaluate": ("evaluation", "stage 6: word error rates, overall and by group"),
-    "ladder": ("ladder", "does the mixture beat one LoRA of equal size, random clusters, the oracles?"),
-    "verify": ("verify", "is a run still what its stages have made? files, inputs, weights, scores"),
+_OTHERS = {
+    "ladder": ("evaluation.ladder", "does the mixture beat one LoRA of equal size, random clusters, the oracles?"),
+    "verify": ("run.verify", "is a run still as its stages have made it? files, inputs, weights, scores"),
     "transcribe": ("inference", "text of audio files, by a finished run"),
 }
+COMMANDS = {
+    "pipeline": ("run.pipeline", "all stages in order; a second run goes on where the first one stopped"),
+    **{info(stage).command: (stage, f"stage {n}: {info(stage).help}") for n, stage in enumerate(STAGES)},
+    **_OTHERS,
+}
+"""Module and explanation of each command."""
 
 
 def main() -> None:

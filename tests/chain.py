@@ -7,7 +7,7 @@ from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.evaluation.__main__ import main as evaluate
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import fit
 
 

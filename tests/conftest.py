@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from tests.ctc_models import write_ctc
 from tests.stage_runs import fit
 from tests.tones import write_tones

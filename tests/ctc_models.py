@@ -25,7 +25,7 @@ def write_ctc(folder: Path, kind: str = "wav2vec2", has_head: bool = True) -> Pa
     import torch
     from transformers import AutoConfig, SeamlessM4TFeatureExtractor, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
-    from moe_lightning.backbone.pretrained import CTC_CLASSES
+    from moe_lightning.models.backbones.pretrained import CTC_CLASSES
 
     model_type = next(name for name in sorted(CTC_CLASSES, key=len, reverse=True) if kind.startswith(name))
     special = kind.removeprefix(model_type).strip("-")

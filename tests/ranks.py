@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from moe_lightning.moe.balance import balance_loss
+from moe_lightning.models.routing import balance_loss
 
 
 def weights_and_inputs() -> tuple[Tensor, Tensor]:

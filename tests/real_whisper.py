@@ -15,7 +15,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.speech import SpeechBackbone
+from moe_lightning.models.backbones.base import SpeechBackbone
 from tests.recordings import CORPUS
 
 FOLDERS = [Path(folder) for folder in os.environ.get("MOE_LIGHTNING_WHISPER", "").split(os.pathsep) if folder]

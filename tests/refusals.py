@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from moe_lightning.pipeline import num_cuda_devices
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import num_cuda_devices
 from tests.refusals import Refusals, refused_process
 
 

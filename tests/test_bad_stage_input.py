@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.pipeline import num_cuda_devices
-from moe_lightning.run_dir import STAGES, RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import num_cuda_devices
+from moe_lightning.run.stages import STAGES
 from tests.refusals import Refusals, fit_arguments, refused_process
 
 

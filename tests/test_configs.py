@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from moe_lightning.errors import InputError
-from moe_lightning.pipeline_flags import build_parser, parse
+from moe_lightning.settings.guide import build_parser, parse
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TRAINED_STAGES = ("gating", "experts", "moe")
@@ -103,7 +103,7 @@ def test_a_stages_yaml_resolves_to_the_documented_defaults(stage: str, capsys: p
     expected = {"gating": (20, 256), "experts": (5, 4), "moe": (10, 4)}[stage]
     assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == expected
     assert config["early_stopping"]["patience"] == 5
-    optimizer = "torch.optim.AdamW" if stage == "gating" else "moe_lightning.experts.optimizer.ExpertAdamW"
+    optimizer = "torch.optim.AdamW" if stage == "gating" else "moe_lightning.training.optimizer.ExpertAdamW"
     assert config["model"]["optimizer"]["class_path"] == optimizer
     assert config["model"]["optimizer"]["init_args"]["lr"] == pytest.approx(1e-4)
     assert config["model"]["optimizer"]["init_args"]["weight_decay"] == pytest.approx(0.01)

@@ -8,19 +8,19 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.pretrained import load_ctc
 from moe_lightning.clustering.__main__ import main as cluster
-from moe_lightning.corpus import read_manifest
 from moe_lightning.corpus.__main__ import main as corpus
-from moe_lightning.corpus.audio import read_file
+from moe_lightning.data.audio import read_file
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.data.manifest import read_manifest
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.evaluation.__main__ import main as evaluate
 from moe_lightning.inference.__main__ import main as transcribe
 from moe_lightning.inference.transcribe import transcribe_files
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.pretrained import load_ctc
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.run.folder import RunDir
 from tests.ctc_models import write_ctc
 from tests.refusals import Refusals, fit_arguments
 from tests.stage_runs import fit
@@ -73,9 +73,9 @@ def test_an_attentive_gate_listens_to_a_ctc_model_below_its_experts(
     before, after = torch.load(clustered.gate_file, weights_only=True), load_file(clustered.mixture_file)
     for name in ("layer_logits", "frame_score.weight", "head.output.weight"):
         assert not torch.equal(before[name], after[f"gate.{name}"]), name
-    mixture = MixtureASR.load(clustered)
+    mixture = MixtureASR.load(clustered.mixture_files)
     waveform_BL = torch.from_numpy(read_file(tiny_corpus / "test_1.wav"))[None]
-    logits_BE, base = mixture.listen(waveform_BL, torch.tensor([waveform_BL.shape[1]]))
+    logits_BE, base = mixture.audio_logits(waveform_BL, torch.tensor([waveform_BL.shape[1]]))
     assert base is not None, "one pass serves gate and experts"
     assert float(mixture.gates(logits_BE).sum()) == pytest.approx(1)
 
@@ -107,7 +107,7 @@ def test_a_ctc_model_is_evaluated_with_beams(run: RunDir) -> None:
     for system in (0, 1):
         assert any(found["1"][id_][system] != found["4"][id_][system] for id_ in found["1"])
     (utterance,) = [one for one in read_manifest(run.manifest_file("dev")) if one.id == "dev_1"]
-    mixture = MixtureASR.load(run)
+    mixture = MixtureASR.load(run.mixture_files)
     mixture.experts.backbone.search(4)
     (transcript,) = transcribe_files(mixture, [Path(utterance.audio_file)], guard=False)
     assert transcript.text == found["4"]["dev_1"][1]
@@ -127,7 +127,7 @@ def test_audio_is_transcribed_by_a_ctc_mixture_greedily_or_with_beams(
 
 
 def test_peft_loads_an_expert_of_a_ctc_model_and_hears_the_same(run: RunDir, tiny_ctc: Path) -> None:
-    mixture = MixtureASR.load(run)
+    mixture = MixtureASR.load(run.mixture_files)
     waveforms_BL, num_samples_B = 0.1 * torch.randn(1, 9_000), torch.tensor([9_000])
     backbone = load_backbone(str(tiny_ctc)).eval()
     plain = load_ctc(str(tiny_ctc)).model

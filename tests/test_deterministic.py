@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_lightning.backbone.ctc import CTCBackbone
-from moe_lightning.backbone.device import deterministic
-from moe_lightning.backbone.loading import load_backbone
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.evaluation.__main__ import main as evaluate
-from moe_lightning.pipeline import main as pipeline
-from moe_lightning.run_dir import RunDir
+from moe_lightning.models.backbones.ctc import CTCBackbone
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.device import deterministic
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import main as pipeline
 from tests.stage_runs import fit
 
 

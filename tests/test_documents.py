@@ -10,17 +10,17 @@ import pytest
 import yaml
 
 from moe_lightning import __version__
-from moe_lightning.clustering.cli import build_parser as clustering_parser
 from moe_lightning.clustering.predict import build_parser as predict_parser
 from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.evaluation.__main__ import parser as evaluate_parser
-from moe_lightning.experts.life_command import parser as experts_parser
+from moe_lightning.evaluation.ladder.__main__ import parser as ladder_parser
+from moe_lightning.experts.edit_command import parser as experts_parser
 from moe_lightning.inference.__main__ import parser as transcribe_parser
-from moe_lightning.ladder.__main__ import parser as ladder_parser
-from moe_lightning.pipeline import main as pipeline
-from moe_lightning.pipeline_flags import build_parser
-from moe_lightning.pipeline_flags import parse as parse_pipeline
-from moe_lightning.verify.__main__ import parser as verify_parser
+from moe_lightning.run.pipeline import main as pipeline
+from moe_lightning.run.verify import parser as verify_parser
+from moe_lightning.settings.clustering import build_parser as clustering_parser
+from moe_lightning.settings.guide import build_parser
+from moe_lightning.settings.guide import parse as parse_pipeline
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}

@@ -13,17 +13,18 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
-from moe_lightning.cli import fit_settings
-from moe_lightning.clustering.cli import build_parser as clustering_parser
 from moe_lightning.corpus.__main__ import build_parser as corpus_parser
 from moe_lightning.corpus.__main__ import settings_of as corpus_settings
 from moe_lightning.embedding.__main__ import parser as embedding_parser
 from moe_lightning.errors import InputError, StaleStageError
 from moe_lightning.evaluation.__main__ import parser as evaluation_parser
-from moe_lightning.pipeline import settings_of
-from moe_lightning.run_dir import STAGES, RunDir, Stage
-from moe_lightning.stage_record import is_finished, recorded_stage
-from moe_lightning.stage_settings import StageSettings, command_settings, cut_short
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import settings_of
+from moe_lightning.run.record import is_finished, recorded_stage
+from moe_lightning.run.stages import STAGES, Stage
+from moe_lightning.settings.clustering import build_parser as clustering_parser
+from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short
+from moe_lightning.training.stage_cli import fit_settings
 from tests.parsed import TRAINED, Parsed
 
 Resolve = Callable[[Sequence[str]], StageSettings]

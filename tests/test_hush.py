@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from callbacks import expert_usage
-from moe_lightning.hush import hush
+from moe_lightning.system.terminal import hush
 
 
 def test_a_warning_of_ours_is_one_line_without_source_and_a_library_keeps_its_place(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.languages import language_code
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.errors import InputError
-from moe_lightning.languages import language_code
-from moe_lightning.run_dir import RunDir
-from moe_lightning.split import read_split
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import read_split
 from tests.embedding.conftest import embed_and_die
 from tests.refusals import only_line
 from tests.tones import write_tones

@@ -18,16 +18,16 @@ MAY_IMPORT = {
 }
 """The other stages that a stage is composed of."""
 WITHOUT_TORCH = (
-    "moe_lightning/pipeline.py",
-    "moe_lightning/pipeline_check.py",
-    "moe_lightning/pipeline_flags.py",
-    "moe_lightning/run_dir.py",
-    "moe_lightning/stage_record.py",
-    "moe_lightning/stage_settings.py",
-    "moe_lightning/soft_labels.py",
-    "moe_lightning/store/embedding_store.py",
+    "moe_lightning/run/pipeline.py",
+    "moe_lightning/run/pipeline_check.py",
+    "moe_lightning/settings/guide.py",
+    "moe_lightning/run/folder.py",
+    "moe_lightning/run/record.py",
+    "moe_lightning/settings/comparison.py",
+    "moe_lightning/data/soft_labels.py",
+    "moe_lightning/data/embedding_store.py",
     "moe_lightning/errors.py",
-    "moe_lightning/json_files.py",
+    "moe_lightning/system/json_files.py",
 )
 HEAVY = ("torch", "lightning", "transformers", "torchaudio", "peft", "torchmetrics", "lhotse")
 
@@ -99,7 +99,11 @@ def test_the_lowest_layers_import_no_stage(layer: str) -> None:
 def test_a_model_imports_neither_lightning_nor_a_module_above_it() -> None:
     models = [SOURCE / stage / "model.py" for stage in STAGES if (SOURCE / stage / "model.py").exists()]
     assert len(models) >= 3
-    above = ["lightning", "moe_lightning.cli", *(f"moe_lightning.{s}.{m}" for s in STAGES for m in ("module", "data"))]
+    above = [
+        "lightning",
+        "moe_lightning.training.stage_cli",
+        *(f"moe_lightning.{s}.{m}" for s in STAGES for m in ("module", "data")),
+    ]
     assert set().union(*(importers(name, models) for name in above)) == set()
 
 
@@ -108,9 +112,9 @@ def test_nothing_imports_the_callbacks() -> None:
 
 
 def test_only_commands_import_the_command_line() -> None:
-    found = importers("moe_lightning.cli", source_files(SOURCE))
+    found = importers("moe_lightning.training.stage_cli", source_files(SOURCE))
     assert {Path(file).name for file in found} == {"__main__.py"}
-    assert importers("moe_lightning.pipeline", source_files(SOURCE)) == set()
+    assert importers("moe_lightning.run.pipeline", source_files(SOURCE)) == set()
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
@@ -124,7 +128,7 @@ def test_clustering_imports_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["moe_lightning.pipeline", "moe_lightning.clustering.__main__", "moe_lightning.clustering.stage"],
+    ["moe_lightning.run.pipeline", "moe_lightning.clustering.__main__", "moe_lightning.clustering.stage"],
 )
 def test_a_process_that_imports_it_has_no_torch(module: str) -> None:
     script = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & sys.modules.keys()))"

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import SoftLabels
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.data.soft_labels import SoftLabels
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import callback, fit
 
 ROOT = Path(__file__).parents[1]

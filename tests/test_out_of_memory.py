@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_lightning.batch import GateBatch
-from moe_lightning.corpus import read_manifest
+from moe_lightning.data.batches import GateBatch
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.data.manifest import read_manifest
 from moe_lightning.embedding import module as embedding_module
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation import decode as decoding
 from moe_lightning.evaluation.__main__ import main as evaluate
-from moe_lightning.out_of_memory import described, explained
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.run.folder import RunDir
+from moe_lightning.training.memory import described, explained
 from tests.refusals import only_line
 from tests.stage_runs import ask_for_too_much, callback, fit
 

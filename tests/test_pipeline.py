@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import HardLabels, SoftLabels
+from moe_lightning.data.soft_labels import HardLabels, SoftLabels
+from moe_lightning.run.folder import RunDir
 from tests.recordings import CORPUS
 
 ROOT = Path(__file__).parents[1]

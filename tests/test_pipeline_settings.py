@@ -6,13 +6,14 @@ import pytest
 
 from moe_lightning.corpus.__main__ import settings_of as corpus_settings
 from moe_lightning.errors import InputError, StaleStageError
-from moe_lightning.json_files import write_json
-from moe_lightning.pipeline import Command, settings_of, stage_commands
-from moe_lightning.pipeline import main as pipeline
-from moe_lightning.pipeline_flags import parse
-from moe_lightning.run_dir import STAGES, RunDir, Stage
-from moe_lightning.stage_record import recorded_stage
-from moe_lightning.stage_settings import StageSettings
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import Command, settings_of, stage_commands
+from moe_lightning.run.pipeline import main as pipeline
+from moe_lightning.run.record import recorded_stage
+from moe_lightning.run.stages import STAGES, Stage
+from moe_lightning.settings.comparison import StageSettings
+from moe_lightning.settings.guide import parse
+from moe_lightning.system.json_files import write_json
 from tests.parsed import TRAINED, Parsed
 
 SETS = ["corpus.demo_seed=3", "embedding.frames_dtype=float32", "clustering.noise=nearest"]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from moe_lightning.run_dir import RunDir, Stage
-from moe_lightning.stage_record import stage_records
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.record import stage_records
+from moe_lightning.run.stages import Stage
 
 ROOT = Path(__file__).parents[1]
 SAME_BYTES: dict[Stage, tuple[str, ...]] = {

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_lightning.data.soft_labels import HardLabels, SoftLabels
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.soft_labels import HardLabels, SoftLabels
 
 IDS = ("a", "b", "ü/c d")
 

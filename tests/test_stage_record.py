@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from moe_lightning.errors import InputError, MissingInputError, StaleStageError
-from moe_lightning.run_dir import STAGES, RunDir
-from moe_lightning.stage_record import INPUTS, is_finished, recorded_stage
-from moe_lightning.stage_settings import StageSettings, command_settings, flat_settings
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.record import INPUTS, is_finished, recorded_stage
+from moe_lightning.run.stages import STAGES
+from moe_lightning.settings.comparison import StageSettings, command_settings, flat_settings
 
 SETTINGS = {"seed": 42.0, "batch_size": 4.0}
 
@@ -193,9 +194,9 @@ def test_a_stage_that_refuses_its_input_has_not_begun(run: RunDir) -> None:
 
 def test_a_killed_process_leaves_the_stage_begun(run: RunDir) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from moe_lightning.run_dir import RunDir;"
-        "from moe_lightning.stage_record import recorded_stage;"
-        "from moe_lightning.stage_settings import StageSettings\n"
+        "import os, sys; from pathlib import Path; from moe_lightning.run.folder import RunDir;"
+        "from moe_lightning.run.record import recorded_stage;"
+        "from moe_lightning.settings.comparison import StageSettings\n"
         "with recorded_stage(RunDir(Path(sys.argv[1])), 'corpus', StageSettings({'seed': 42.0, 'batch_size': 4.0})):\n"
         "    os.kill(os.getpid(), 9)\n"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.torch_pair import LOCKED, mending_command
+from moe_lightning.system.torch_pair import LOCKED, mending_command
 from tests.refusals import ROOT, only_line
 
 BROKEN = """

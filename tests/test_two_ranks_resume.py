@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import callback
 from tests.test_multi_process import ROOT, TWO_PROCESSES
 

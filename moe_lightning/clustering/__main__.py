@@ -3,11 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from moe_lightning.clustering.cli import parse, settings_of
-from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.errors import exits_cleanly
-from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_record import recorded_stage
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.record import recorded_stage
+from moe_lightning.settings.clustering import ClusteringSettings, parse, resolved
+from moe_lightning.system.exits import exits_cleanly
 
 
 @exits_cleanly
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not _is_stage_of_run(settings, named):
         run(settings)
         return
-    with recorded_stage(named, "clustering", settings_of(arguments)) as has_work:
+    with recorded_stage(named, "clustering", resolved(arguments)) as has_work:
         if has_work:
             run(settings)
 

@@ -9,9 +9,9 @@ from moe_lightning.clustering.hdbscan_search import hdbscan_partition
 from moe_lightning.clustering.kmeans import balanced_partition, kmeans_partition
 from moe_lightning.clustering.num_experts import Choice
 from moe_lightning.clustering.partition import Partition
-from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.spectral import spectral_partition
 from moe_lightning.errors import InputError
+from moe_lightning.settings.clustering import ClusteringSettings
 
 GLANCE = 1_000
 

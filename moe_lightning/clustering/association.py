@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_lightning.clustering.nuisance import NUISANCES
-from moe_lightning.corpus.bookkeeping import is_bookkeeping
+from moe_lightning.data.utterance import is_bookkeeping
 
 NUM_BINS = 5
 MOST_VALUES = 30

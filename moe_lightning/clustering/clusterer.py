@@ -11,7 +11,7 @@ from moe_lightning.clustering.features import FeatureSpace
 from moe_lightning.clustering.memberships import Closeness, closeness, cosines, place_noise, softmax
 from moe_lightning.clustering.neighbours import Neighbours, vote
 from moe_lightning.clustering.residuals import Removal
-from moe_lightning.json_files import write_json
+from moe_lightning.system.json_files import write_json
 
 
 class Prediction(NamedTuple):

@@ -7,8 +7,7 @@ import numpy as np
 
 from moe_lightning.clustering.memberships import Closeness
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.from_json import from_json
-from moe_lightning.json_files import read_json_object
+from moe_lightning.system.json_files import from_json, read_json_object
 
 CONFIG_FILE = "clusterer.json"
 ARRAYS_FILE = "clusterer.safetensors"

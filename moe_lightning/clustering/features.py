@@ -12,8 +12,8 @@ import numpy as np
 from moe_lightning.clustering.foretold import foretelling_directions
 from moe_lightning.clustering.neighbours import Neighbours
 from moe_lightning.clustering.residuals import Removal, fit_removal
+from moe_lightning.data.store_info import StoreInfo
 from moe_lightning.errors import InputError
-from moe_lightning.store.info import StoreInfo
 
 
 def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:

@@ -12,8 +12,8 @@ from moe_lightning.clustering.features import FittedSpace, fit_features
 from moe_lightning.clustering.memberships import Calibration, Closeness, calibrate_temperature, centroids_of, closeness
 from moe_lightning.clustering.num_experts import Choice, choose_num_experts
 from moe_lightning.clustering.partition import Partition
-from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import speaker_means, speaker_weights
+from moe_lightning.settings.clustering import ClusteringSettings
 
 MOST_CALIBRATED = 20_000
 """Training utterances for calibrating the temperature."""

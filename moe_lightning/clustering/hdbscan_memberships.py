@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from moe_lightning.clustering.settings import HdbscanOptions
 from moe_lightning.errors import InputError
+from moe_lightning.settings.clustering import HdbscanOptions
 
 
 class HdbscanFit(NamedTuple):

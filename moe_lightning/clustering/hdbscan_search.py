@@ -8,9 +8,9 @@ from moe_lightning.clustering.hdbscan_memberships import HdbscanFit, fit_hdbscan
 from moe_lightning.clustering.memberships import centroids_of
 from moe_lightning.clustering.neighbours import vote
 from moe_lightning.clustering.partition import Partition
-from moe_lightning.clustering.settings import HdbscanOptions
 from moe_lightning.clustering.spectral import spectral_partition
 from moe_lightning.errors import InputError
+from moe_lightning.settings.clustering import HdbscanOptions
 
 SAMPLE_LIMIT = 10_000
 """HDBSCAN takes O(N^2) time in tens of dimensions: 17 seconds per fit for 10,000 points in 50 dimensions."""

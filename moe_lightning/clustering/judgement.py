@@ -8,9 +8,9 @@ import numpy as np
 
 from moe_lightning.clustering.algorithms import partition_points
 from moe_lightning.clustering.num_experts import Choice
-from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import speaker_weights
 from moe_lightning.errors import InputError
+from moe_lightning.settings.clustering import ClusteringSettings
 
 MOST_POINTS = 1_200
 NUM_SAMPLES, NUM_SEEDS, NUM_SHUFFLED = 4, 2, 2

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe_lightning.corpus import SAMPLE_RATE, Utterance, read_audio
-from moe_lightning.progress import progress
+from moe_lightning.data.audio import SAMPLE_RATE, read_audio
+from moe_lightning.data.utterance import Utterance
+from moe_lightning.system.terminal import progress
 
 NUISANCES = ("duration", "snr", "loudness", "bandwidth", "pitch")
 """Seconds, dB, dB of full scale, Hz, Hz."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.clustering.stage import embeddings_of, label_files, refuse_gradients
 from moe_lightning.clustering.summary import print_summary
-from moe_lightning.command_line import CommandParser
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreInfo
+from moe_lightning.data.soft_labels import HardLabels, SoftLabels
 from moe_lightning.errors import InputError
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import HardLabels, SoftLabels
-from moe_lightning.store.embedding_store import EmbeddingStore, StoreInfo
+from moe_lightning.run.folder import RunDir
+from moe_lightning.settings.command_line import CommandParser
 
 
 def predict(arguments: Sequence[str]) -> None:

@@ -12,9 +12,8 @@ from moe_lightning.clustering.fit import FittedClustering
 from moe_lightning.clustering.judgement import Separation, Stability, separation, stability
 from moe_lightning.clustering.memberships import normalised_entropy
 from moe_lightning.clustering.nuisance import NUISANCES, measure
-from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.corpus import Utterance
-from moe_lightning.corpus.bookkeeping import differs_everywhere
+from moe_lightning.data.utterance import Utterance, differs_everywhere
+from moe_lightning.settings.clustering import ClusteringSettings
 
 MOST_MEASURED = 400
 """Training utterances with measured audio: enough for the associations, and read in seconds."""

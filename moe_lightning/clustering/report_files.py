@@ -12,13 +12,12 @@ from moe_lightning.clustering.projector import write_projector
 from moe_lightning.clustering.report import Column, known_columns, make_report
 from moe_lightning.clustering.report_page import page
 from moe_lightning.clustering.scatter_data import scatter_data
-from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.corpus import Utterance
-from moe_lightning.corpus.bookkeeping import is_bookkeeping
-from moe_lightning.json_files import write_json
-from moe_lightning.progress import say
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import StoreEntry
+from moe_lightning.data.embedding_store import StoreEntry
+from moe_lightning.data.utterance import Utterance, is_bookkeeping
+from moe_lightning.run.folder import RunDir
+from moe_lightning.settings.clustering import ClusteringSettings
+from moe_lightning.system.json_files import write_json
+from moe_lightning.system.terminal import say
 
 PROJECTOR_DIR = "projector"
 MOST_LEGEND_ENTRIES = 32

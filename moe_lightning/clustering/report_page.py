@@ -8,7 +8,7 @@ from typing import Any
 
 from moe_lightning.clustering.association import Association
 from moe_lightning.clustering.report import Report
-from moe_lightning.html_page import bar_cell, cards, document, heat_map, picture, table, verdict
+from moe_lightning.reports.html_page import bar_cell, cards, document, heat_map, picture, table, verdict
 
 _PAGE_DIR = Path(__file__).with_name("page")
 

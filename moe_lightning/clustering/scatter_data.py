@@ -10,7 +10,7 @@ import numpy as np
 
 from moe_lightning.clustering.plot import COLOURS, Layout
 from moe_lightning.clustering.report import Column
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.utterance import Utterance
 
 _SHOWN_DECIMALS = 4
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_lightning.clustering.num_experts import MOST_EXPERTS
-from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.settings.clustering import ClusteringSettings
 
 AUTO_SHARE = 0.8
 """Relative to the full way to the mean; the rest keeps a speaker's utterances apart (benchmarks/README.md)."""

@@ -11,16 +11,16 @@ from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Cluster
 from moe_lightning.clustering.features import pool, select_parts
 from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
 from moe_lightning.clustering.report_files import write_pictures
-from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import choose_share, pooled_in_words, speakers_of, towards_speakers
 from moe_lightning.clustering.stored_frames import stored_vectors
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.embedding_store import GRADIENTS_DIR, EmbeddingStore, StoreEntry
+from moe_lightning.data.soft_labels import HardLabels, SoftLabels
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import HardLabels, SoftLabels
-from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore, StoreEntry
+from moe_lightning.run.folder import RunDir
+from moe_lightning.settings.clustering import ClusteringSettings
 
 MOST_SEARCHED = 20_000
 
@@ -95,7 +95,7 @@ def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: Cluste
     ids = [entry.id for entry in training]
     utterances: list[Utterance] = []
     if settings.label_field or settings.residualise:
-        utterances = read_utterances(settings.manifest_folder, ids)
+        utterances = read_utterances(_manifest_dir(settings), ids)
     values = field_values(utterances, settings.label_field) if settings.label_field else None
     nuisance_NJ = nuisance_columns(utterances, settings.residualise) if settings.residualise else None
     speakers = [entry.contributor_id for entry in training]
@@ -150,9 +150,14 @@ def _known_utterances(ids: list[str], settings: ClusteringSettings) -> list[Utte
     if not settings.report:
         return None
     try:
-        return read_utterances(settings.manifest_folder, ids)
+        return read_utterances(_manifest_dir(settings), ids)
     except InputError as error:
         if settings.manifest_dir:
             raise
         print(f"note: the report compares the clusters with nothing: {error}")
         return None
+
+
+def _manifest_dir(settings: ClusteringSettings) -> Path:
+    """Folder of the manifests: as given, else the run's."""
+    return settings.manifest_dir or RunDir(settings.output_dir.parent).stage_dir("corpus")

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.errors import InputError
-from moe_lightning.store.embedding_store import EmbeddingStore, Pooling, StoreInfo
+from moe_lightning.settings.embedding import Pooling
 
 
 class Vectors(NamedTuple):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from moe_lightning.clustering.nuisance import NUISANCES, measure
-from moe_lightning.corpus import SPLITS, Utterance, read_manifest
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import SPLITS, Utterance
 from moe_lightning.errors import InputError, MissingInputError
 
 

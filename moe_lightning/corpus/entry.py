@@ -6,12 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.data.utterance import UNKNOWN_SPEAKER, FieldValue
 from moe_lightning.errors import InputError
-from moe_lightning.from_json import is_number
-
-UNKNOWN_SPEAKER = "unknown:"
-"""Prefix of stand-in names for unnamed speakers."""
+from moe_lightning.system.json_files import is_number
 
 
 @dataclass(frozen=True, slots=True)

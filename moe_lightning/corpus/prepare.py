@@ -7,44 +7,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from moe_lightning.corpus.entry import UNKNOWN_SPEAKER, Entry
-from moe_lightning.corpus.manifest import write_manifest
+from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
 from moe_lightning.corpus.readers import read_corpus
-from moe_lightning.corpus.recordings import write_recordings
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
+from moe_lightning.data.manifest import write_manifest
+from moe_lightning.data.recordings import write_recordings
+from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import write_json
-from moe_lightning.run_dir import SPLITS
+from moe_lightning.settings.corpus import DEMO, CorpusSettings
+from moe_lightning.system.json_files import write_json
 
-DEMO = "demo"
 LEFT_OUT = "left_out.json"
 OPEN_ALL = 20_000
 """Up to this number, all recordings are opened even for a small sample: it takes seconds."""
 STRATIFY_FIELD = "etiology"
 """Field used for stratified sampling by default, if the corpus has it."""
-
-
-@dataclass(frozen=True)
-class CorpusSettings:
-    """Settings for the corpus stage; the fields are the flags of `moe-lightning corpus`."""
-
-    dataset_root: str
-    """A corpus, the prefix of manifests, or ``demo``."""
-    allow_shared_speakers: bool = False
-    allow_outside_root: bool = False
-    """Accept recordings outside the corpus's folder."""
-    skip_bad_audio: bool = False
-    data_percent: float = 100.0
-    max_utterances: tuple[int, int, int] | None = None
-    layout: str = "auto"
-    """A name in `readers.LAYOUTS`, or ``auto`` for recognition."""
-    stratify: str | None = None
-    """Field for stratified held-out sets and samples; None: `STRATIFY_FIELD`, if there is one."""
-    seed: int = 42
-    num_workers: int | None = None
-    demo_seed: int = 0
-    demo_utterances: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)

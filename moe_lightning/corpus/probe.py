@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
-from moe_lightning.corpus.audio import read_header, seconds_cut_off
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.corpus.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, FieldValue, Utterance
+from moe_lightning.data.audio import read_header, seconds_cut_off
+from moe_lightning.data.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, FieldValue, Utterance
 from moe_lightning.errors import InputError, printable
-from moe_lightning.progress import progress
+from moe_lightning.system.terminal import progress
 
 DURATION_TOLERANCE = 0.5
 """Seconds by which a manifest's segment may exceed its file: encoders pad, and people round."""

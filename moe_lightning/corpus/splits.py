@@ -7,17 +7,21 @@ from collections.abc import Hashable, Sequence
 from itertools import compress, zip_longest
 from typing import TypeAlias, TypeVar
 
-from moe_lightning.corpus.entry import UNKNOWN_SPEAKER, Entry
-from moe_lightning.corpus.utterance import Utterance
+from moe_lightning.corpus.entry import Entry
+from moe_lightning.data.utterance import (
+    ALLOW_SHARED_SPEAKERS,
+    SPLITS,
+    UNKNOWN_SPEAKER,
+    Utterance,
+    refuse_shared_speakers,
+)
 from moe_lightning.errors import InputError
-from moe_lightning.run_dir import SPLITS
 
 Spoken = TypeVar("Spoken", Utterance, Entry)
 Splits: TypeAlias = dict[str, list[Utterance]]
 
 HELD_OUT = 0.1
 """Share of the training speakers for a missing dev or test split."""
-_FLAG = "--allow-shared-speakers"
 
 
 def complete_splits(
@@ -51,25 +55,6 @@ def complete_splits(
         share = HELD_OUT * num_train / len({_key(utterance, by_speaker) for utterance in splits["train"]})
         splits[split], splits["train"] = _hold_out(splits["train"], share, f"{seed} {split}", by_speaker, stratify)
     return {split: splits[split] for split in SPLITS}
-
-
-def refuse_shared_speakers(splits: Splits) -> None:
-    """Refuse a speaker in two splits: known voices make a test too optimistic.
-
-    Unnamed speakers cannot be compared and are ignored.
-
-    Raises:
-        InputError: Names the speakers and the flag.
-    """
-    speakers = {split: {utterance.speaker for utterance in utterances} for split, utterances in splits.items()}
-    names = [split for split in SPLITS if split in speakers]
-    for number, first in enumerate(names):
-        for second in names[number + 1 :]:
-            shared = sorted(name for name in speakers[first] & speakers[second] if not name.startswith(UNKNOWN_SPEAKER))
-            if shared:
-                some = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
-                count = f"{len(shared)} speaker{'s are' if len(shared) > 1 else ' is'}"
-                raise InputError(f"{count} in both {first} and {second} ({some}); {_FLAG} accepts that")
 
 
 def sample_percent(utterances: Sequence[Utterance], percent: float, seed: int, field: str | None) -> list[Utterance]:
@@ -156,10 +141,12 @@ def _too_few_speakers(train: Sequence[Utterance], missing: list[str]) -> str:
         return (
             f"the corpus names no speakers; each folder of recordings then counts as one, and {folders}"
             f" ({', '.join(unnamed[:3])}) are too few to hold out others for {' and '.join(missing)}; name the speakers"
-            f" (the field speaker), give {' and '.join(missing)} yourself, or divide by utterance with {_FLAG}"
+            f" (the field speaker), give {' and '.join(missing)} yourself, or divide by utterance with"
+            f" {ALLOW_SHARED_SPEAKERS}"
         )
     who = f"{len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(list(names)[:3])})"
     return (
         f"train has {who}, too few to hold out others for {' and '.join(missing)};"
-        f" give {' and '.join(missing)} yourself, name the speakers, or divide by utterance with {_FLAG}"
+        f" give {' and '.join(missing)} yourself, name the speakers, or divide by utterance with"
+        f" {ALLOW_SHARED_SPEAKERS}"
     )

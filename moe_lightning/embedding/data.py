@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 from lightning.pytorch import LightningDataModule
 
-from moe_lightning.backbone.window import REAL
-from moe_lightning.batch import AudioBatch
-from moe_lightning.corpus import SPLITS, Utterance
-from moe_lightning.corpus.batches import AudioDataset, AudioItem, BatchPlan, pad_waveforms
-from moe_lightning.corpus.loader import FixedLoader
-from moe_lightning.run_dir import RunDir
-from moe_lightning.split import read_split
-from moe_lightning.store.shards import finished_shards
+from moe_lightning.data.batches import AudioBatch, AudioDataset, AudioItem, BatchPlan, pad_waveforms
+from moe_lightning.data.loader import FixedLoader
+from moe_lightning.data.shards import finished_shards
+from moe_lightning.data.utterance import SPLITS, Utterance
+from moe_lightning.models.backbones.window import REAL
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import read_split
 
 CPU_SECONDS, GPU_SECONDS = 30.0, 480.0
 """Default seconds of audio per batch: to fit a core's caches, and to keep a GPU busy."""

@@ -4,8 +4,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from moe_lightning.backbone.speech import Frames, SpeechBackbone
-from moe_lightning.batch import AudioBatch, EmbeddedBatch
+from moe_lightning.data.batches import AudioBatch, EmbeddedBatch
+from moe_lightning.models.backbones.base import Frames, SpeechBackbone
 
 
 class GradientModule(LightningModule):

@@ -1,36 +1,37 @@
 """Languages of a corpus, checked, given, or detected by the speech model before the embedding."""
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
 
-from moe_lightning.backbone.device import choose_device
-from moe_lightning.backbone.names import model_revision
-from moe_lightning.backbone.speech import SpeechBackbone
-from moe_lightning.corpus import SPLITS, Utterance, read_manifest
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import SPLITS, Utterance
 from moe_lightning.embedding.data import default_seconds, embedding_loader
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json_object, write_json
-from moe_lightning.progress import progress
-from moe_lightning.run_dir import RunDir
-from moe_lightning.split import SettledLanguages, read_languages
-from moe_lightning.stage_record import is_first_process
+from moe_lightning.models.backbones.base import SpeechBackbone
+from moe_lightning.models.backbones.names import model_revision
+from moe_lightning.models.device import choose_device
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import SettledLanguages, read_languages
+from moe_lightning.run.record import is_first_process
+from moe_lightning.settings.embedding import EmbeddingSettings
+from moe_lightning.system.json_files import read_json_object, write_json
+from moe_lightning.system.terminal import progress
 
 NUM_SHOWN = 5
 """Number of detected languages to print."""
 
 
-def settle_languages(run: RunDir, backbone: SpeechBackbone, options: argparse.Namespace) -> None:
+def settle_languages(run: RunDir, backbone: SpeechBackbone, settings: EmbeddingSettings) -> None:
     """Settle the language of every utterance: check the manifests' languages, write a file for all others.
 
     A file made with the same language setting, speech model and corpus is kept, so that a resumed embedding has the
     same languages.
 
     Args:
-        options: Options of `moe-lightning embed`; ``language`` is a code, or ``auto``.
+        settings: Options of `moe-lightning embed`; ``language`` is a code, or ``auto``.
 
     Raises:
         InputError: The model cannot write the language of some utterances, or can detect none. There are embeddings
@@ -39,12 +40,12 @@ def settle_languages(run: RunDir, backbone: SpeechBackbone, options: argparse.Na
     utterances = [one for split in SPLITS if _exists(run, split) for one in read_manifest(run.manifest_file(split))]
     _check_named(backbone, utterances)
     nameless = [utterance for utterance in utterances if not utterance.language]
-    given = backbone.asked_language(options.language)
-    made_with = _made_with(run, given, options.whisper_model)
-    if not nameless or _is_settled(run, made_with, options.whisper_model) or not is_first_process():
+    given = backbone.asked_language(settings.language)
+    made_with = _made_with(run, given, settings.whisper_model)
+    if not nameless or _is_settled(run, made_with, settings.whisper_model) or not is_first_process():
         return
     if given is None and backbone.detects_languages:
-        detected = _detect(backbone, nameless, options)
+        detected = _detect(backbone, nameless, settings)
         print(_told(detected, len(utterances)), flush=True)
         settled = SettledLanguages(detected=detected, made_with=made_with)
     else:
@@ -102,12 +103,12 @@ def _check_named(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> N
 
 
 @torch.no_grad()
-def _detect(backbone: SpeechBackbone, utterances: Sequence[Utterance], options: argparse.Namespace) -> dict[str, str]:
+def _detect(backbone: SpeechBackbone, utterances: Sequence[Utterance], settings: EmbeddingSettings) -> dict[str, str]:
     """Language of each utterance by its id, detected over the model's training window."""
-    device = choose_device(options.accelerator)
-    seconds = options.max_seconds or default_seconds(device.type)
+    device = choose_device(settings.accelerator)
+    seconds = settings.max_seconds or default_seconds(device.type)
     window = backbone.own_window
-    loader = embedding_loader(utterances, options.batch_size, seconds, options.num_workers, window=window)
+    loader = embedding_loader(utterances, settings.batch_size, seconds, settings.num_workers, window=window)
     backbone.to(device)
     found: dict[str, str] = {}
     for batch in progress(loader, "detecting languages"):

@@ -2,10 +2,10 @@
 
 from lightning.pytorch import LightningModule
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.pooling import LAST, layer_frames, layers_text, parse_layers, pool
-from moe_lightning.backbone.window import Window
-from moe_lightning.batch import AudioBatch, EmbeddedBatch
+from moe_lightning.data.batches import AudioBatch, EmbeddedBatch
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.pooling import LAST, layer_frames, layers_text, parse_layers, pool
+from moe_lightning.models.backbones.window import Window
 
 
 class EmbeddingModule(LightningModule):

@@ -6,10 +6,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from moe_lightning.corpus import Utterance
-from moe_lightning.errors import InputError
-from moe_lightning.store.embedding_store import MAPPING_FILE, StoreEntry, StoreInfo, write_mapping
-from moe_lightning.store.shards import (
+from moe_lightning.data.embedding_store import MAPPING_FILE, StoreEntry, StoreInfo, write_mapping
+from moe_lightning.data.shards import (
     ShardIndex,
     clear_unfinished,
     finished_shards,
@@ -18,6 +16,8 @@ from moe_lightning.store.shards import (
     shard_name,
     unindexed_shards,
 )
+from moe_lightning.data.utterance import Utterance
+from moe_lightning.errors import InputError
 
 
 class Place(NamedTuple):

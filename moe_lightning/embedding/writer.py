@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from moe_lightning.batch import EmbeddedBatch
+from moe_lightning.data.batches import EmbeddedBatch
+from moe_lightning.data.shards import ShardIndex, write_shard
 from moe_lightning.errors import InputError
-from moe_lightning.faults.folder_lock import LockWatch
-from moe_lightning.faults.signals import STOP, Stopped
-from moe_lightning.store.shards import ShardIndex, write_shard
+from moe_lightning.system.locks import LockWatch
+from moe_lightning.system.signals import STOP, Stopped
 from moe_lightning.training.stopping import end_ranks
 
 SHARD_BYTES = 512 * 2**20

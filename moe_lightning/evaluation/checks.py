@@ -1,10 +1,10 @@
 """Checks before a split is scored."""
 
-from moe_lightning.corpus import read_manifest
-from moe_lightning.corpus.splits import refuse_shared_speakers
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import refuse_shared_speakers
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json_object
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.system.json_files import read_json_object
 
 
 def check_split(run: RunDir, split: str) -> int:

@@ -5,23 +5,24 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.activity import speech_probs
-from moe_lightning.backbone.speech import DecodeOptions, Frames, Notes
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.corpus import SAMPLE_RATE
-from moe_lightning.corpus.loader import FixedLoader
+from moe_lightning.data.audio import SAMPLE_RATE
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.data.loader import FixedLoader
 from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.hypotheses import Decoded, Decoding, Guarded, SystemCost
-from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, System
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.moe.speaker_gate import pooled
-from moe_lightning.out_of_memory import explained
-from moe_lightning.progress import progress
+from moe_lightning.models.backbones.activity import speech_probs
+from moe_lightning.models.backbones.base import DECODE, DecodeOptions, Frames, Notes
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.routing import pooled
+from moe_lightning.settings.evaluation import DEFAULT_SYSTEMS, System
+from moe_lightning.system.terminal import progress
+from moe_lightning.training.memory import explained
 
 _TOO_LARGE = "lower --batch-size of `moe-lightning evaluate` (--set evaluation.batch_size=... of the pipeline)"
 
@@ -34,9 +35,9 @@ def decode(
     systems: Sequence[System] = DEFAULT_SYSTEMS,
     true_experts: Mapping[str, int] | None = None,
     speakers: Mapping[str, str] | None = None,
-    guard: bool = True,
+    options: DecodeOptions = DECODE,
 ) -> Decoded:
-    """Transcripts of every utterance in a loader, all systems on the same batches, with the backbone's beam size.
+    """Transcripts of every utterance in a loader, all systems on the same batches.
 
     The mixture's gate reads each utterance itself, like new audio: this is part of the mixture's cost.
 
@@ -44,35 +45,40 @@ def decode(
         true_experts: Expert for the true group, by utterance id; for the system ``label``.
         speakers: Speaker by utterance id: the gate reads all of a speaker's utterances before decoding. None: it
             reads each utterance alone.
-        guard: Detect speech first, and end loops, see `DecodeOptions`; part of every system's cost.
+        options: For all systems; under ``guard`` speech is detected first, as part of every system's cost.
+
+    Raises:
+        InputError: The backbone cannot decode by these options.
     """
+    mixture.experts.backbone.check_options(options)
     texts: dict[str, dict[str, str]] = {str(name): {} for name in systems}
     notes: dict[str, dict[str, Notes]] = {str(name): {} for name in systems}
     gates: dict[str, list[float]] = {}
     watches: dict[str, _Stopwatch] = {name: _Stopwatch(device) for name in systems}
-    listening = _Stopwatch(device)
-    known = _hear_speakers(mixture, loader, device, speakers, watches["mixture"]) if speakers else None
+    detecting = _Stopwatch(device)
+    known = _read_speakers(mixture, loader, device, speakers, watches["mixture"]) if speakers else None
     num_samples = 0
     for batch in progress(loader, "evaluating"):
         with explained(batch, _TOO_LARGE):
             batch = _to_device(batch, device)
-            with listening.running():
-                speech_B = speech_probs(batch.waveforms_BL, batch.num_samples_B) if guard else None
-            options = DecodeOptions(guard=guard, speech_B=speech_B)
+            with detecting.running():
+                speech_B = speech_probs(batch.waveforms_BL, batch.num_samples_B) if options.guard else None
+            of_batch = replace(options, speech_B=speech_B)
             with watches["mixture"].running():
                 own_BE, logits_BE, base = _gate_logits(mixture, batch, known)
             for name in systems:
-                heard_BE = own_BE if name == "utterance_gate" else logits_BE
+                gate_logits_BE = own_BE if name == "utterance_gate" else logits_BE
                 with watches[name].running():
-                    written = decode_as(name, mixture, batch, heard_BE, true_experts or {}, base, options)
+                    written = decode_as(name, mixture, batch, gate_logits_BE, true_experts or {}, base, of_batch)
                 texts[name] |= zip(batch.ids, written.texts, strict=True)
                 notes[name] |= zip(batch.ids, written.notes, strict=True)
         gates |= zip(batch.ids, mixture.gates(logits_BE).float().cpu().tolist(), strict=True)
         num_samples += int(batch.num_samples_B.sum())
     for watch in watches.values():
-        watch.seconds += listening.seconds
+        watch.seconds += detecting.seconds
     cost = _cost(mixture, watches, num_samples / SAMPLE_RATE, device)
-    cost = cost._replace(gate_by="speaker" if speakers else "utterance", guard=guard)
+    gate_by = "speaker" if speakers else "utterance"
+    cost = cost._replace(gate_by=gate_by, guard=options.guard, num_beams=options.num_beams)
     return Decoded(texts, gates, cost, {name: Guarded.of(noted) for name, noted in notes.items()})
 
 
@@ -82,20 +88,20 @@ class _Known(NamedTuple):
     own: dict[str, Tensor]
     """Logits from each utterance alone."""
     by_speaker: dict[str, Tensor]
-    must_listen_again: bool
+    must_read_again: bool
     """True if the experts reuse frames from the gate's forward pass."""
 
 
-def _hear_speakers(
+def _read_speakers(
     mixture: MixtureASR, loader: FixedLoader, device: torch.device, speakers: Mapping[str, str], watch: "_Stopwatch"
 ) -> _Known:
     own: dict[str, Tensor] = {}
     base = None
-    for batch in progress(loader, "listening"):
+    for batch in progress(loader, "reading speakers"):
         with explained(batch, _TOO_LARGE):
             batch = _to_device(batch, device)
             with watch.running():
-                logits_BE, base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)
+                logits_BE, base = mixture.audio_logits(batch.waveforms_BL, batch.num_samples_B)
         own |= zip(batch.ids, logits_BE, strict=True)
     return _Known(own, pooled(own, speakers), base is not None)
 
@@ -103,10 +109,10 @@ def _hear_speakers(
 def _gate_logits(mixture: MixtureASR, batch: SpeechBatch, known: _Known | None) -> tuple[Tensor, Tensor, Frames | None]:
     """Logits from each utterance alone, logits for decoding, and frames that the experts reuse."""
     if known is None:
-        own_BE, base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)
+        own_BE, base = mixture.audio_logits(batch.waveforms_BL, batch.num_samples_B)
         return own_BE, own_BE, base
     own_BE, logits_BE = (torch.stack([part[id_] for id_ in batch.ids]) for part in (known.own, known.by_speaker))
-    base = mixture.listen(batch.waveforms_BL, batch.num_samples_B)[1] if known.must_listen_again else None
+    base = mixture.audio_logits(batch.waveforms_BL, batch.num_samples_B)[1] if known.must_read_again else None
     return own_BE, logits_BE, base
 
 
@@ -162,7 +168,6 @@ def _cost(
         systems=systems,
         routing=mixture.config.routing,
         own_window=backbone.own_window,
-        num_beams=getattr(backbone, "num_beams", 1),
     )
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.backbone.speech import DECODE, DecodeOptions, Frames, Hypotheses, Notes
-from moe_lightning.batch import SpeechBatch
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.evaluation.alignment import count_words
-from moe_lightning.evaluation.system_names import System
-from moe_lightning.moe.model import MixtureASR
+from moe_lightning.models.backbones.base import DECODE, DecodeOptions, Frames, Hypotheses, Notes
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.settings.evaluation import System
 
 
 class Written(NamedTuple):

@@ -5,10 +5,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.from_json import is_number
-from moe_lightning.json_files import read_json_object
-from moe_lightning.provenance import git_revision, versions
-from moe_lightning.run_dir import STAGES, RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.record import git_revision, versions
+from moe_lightning.run.stages import STAGES
+from moe_lightning.system.json_files import is_number, read_json_object
 
 
 def environment(run: RunDir) -> dict[str, Any]:

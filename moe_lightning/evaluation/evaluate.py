@@ -1,94 +1,65 @@
 """Decode a finished run's split, score it, write the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.backbone.window import Window
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.normaliser import Normaliser
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.checks import check_split
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.fields import MOST_VALUES, group_columns
 from moe_lightning.evaluation.hypotheses import Decoded
 from moe_lightning.evaluation.report.write import write_model_card, write_report
-from moe_lightning.evaluation.system_names import DEFAULT_SYSTEMS, GateBy, System
-from moe_lightning.evaluation.systems import ScoreSettings, check_same_utterances, score_systems
+from moe_lightning.evaluation.systems import check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
 from moe_lightning.evaluation.true_groups import true_experts
 from moe_lightning.evaluation.usage import expert_usage
 from moe_lightning.evaluation.verdict import judge
-from moe_lightning.json_files import read_json_object, write_json
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import RunInputs
-from moe_lightning.split import read_split
-from moe_lightning.stage_record import check_inputs, renew_record
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import RunInputs, read_split
+from moe_lightning.run.record import check_inputs, renew_record
+from moe_lightning.settings.evaluation import EvaluationSettings, GateBy, ScoreSettings
+from moe_lightning.system.json_files import read_json_object, write_json
 
 HEADLINE = ("mixture", "backbone")
 
 
-@dataclass(frozen=True)
-class DecodeSettings:
-    """Settings for decoding a split; routing, beams, guard, window and gate input change transcripts."""
-
-    batch_size: int = 16
-    num_workers: int = 2
-    accelerator: str = "auto"
-    systems: tuple[System, ...] = DEFAULT_SYSTEMS
-    """Systems to decode, see `system_names.System`."""
-    routing: str | None = None
-    """For the mixture; None: as in training."""
-    num_beams: int = 1
-    """Beam size of a CTC model."""
-    gate_by: GateBy = "auto"
-    """Input of the gate, see `system_names.GateBy`."""
-    deterministic: bool = False
-    """Also on a GPU."""
-    window: Window | None = None
-    """For the mixture; None: as in training. The bare backbone always reads its own."""
-    precision: str = "32-true"
-    """For all systems."""
-    guard: bool = True
-    """End loops, and write no text without speech."""
-
-
-def evaluate(run: RunDir, split: str, decoding: DecodeSettings, scoring: ScoreSettings) -> dict[str, Any]:
+def evaluate(run: RunDir, settings: EvaluationSettings) -> dict[str, Any]:
     """Decode a split by all systems, score them, write and print the results."""
-    num_shared = check_split(run, split)
-    utterances = read_split(run, split)
-    group_columns(utterances, scoring.by)  # an unknown field fails now, not after decoding
-    decode_split(run, split, utterances, decoding, Normaliser(scoring.normaliser))
-    return score_split(run, split, scoring, num_shared)
+    num_shared = check_split(run, settings.split)
+    utterances = read_split(run, settings.split)
+    group_columns(utterances, settings.by)  # an unknown field fails now, not after decoding
+    decode_split(run, utterances, settings)
+    return score_split(run, settings.split, settings, num_shared)
 
 
-def rescore(run: RunDir, split: str, scoring: ScoreSettings) -> dict[str, Any]:
+def rescore(run: RunDir, settings: EvaluationSettings) -> dict[str, Any]:
     """Score earlier transcripts with other settings; no model runs."""
     check_inputs(run, "evaluation")
-    results = score_split(run, split, scoring, check_split(run, split))
-    if split == "test":
+    results = score_split(run, settings.split, settings, check_split(run, settings.split))
+    if settings.split == "test":
         renew_record(run, "evaluation")  # a finished stage has new files now
     return results
 
 
-def decode_split(
-    run: RunDir, split: str, utterances: Sequence[Utterance], settings: DecodeSettings, normaliser: Normaliser
-) -> None:
-    """Write the hypotheses of a split, aligned with the references by this normaliser."""
-    from moe_lightning.backbone.device import autocast, choose_device, deterministic
+def decode_split(run: RunDir, utterances: Sequence[Utterance], settings: EvaluationSettings) -> None:
+    """Write the hypotheses of a split, aligned with the references."""
     from moe_lightning.evaluation.decode import decode  # torch: scoring needs none
-    from moe_lightning.moe.model import MixtureASR
-    from moe_lightning.speech_loaders import SpeechLoaders
+    from moe_lightning.models.backbones.base import DecodeOptions
+    from moe_lightning.models.device import autocast, choose_device, deterministic
+    from moe_lightning.models.mixture import MixtureASR
+    from moe_lightning.training.speech_loaders import SpeechLoaders
 
     device = choose_device(settings.accelerator)
-    experts = true_experts(run, utterances) if "label" in settings.systems else None
-    mixture = MixtureASR.load(run, device, settings.routing, settings.window)  # type: ignore[arg-type]
-    mixture.experts.backbone.search(settings.num_beams)
+    experts = true_experts(run, utterances) if "label" in settings.system_names else None
+    mixture = MixtureASR.load(run.mixture_files, device, settings.routing, settings.window)  # type: ignore[arg-type]
+    options = DecodeOptions(guard=not settings.no_guard, num_beams=settings.num_beams)
     inputs = RunInputs.load(run, mixture.config.whisper_model)
-    loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(split)
+    loader = SpeechLoaders(run, inputs, settings.batch_size, settings.num_workers).fixed(settings.split)
     speakers = gate_speakers(run, utterances, settings.gate_by)
     with deterministic(settings.deterministic), autocast(device, settings.precision):
-        decoded = decode(mixture, loader, device, settings.systems, experts, speakers, settings.guard)
-    decoded.save(run.report(split), utterances, normaliser)
+        decoded = decode(mixture, loader, device, settings.system_names, experts, speakers, options)
+    decoded.save(run.report(settings.split), utterances, Normaliser(settings.normaliser))
 
 
 def gate_speakers(run: RunDir, utterances: Sequence[Utterance], gate_by: GateBy) -> dict[str, str] | None:

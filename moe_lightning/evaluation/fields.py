@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from moe_lightning.corpus import Utterance
-from moe_lightning.corpus.bookkeeping import bookkeeping_fields
+from moe_lightning.data.utterance import Utterance, bookkeeping_fields
 from moe_lightning.errors import InputError
 
 MIN_UTTERANCES = 3

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.normaliser import Normaliser
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.evaluation.alignment import align
-from moe_lightning.from_json import fits, from_json
-from moe_lightning.json_files import parse_json, read_json_object, write_json
-from moe_lightning.plain_files import numbered_lines
-from moe_lightning.run_dir import ReportDir
+from moe_lightning.run.folder import ReportDir
+from moe_lightning.system.json_files import fits, from_json, parse_json, read_json_object, write_json
+from moe_lightning.system.plain_files import numbered_lines
 
 if TYPE_CHECKING:  # torch: scoring needs none
-    from moe_lightning.backbone.speech import Notes
+    from moe_lightning.models.backbones.base import Notes
 
 _MADE_BY = "moe-lightning evaluate"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from moe_lightning.backbone.normaliser import has_spaces
+from moe_lightning.data.normaliser import has_spaces
 
 
 class Metric(NamedTuple):

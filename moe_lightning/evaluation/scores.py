@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from moe_lightning.backbone.normaliser import Normaliser, has_spaces
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.normaliser import Normaliser, has_spaces
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.alignment import Counts, count_characters, count_words
 from moe_lightning.evaluation.bootstrap import Interval, Resampled, intervals, resample

@@ -4,19 +4,20 @@ A system is a name with hypotheses by utterance id, from any source.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from moe_lightning.backbone.normaliser import NORMALISERS, Choice, Normaliser
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.normaliser import Normaliser
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.bootstrap import compare
 from moe_lightning.evaluation.fields import DURATION, DURATION_SLOTS, LAST_SLOT, OWN_FIELDS, group_columns
 from moe_lightning.evaluation.metric import metric_of
 from moe_lightning.evaluation.results import GroupScores, SystemScores
 from moe_lightning.evaluation.scores import Draws, References, SystemCounts, draw, error_rate, rates
+from moe_lightning.settings.evaluation import ScoreSettings
 
 Hypotheses: TypeAlias = Mapping[str, str]
 """Text by utterance id."""
@@ -27,29 +28,6 @@ MOST_COMPARED = 64
 """A field with more values (sessions, many speakers) has scores by group, but no comparisons by group."""
 MIN_WORDS = 30
 """A group with fewer words is not ranked as the worst group: its rate is chance."""
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """Settings for scoring hypotheses.
-
-    Raises:
-        InputError: A value is outside its range.
-    """
-
-    num_resamples: int = 10_000
-    seed: int = 42
-    by: tuple[str, ...] = ()
-    """Manifest fields to score by; empty: all fields that make groups."""
-    normaliser: Choice = "auto"
-
-    def __post_init__(self) -> None:
-        if self.num_resamples < 100:
-            raise InputError(f"--num-resamples must be at least 100, got {self.num_resamples}")
-        if self.seed < 0:
-            raise InputError(f"--seed must be 0 or more, got {self.seed}")
-        if self.normaliser not in NORMALISERS:
-            raise InputError(f"--normaliser must be one of {', '.join(NORMALISERS)}, got {self.normaliser!r}")
 
 
 def score_systems(

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from moe_lightning.corpus import Utterance, read_manifest
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.soft_labels import HardLabels
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json_object
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import HardLabels
+from moe_lightning.run.folder import RunDir
+from moe_lightning.system.json_files import read_json_object
 
 
 def true_experts(run: RunDir, utterances: Sequence[Utterance]) -> dict[str, int]:

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.models.lora import row_mask
 
 
 class BestExperts(nn.Module):
@@ -41,7 +42,7 @@ class BestExperts(nn.Module):
         is_better_E = is_open_E & ((loss_E < self.loss_E) | is_unknown_E)
         self.loss_E.copy_(torch.where(is_better_E & ~is_unknown_E, loss_E, self.loss_E))
         self.num_worse_E.copy_(torch.where(is_better_E, 0, self.num_worse_E + 1))
-        is_better_R = experts.shares.row_mask(is_better_E)
+        is_better_R = row_mask(is_better_E, experts.config)
         for number, parameter in enumerate(experts.expert_parameters()):
             rows_RD = self.get_buffer(f"rows_{number}")
             rows_RD.copy_(torch.where(is_better_R[:, None], parameter, rows_RD))

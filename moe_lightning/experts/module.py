@@ -11,25 +11,31 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics.text import WordErrorRate
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.normaliser import normalised
-from moe_lightning.backbone.window import Window
-from moe_lightning.batch import SpeechBatch
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.data.normaliser import normalised
 from moe_lightning.errors import InputError
-from moe_lightning.experts.adapters import save_adapter, save_adapters
-from moe_lightning.experts.assignment import Assignment, assigned_gates
 from moe_lightning.experts.best import BestExperts
-from moe_lightning.experts.expert_file import load_experts, save_experts
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.experts.objective import Lessons, Objective, are_independent, check_objective, lessons
-from moe_lightning.experts.optimizer import ExpertAdamW
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import check_noise_column, require_trained
-from moe_lightning.training.checkpointing import drop_frozen, is_decoded, seed_step
-from moe_lightning.training.optimization import Schedule, log_often_enough, scheduled
+from moe_lightning.experts.objective import (
+    Assignment,
+    Lessons,
+    Objective,
+    are_independent,
+    assigned_gates,
+    check_objective,
+    lessons,
+)
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.window import Window
+from moe_lightning.models.checkpoint import load_experts, save_adapter, save_adapters, save_experts
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import check_noise_column, require_trained
+from moe_lightning.settings.lightning import Knob
+from moe_lightning.training.checkpoints import drop_frozen, is_decoded, seed_step
+from moe_lightning.training.optimizer import ExpertAdamW, Schedule, log_often_enough, scheduled
 from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
-from moe_lightning.transcripts import check_transcripts
+from moe_lightning.training.transcripts import check_transcripts
 
 
 class ExpertModule(LightningModule):
@@ -95,8 +101,8 @@ class ExpertModule(LightningModule):
         max_decoded_batches: int | None = None,
         num_freq_masks: int = 0,
         num_time_masks: int = 0,
-        compile: bool = False,
-        gradient_checkpointing: bool = False,
+        compile: Knob[bool] = False,
+        gradient_checkpointing: Knob[bool] = False,
         max_skipped_batches: int = 20,
         optimizer: OptimizerCallable = ExpertAdamW,
     ):
@@ -223,7 +229,7 @@ class ExpertModule(LightningModule):
         save_experts(self.experts, run.pretrained_experts_file, self.hparams["whisper_model"])
         expert = self.hparams["expert"]
         if expert is None:
-            save_adapters(self.experts, self.hparams["whisper_model"], run)
+            save_adapters(self.experts, self.hparams["whisper_model"], run.expert_dirs(self.experts.config.num_experts))
         else:
             save_adapter(self.experts, expert, self.hparams["whisper_model"], run.expert_dir(expert))
 

@@ -12,15 +12,15 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
-from moe_lightning.backbone.window import REAL
-from moe_lightning.batch import GateBatch, SpeechBatch
-from moe_lightning.corpus.batch_plan import BatchPlan
-from moe_lightning.corpus.loader import FixedLoader, ResumableLoader
+from moe_lightning.data.batch_plan import BatchPlan
+from moe_lightning.data.batches import GateBatch, SpeechBatch
+from moe_lightning.data.loader import FixedLoader, ResumableLoader
 from moe_lightning.errors import InputError
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import RunInputs
-from moe_lightning.speech_loaders import SpeechLoaders
-from moe_lightning.store.frame_batches import require_frames, stored_frames
+from moe_lightning.models.backbones.window import REAL
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import RunInputs
+from moe_lightning.settings.lightning import Knob
+from moe_lightning.training.speech_loaders import SpeechLoaders, require_frames, stored_frames
 
 MOST_STANDARDISED = 1024
 """Utterances for standardising frames or live embeddings; cached embeddings, already in memory, use all."""
@@ -45,8 +45,8 @@ class GatingDataModule(LightningDataModule):
         self,
         run_dir: str = "lightning_logs/full",
         whisper_model: str = "v2",
-        batch_size: int = 256,
-        num_workers: int = 0,
+        batch_size: Knob[int] = 256,
+        num_workers: Knob[int] = 0,
         soft_labels_file: str | None = None,
         seed: int = 42,
         gate: str = "mlp",

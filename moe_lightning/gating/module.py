@@ -11,19 +11,27 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.optim import Optimizer
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.window import REAL, window_words
-from moe_lightning.batch import GateBatch, SpeechBatch
-from moe_lightning.gating.attentive import AttentiveGate
-from moe_lightning.gating.model import load_gate, normalised_entropy, soft_label_divergence
-from moe_lightning.gating.reading import FrozenEncoder, GateConfig, GateInput, GateKind, Readable
-from moe_lightning.json_files import write_json
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import require_trained
-from moe_lightning.store.embedding_store import Pooling
-from moe_lightning.training.optimization import adamw, log_often_enough
+from moe_lightning.data.batches import GateBatch, SpeechBatch
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.window import REAL, window_words
+from moe_lightning.models.gate import (
+    AttentiveGate,
+    FrozenEncoder,
+    GateConfig,
+    GateInput,
+    GateKind,
+    Readable,
+    load_gate,
+    normalised_entropy,
+    soft_label_divergence,
+)
+from moe_lightning.models.weights import read_state
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import require_trained
+from moe_lightning.settings.embedding import Pooling
+from moe_lightning.system.json_files import write_json
+from moe_lightning.training.optimizer import adamw, log_often_enough
 from moe_lightning.training.skipped_batches import SkippedBatches, gradient_scale, nothing_to_learn
-from moe_lightning.training.weights import read_state
 
 
 class GatingModule(LightningModule):

@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from moe_lightning.backbone.device import autocast, choose_device
-from moe_lightning.backbone.window import Window
 from moe_lightning.errors import InputError
 from moe_lightning.inference.transcribe import Transcript, transcribe_files
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.moe.routing import RoutingMode
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import check_run_model
+from moe_lightning.models.backbones.base import DECODE, DecodeOptions
+from moe_lightning.models.backbones.window import Window
+from moe_lightning.models.device import autocast, choose_device
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.routing import RoutingMode
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import check_run_model
 
 
 class Recognizer:
@@ -39,12 +40,12 @@ class Recognizer:
         run, device = RunDir(Path(run_dir)), choose_device(accelerator)
         autocast(device, precision)  # a wrong precision fails here, not at the first file
         self.precision = precision
-        self.mixture = MixtureASR.load(run, device, routing, window)
+        self.mixture = MixtureASR.load(run.mixture_files, device, routing, window)
         check_run_model(run, self.mixture.config.whisper_model)
 
-    def transcribe(self, audio_file: str | Path, language: str = "auto", guard: bool = True) -> Transcript:
+    def transcribe(self, audio_file: str | Path, language: str = "auto", options: DecodeOptions = DECODE) -> Transcript:
         """Text of one audio file; arguments and errors as in `transcribe_all`."""
-        (transcript,) = self.transcribe_all([audio_file], language, guard=guard)
+        (transcript,) = self.transcribe_all([audio_file], language, options=options)
         return transcript
 
     def transcribe_all(
@@ -52,24 +53,27 @@ class Recognizer:
         audio_files: Iterable[str | Path],
         language: str = "auto",
         same_speaker: bool = False,
-        guard: bool = True,
+        options: DecodeOptions = DECODE,
     ) -> Iterator[Transcript]:
         """Text of audio files, one after another: wav, flac, ogg or mp3, with any rate and length.
 
         Args:
             language: Code or name of the language; ``auto`` lets a multilingual Whisper detect it, file by file.
             same_speaker: One person speaks in all files: the gate reads all of them before it chooses experts.
-            guard: No text for silence and noise, no loops, see `DecodeOptions`.
+            options: Beams, and the guard against silence and loops.
 
         Raises:
-            InputError: A file is missing or no audio, or the model has no such language.
+            InputError: A file is missing or no audio, or the model has no such language or options.
         """
         files = existing(audio_files)
+        self.mixture.experts.backbone.check_options(options)
         code = self.mixture.experts.backbone.asked_language(language)
-        return self._each(files, code, same_speaker, guard)
+        return self._each(files, code, same_speaker, options)
 
-    def _each(self, files: list[Path], language: str | None, same_speaker: bool, guard: bool) -> Iterator[Transcript]:
-        found = transcribe_files(self.mixture, files, language, same_speaker, guard)
+    def _each(
+        self, files: list[Path], language: str | None, same_speaker: bool, options: DecodeOptions
+    ) -> Iterator[Transcript]:
+        found = transcribe_files(self.mixture, files, language, same_speaker, options)
         for _ in files:
             with autocast(self.mixture.device, self.precision):  # never while the caller's own code runs
                 transcript = next(found)

@@ -1,6 +1,7 @@
 """Transcribe audio files with a finished run."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.activity import is_silent, speech_probs
-from moe_lightning.backbone.log_mel import SAMPLE_RATE, WINDOW_SECONDS
-from moe_lightning.backbone.speech import DecodeOptions
-from moe_lightning.corpus.audio import read_file
-from moe_lightning.corpus.batches import PaddedWaveforms, pad_waveforms
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.moe.speaker_gate import logits_by_speaker
+from moe_lightning.data.audio import read_file
+from moe_lightning.data.batches import PaddedWaveforms, pad_waveforms
+from moe_lightning.models.backbones.activity import is_silent, speech_probs
+from moe_lightning.models.backbones.base import DECODE, DecodeOptions
+from moe_lightning.models.backbones.log_mel import SAMPLE_RATE, WINDOW_SECONDS
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.routing import logits_by_speaker
 
 PARTS_AT_ONCE = 8
 SEARCH_SECONDS = 5.0
@@ -46,7 +47,7 @@ def transcribe_files(
     audio_files: Sequence[Path],
     language: str | None = None,
     same_speaker: bool = False,
-    guard: bool = True,
+    options: DecodeOptions = DECODE,
 ) -> Iterator[Transcript]:
     """Transcribe files with any format, rate and length, one after another.
 
@@ -54,33 +55,33 @@ def transcribe_files(
         language: Code of the language of all files; None lets a multilingual model detect it, where each
             file surely has speech first.
         same_speaker: One person speaks in all files: the gate reads all of them before it chooses.
-        guard: Write no text without speech, and end loops, see `DecodeOptions`.
+        options: Beams, and the guard against silence and loops.
 
     Raises:
         InputError: A file cannot be read.
     """
-    heard_1E = _hear_all(mixture, audio_files) if same_speaker else None
+    speaker_1E = _read_all(mixture, audio_files) if same_speaker else None
     for audio_file in audio_files:
         texts: list[str] = []
         scores, logits = [], []
         spoken = language
         for waveforms_BL, num_samples_B in _parts(audio_file, mixture.device):
-            own_BE, base = mixture.listen(waveforms_BL, num_samples_B)
-            logits_BE = own_BE if heard_1E is None else heard_1E.expand_as(own_BE)
+            own_BE, base = mixture.audio_logits(waveforms_BL, num_samples_B)
+            logits_BE = own_BE if speaker_1E is None else speaker_1E.expand_as(own_BE)
             speech_B = speech_probs(waveforms_BL, num_samples_B)
             best = int(speech_B.argmax())  # silence has no language
             likeliest = slice(best, best + 1)
             part_language = spoken or mixture.detect_language(waveforms_BL[likeliest], num_samples_B[likeliest])
-            if not (guard and is_silent(speech_B[likeliest])):
+            if not (options.guard and is_silent(speech_B[likeliest])):
                 spoken = part_language
             languages = [part_language] * len(waveforms_BL)
-            options = DecodeOptions(guard=guard, speech_B=speech_B if guard else None)
-            found = mixture.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, options)
+            of_parts = replace(options, speech_B=speech_B if options.guard else None)
+            found = mixture.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, of_parts)
             texts += found.texts
             scores.append(found.scores_B)
             logits.append(logits_BE)
         logits_NE = torch.cat(logits)
-        weights_NK, experts_NK = mixture.choose(logits_NE)
+        weights_NK, experts_NK = mixture.route(logits_NE)
         text = " ".join(text for text in texts if text)
         part = next((number for number, one in enumerate(texts) if one), 0)
         yield Transcript(
@@ -93,10 +94,10 @@ def transcribe_files(
         )
 
 
-def _hear_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:
+def _read_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:
     """Gate logits after reading all files, (1, E)."""
     logits_NE = torch.cat(
-        [mixture.listen(*part)[0] for audio_file in audio_files for part in _parts(audio_file, mixture.device)]
+        [mixture.audio_logits(*part)[0] for audio_file in audio_files for part in _parts(audio_file, mixture.device)]
     )
     return logits_by_speaker(logits_NE, ["one"] * len(logits_NE))[:1]
 

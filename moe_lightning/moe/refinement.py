@@ -20,17 +20,18 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from moe_lightning.batch import only
-from moe_lightning.corpus.loader import FixedLoader
+from moe_lightning.data.batches import only
+from moe_lightning.data.loader import FixedLoader
+from moe_lightning.data.soft_labels import SoftLabels
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json, write_json
-from moe_lightning.moe.mixing import evaluating, expert_losses
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.moe.refinement_round import RefinementPlan, Round, Survey, decide, field_agreement
-from moe_lightning.progress import progress
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import SoftLabels
-from moe_lightning.training.checkpointing import keeps_files
+from moe_lightning.models.experts import evaluating
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.moe.refinement_round import Round, Survey, asked, decide, field_agreement, refinement_epochs
+from moe_lightning.run.folder import RunDir
+from moe_lightning.settings.joint import RefinementSettings
+from moe_lightning.system.json_files import read_json, write_json
+from moe_lightning.system.terminal import progress
+from moe_lightning.training.checkpoints import keeps_files
 
 ROWS_AT_ONCE = 65_536
 """Rows summed over the ranks at a time: bounds the memory of a device."""
@@ -43,7 +44,7 @@ class Refinement:
         seed: For the refit, and for the utterances drawn from each speaker.
     """
 
-    def __init__(self, plan: RefinementPlan, run: RunDir, seed: int):
+    def __init__(self, plan: RefinementSettings, run: RunDir, seed: int):
         self.plan = plan
         self.run = run
         self.seed = seed
@@ -59,7 +60,7 @@ class Refinement:
     def begin_epoch(self, module: LightningModule, mixture: MixtureASR) -> None:
         """Run the round that is due, if any."""
         trainer = module.trainer
-        epochs = self.plan.epochs(trainer.max_epochs)
+        epochs = refinement_epochs(self.plan, trainer.max_epochs)
         if trainer.current_epoch in epochs and self.rounds_done <= epochs.index(trainer.current_epoch):
             self._begin_round(self.rounds_done + 1, trainer, mixture)
 
@@ -72,7 +73,7 @@ class Refinement:
                 mixture,
                 data.loaders.fixed(split, trainer.global_rank, trainer.world_size),
                 [utterance.id for utterance in utterances],
-                self.plan.asked(utterances, self.seed + number),
+                asked(self.plan, utterances, self.seed + number),
                 trainer,
                 f"refinement {number}, losses of all experts on the {split} split",
             )
@@ -96,7 +97,7 @@ class Refinement:
 
     def _take_up(self, labels: SoftLabels, trainer: Trainer) -> None:
         self.labels = labels
-        trainer.datamodule.refined_labels = labels  # type: ignore[attr-defined]
+        trainer.datamodule.use_labels(labels)  # type: ignore[attr-defined]
 
     def _keep(self, number: int, made: Round, trainer: Trainer) -> None:
         """Write labels and report; later rounds, from a training that was stopped, are made again."""
@@ -152,7 +153,7 @@ def survey(
             pooled_NP[rows_B] = mixture.gate.pool(mixture.read(batch).readable).float().cpu()
             part = only(batch, [place for place, id_ in enumerate(batch.ids) if id_ in asked])
             if part.ids:
-                losses_NE[[rows[id_] for id_ in part.ids]] = expert_losses(mixture.experts, part).float().cpu()
+                losses_NE[[rows[id_] for id_ in part.ids]] = mixture.experts.losses_alone(part).float().cpu()
     losses_NE = _over_ranks(losses_NE, trainer)
     losses_NE[[row for id_, row in rows.items() if id_ not in asked]] = torch.nan
     return Survey(tuple(ids), losses_NE.numpy(), _over_ranks(pooled_NP, trainer))

@@ -3,23 +3,20 @@
 import copy
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from moe_lightning.corpus import Utterance
-from moe_lightning.corpus.bookkeeping import bookkeeping_fields
+from moe_lightning.data.soft_labels import SoftLabels
+from moe_lightning.data.utterance import Utterance, bookkeeping_fields
 from moe_lightning.errors import InputError
-from moe_lightning.gating.model import Gate, normalised_entropy
-from moe_lightning.gating.refit import refit
+from moe_lightning.models.gate import Gate, normalised_entropy, soft_label_divergence
+from moe_lightning.models.routing import logits_by_speaker
 from moe_lightning.moe.responsibilities import balanced, judge, responsibilities, wanted_shares
-from moe_lightning.moe.speaker_gate import logits_by_speaker
-from moe_lightning.soft_labels import SoftLabels
+from moe_lightning.settings.joint import RefinementSettings
 
-RefineBy = Literal["utterance", "speaker"]
 MIN_UTTERANCES = 3
 """A field with fewer utterances per value on average makes no groups."""
 
@@ -75,69 +72,33 @@ class Survey(NamedTuple):
         return sums_SE[speaker_N], counts_S[speaker_N][:, None]
 
 
-@dataclass(frozen=True)
-class RefinementPlan:
-    """Rounds and settings of a training's refinement.
+def asked(plan: RefinementSettings, utterances: Sequence[Utterance], seed: int) -> frozenset[str]:
+    """Ids of the utterances for the experts: all, or a random few of each speaker."""
+    if plan.by == "utterance":
+        return frozenset(utterance.id for utterance in utterances)
+    counts: Counter[str] = Counter()
+    asked = []
+    for row in np.random.default_rng(seed).permutation(len(utterances)).tolist():
+        counts[utterances[row].speaker] += 1
+        if counts[utterances[row].speaker] <= plan.per_speaker:
+            asked.append(utterances[row].id)
+    return frozenset(asked)
+
+
+def refinement_epochs(plan: RefinementSettings, max_epochs: int | None) -> tuple[int, ...]:
+    """Epochs that begin with a round: evenly spread, from the first one on.
 
     Raises:
-        InputError: A number is out of its range.
+        InputError: There are more rounds than epochs.
     """
-
-    num_rounds: int = 0
-    temperature: float = 0.1
-    """Advantage in nats per token that makes an expert count e times more."""
-    balance: float = 1.0
-    """0 leaves the experts their own shares of the corpus, 1 makes the shares equal."""
-    by: RefineBy = "utterance"
-    """Assigned unit: an utterance, or all utterances by a ``speaker``."""
-    per_speaker: int = 8
-    """Most utterances by one speaker to judge from, where speakers are assigned."""
-    gate_epochs: int = 10
-    """Of the refit."""
-    gate_learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.num_rounds < 0 or self.gate_epochs < 0:
-            raise InputError(
-                f"refine_rounds and refine_gate_epochs must be at least 0, got {self.num_rounds} and {self.gate_epochs}"
-            )
-        if self.by not in get_args(RefineBy) or self.per_speaker < 1:
-            raise InputError(
-                f"refine_by must be one of {', '.join(get_args(RefineBy))} and refine_per_speaker at least 1, got"
-                f" {self.by!r} and {self.per_speaker}"
-            )
-        if not self.temperature > 0 or not 0 <= self.balance <= 1:
-            raise InputError(
-                "refine_temperature must be over 0 nats a token and refine_balance in 0 to 1, got"
-                f" {self.temperature} and {self.balance}"
-            )
-
-    def asked(self, utterances: Sequence[Utterance], seed: int) -> frozenset[str]:
-        """Ids of the utterances for the experts: all, or a random few of each speaker."""
-        if self.by == "utterance":
-            return frozenset(utterance.id for utterance in utterances)
-        counts: Counter[str] = Counter()
-        asked = []
-        for row in np.random.default_rng(seed).permutation(len(utterances)).tolist():
-            counts[utterances[row].speaker] += 1
-            if counts[utterances[row].speaker] <= self.per_speaker:
-                asked.append(utterances[row].id)
-        return frozenset(asked)
-
-    def epochs(self, max_epochs: int | None) -> tuple[int, ...]:
-        """Epochs that begin with a round: evenly spread, from the first one on.
-
-        Raises:
-            InputError: There are more rounds than epochs.
-        """
-        if not self.num_rounds:
-            return ()
-        if not max_epochs or not self.num_rounds <= max_epochs:
-            raise InputError(
-                f"refine_rounds is {self.num_rounds} and max_epochs {max_epochs}: each round begins an epoch, so there"
-                " must be as many epochs at least"
-            )
-        return tuple(max_epochs * number // self.num_rounds for number in range(self.num_rounds))
+    if not plan.num_rounds:
+        return ()
+    if not max_epochs or not plan.num_rounds <= max_epochs:
+        raise InputError(
+            f"refinement.num_rounds is {plan.num_rounds} and max_epochs {max_epochs}: each round begins an epoch, so"
+            " there must be as many epochs at least"
+        )
+    return tuple(max_epochs * number // plan.num_rounds for number in range(plan.num_rounds))
 
 
 class Round(NamedTuple):
@@ -150,7 +111,7 @@ class Round(NamedTuple):
     report: dict[str, Any]
 
 
-def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before: SoftLabels, seed: int) -> Round:
+def decide(plan: RefinementSettings, head: Gate, train: Survey, dev: Survey, before: SoftLabels, seed: int) -> Round:
     """New soft labels for both splits, and a head trained on the train split's.
 
     The dev split's are not balanced, and the head does not see them: they are for the curves.
@@ -169,7 +130,14 @@ def decide(plan: RefinementPlan, head: Gate, train: Survey, dev: Survey, before:
     dev_probs_NE = dev.shares(dev_priors_NE, plan.temperature).astype(np.float32)
     train_losses_NE, dev_losses_NE = train.judged_losses(), dev.judged_losses()
     labels = relabelled(relabelled(before, train.ids, probs_NE), dev.ids, dev_probs_NE)
-    state = refit(head, train.pooled_NP, torch.from_numpy(probs_NE), plan.gate_epochs, plan.gate_learning_rate, seed)
+    state = refit(
+        head,
+        train.pooled_NP,
+        torch.from_numpy(probs_NE),
+        plan.gate_epochs,
+        plan.gate_learning_rate,
+        seed,
+    )
     refitted_NE = dev.gates(_with_state(head, state))
     report = {
         "temperature": plan.temperature,
@@ -218,3 +186,30 @@ def _with_state(head: Gate, state: dict[str, Tensor]) -> Gate:
 
 def _same(one_NE: np.ndarray, other_NE: np.ndarray) -> float:
     return float((one_NE.argmax(axis=1) == other_NE.argmax(axis=1)).mean())
+
+
+BATCH_SIZE = 256
+
+
+def refit(
+    head: Gate, pooled_NP: Tensor, soft_labels_NE: Tensor, num_epochs: int, learning_rate: float, seed: int
+) -> dict[str, Tensor]:
+    """State of a copy of the head after training with AdamW on the soft labels; the head itself is unchanged.
+
+    The result depends only on the arguments, not on the global random state. Hooks of distributed training do not see
+    it, so every rank, or a single one, may call it.
+
+    Args:
+        pooled_NP: Input of the head, per utterance.
+    """
+    device_types = [pooled_NP.device] if pooled_NP.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=device_types), torch.enable_grad():
+        torch.manual_seed(seed)
+        own = copy.deepcopy(head).to(pooled_NP.device).train()
+        optimizer = torch.optim.AdamW(own.parameters(), lr=learning_rate, weight_decay=0.01)
+        for _ in range(num_epochs):
+            for rows in torch.randperm(len(pooled_NP)).split(BATCH_SIZE):
+                optimizer.zero_grad()
+                soft_label_divergence(own(pooled_NP[rows]), soft_labels_NE[rows]).backward()
+                optimizer.step()
+    return {name: tensor.detach().cpu() for name, tensor in own.state_dict().items()}

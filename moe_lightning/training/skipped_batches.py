@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from moe_lightning.errors import InputError
-from moe_lightning.training.global_batch import sum_over_ranks
+from moe_lightning.models.global_batch import sum_over_ranks
 
 
 class SkippedBatches:

@@ -15,8 +15,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import distributed as dist
 
 from moe_lightning.errors import InputError, printable
-from moe_lightning.faults.signals import STOP, Stopped
-from moe_lightning.training.global_batch import largest_over_ranks
+from moe_lightning.models.global_batch import largest_over_ranks
+from moe_lightning.system.signals import STOP, Stopped
 
 _LAST_WORDS = 30.0
 """Seconds for the other ranks to end."""

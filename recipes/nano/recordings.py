@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from moe_lightning.backbone.log_mel import log_mel
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.backbone.whisper import WhisperBackbone
-from moe_lightning.corpus.audio import read_file
-from moe_lightning.corpus.augmentation import change_speed
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.readers.jsonl import read_jsonl
-from moe_lightning.errors import InputError, exits_cleanly
+from moe_lightning.data.audio import read_file
+from moe_lightning.data.augmentation import change_speed
+from moe_lightning.data.normaliser import Normaliser
+from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.log_mel import log_mel
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.system.exits import exits_cleanly
 from recipes.nano import blueprint
 from recipes.nano.speech import NUM_MEL_BINS, Speech
 from recipes.nano.train import Plan, train, word_error_rate

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from moe_lightning.backbone.log_mel import log_mel
 from moe_lightning.corpus.demo.corpus import LEVEL
 from moe_lightning.corpus.demo.espeak import Voice, synthesise
 from moe_lightning.corpus.demo.grammar import random_sentence, vocabulary
 from moe_lightning.corpus.demo.populations import SPLIT_VARIANTS
+from moe_lightning.models.backbones.log_mel import log_mel
 
 NUM_MEL_BINS = 80
 ACCENTS = {"en-us": 0.5, "en": 0.2, "en-gb-x-rp": 0.15, "en-us-nyc": 0.15}

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from moe_lightning.backbone.speech import Features
-from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo import default_cache_dir
 from moe_lightning.corpus.demo.grammar import random_sentence
-from moe_lightning.errors import InputError, exits_cleanly
+from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.base import Features
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.system.exits import exits_cleanly
 from recipes.nano import blueprint
 from recipes.nano.speech import Speech, plain_utterances, random_words, speak, training_utterances
 

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.activity import (
+from moe_lightning.models.backbones.activity import (
     CHUNK,
     HARDLY_SPEECH,
     NEVER_SPEECH,
@@ -123,7 +123,7 @@ def test_the_network_is_silero_vads_own() -> None:
 
 def test_listening_leaves_torch_its_threads() -> None:
     code = (
-        "import torch; from moe_lightning.backbone.activity import speech_probs; torch.set_num_threads(3);"
+        "import torch; from moe_lightning.models.backbones.activity import speech_probs; torch.set_num_threads(3);"
         "speech_probs(torch.zeros(1, 4000), torch.tensor([4000])); print(torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

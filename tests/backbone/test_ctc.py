@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.ctc import CTCBackbone
-from moe_lightning.backbone.ctc_decoding import beam_search, best_path
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Frames
-from moe_lightning.backbone.tokens import IGNORED
 from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.base import DecodeOptions, Frames
+from moe_lightning.models.backbones.ctc import CTCBackbone, beam_search, best_path
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.tokens import IGNORED
 from tests.backbone.test_ctc_encoders import encode, waveforms
 from tests.ctc_models import write_ctc
 
@@ -160,7 +159,10 @@ def test_the_likeliest_labels_are_not_always_those_of_the_likeliest_path() -> No
 
 
 def test_beam_search_scores_no_worse_than_the_likeliest_path(backbone: CTCBackbone, frames: Frames) -> None:
-    greedy, searched = backbone.decode(frames, LANGUAGES), backbone.decode(frames, LANGUAGES, num_beams=4)
+    greedy, searched = (
+        backbone.decode(frames, LANGUAGES),
+        backbone.decode(frames, LANGUAGES, options=DecodeOptions(num_beams=4)),
+    )
     assert (searched.scores_B >= greedy.scores_B).all()
     assert (searched.scores_B <= 0).all()
     assert searched.texts != greedy.texts

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from moe_lightning.backbone.ctc import CTCBackbone
-from moe_lightning.backbone.kaldi_fbank import fbank
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Frames
-from moe_lightning.backbone.wav2vec2 import Wav2Vec2Backbone, standardised
 from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.ctc import CTCBackbone
+from moe_lightning.models.backbones.fbank import fbank
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.wav2vec2 import Wav2Vec2Backbone, standardised
 from tests.ctc_models import KINDS, write_ctc
 
 LENGTHS = (16_000, 30_123, 24_001)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import DecodeOptions, Frames, Hypotheses
-from moe_lightning.backbone.whisper import WhisperBackbone
+from moe_lightning.models.backbones.base import DecodeOptions, Frames, Hypotheses
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.whisper import WhisperBackbone
 from tests.ctc_models import write_ctc
 
 LENGTHS = (16_000, 40_123, 30_001, 5_000)

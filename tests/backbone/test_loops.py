@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_lightning.backbone.greedy import Limits, Spoken, greedy
-from moe_lightning.backbone.loops import LONG_RUN, LoopWatch, compression_ratio, longest_spoken_run, num_before_loop
+from moe_lightning.models.backbones.decoding import (
+    LONG_RUN,
+    Limits,
+    LoopWatch,
+    Spoken,
+    compression_ratio,
+    greedy,
+    longest_spoken_run,
+    num_before_loop,
+)
 
 END = 9
 SENTENCE = [3, 1, 4, 1, 5, 2, 6]

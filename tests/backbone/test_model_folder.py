@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.utils import logging as hf_logging
 
-from moe_lightning.backbone.loading import load_backbone, resolve_window
-from moe_lightning.backbone.pretrained import load_ctc, load_whisper
 from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.loading import load_backbone, resolve_window
+from moe_lightning.models.backbones.pretrained import load_ctc, load_whisper
 from tests.ctc_models import write_ctc
 
 POSITIONS = "model.encoder.embed_positions.weight"

@@ -4,9 +4,8 @@ import random
 
 import pytest
 
-from moe_lightning.backbone.english_text import english_words
-from moe_lightning.backbone.normaliser import Normaliser, has_spaces, normalised
-from moe_lightning.languages import language_code
+from moe_lightning.data.languages import language_code
+from moe_lightning.data.normaliser import Normaliser, english_words, has_spaces, normalised
 
 SAID_ALIKE = [
     ("six two two six", "6226", "6 2 2 6", "6-2-2-6", "6,2,2,6", "6.2.2.6", "62 26", "Six, two, two, six.", "6,226",

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.activity import speech_probs
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.backbone.speech import DecodeOptions, Hypotheses, SpeechBackbone
+from moe_lightning.data.normaliser import Normaliser
+from moe_lightning.models.backbones.activity import speech_probs
+from moe_lightning.models.backbones.base import DecodeOptions, Hypotheses, SpeechBackbone
+from moe_lightning.models.backbones.loading import load_backbone
 from tests.real_whisper import FOLDERS, NEEDS, Row, batches, recordings, waveforms
 
 RATE = 16_000

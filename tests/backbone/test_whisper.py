@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-from moe_lightning.backbone.log_mel import log_mel
-from moe_lightning.backbone.speech import DecodeOptions, Frames
-from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.base import DecodeOptions, Frames
+from moe_lightning.models.backbones.log_mel import log_mel
+from moe_lightning.models.backbones.whisper import WhisperBackbone
 
 LENGTHS = (16_000, 40_123, 30_001)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_lightning.backbone.loading import load_backbone, resolve_window
-from moe_lightning.backbone.pooling import pool
-from moe_lightning.backbone.speech import DecodeOptions
-from moe_lightning.backbone.whisper import WhisperBackbone
-from moe_lightning.backbone.window import parse_window
 from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.loading import load_backbone, resolve_window
+from moe_lightning.models.backbones.pooling import pool
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.models.backbones.window import parse_window
 from tests.whisper_models import write_whisper
 
 ONE_SECOND = (0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0)), torch.tensor([16_000]))

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import fit
 
 OPTIONS = ["--trainer.max_epochs", "2", "--data.batch_size", "8"]
@@ -43,7 +43,7 @@ def test_the_shares_of_the_experts_sum_to_1_after_every_epoch(events: EventAccum
 def test_the_share_of_utterances_is_that_of_the_dev_splits_soft_labels(
     events: EventAccumulator, observed_run: RunDir, tiny_whisper: Path
 ) -> None:
-    from moe_lightning.run_inputs import RunInputs
+    from moe_lightning.run.inputs import RunInputs
 
     inputs = RunInputs.load(observed_run, str(tiny_whisper))
     dev = [entry.id for entry in inputs.store.entries if entry.split == "dev"]

@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from callbacks.expert_fields import ExpertFields, heat_map
 from callbacks.gate_regret import GateRegret
-from moe_lightning.corpus import read_manifest
+from moe_lightning.data.manifest import read_manifest
 from moe_lightning.errors import InputError
 from moe_lightning.moe.responsibilities import judge
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import fit
 
 OPTIONS = ["--trainer.max_epochs", "2", "--data.batch_size", "3"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry, shard_name
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry, shard_name
 
 SPLIT_OF = ("train", "train", "train", "dev", "test")
 

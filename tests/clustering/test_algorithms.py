@@ -9,8 +9,8 @@ from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.hdbscan_search import hdbscan_partition
 from moe_lightning.clustering.kmeans import balanced_labels
 from moe_lightning.clustering.num_experts import choose_num_experts
-from moe_lightning.clustering.settings import ClusteringSettings, HdbscanOptions
 from moe_lightning.errors import InputError
+from moe_lightning.settings.clustering import ClusteringSettings, HdbscanOptions
 
 from .conftest import blobs
 

@@ -3,7 +3,7 @@ import pytest
 
 from moe_lightning.clustering.association import associate, verdict
 from moe_lightning.clustering.judgement import separation, stability
-from moe_lightning.clustering.settings import ClusteringSettings
+from moe_lightning.settings.clustering import ClusteringSettings
 
 from .conftest import blobs
 

@@ -8,9 +8,9 @@ from sklearn.metrics import adjusted_rand_score
 from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Clusterer
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.memberships import normalised_entropy
-from moe_lightning.clustering.settings import ClusteringSettings, HdbscanOptions
 from moe_lightning.clustering.stage import label_store
 from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.settings.clustering import ClusteringSettings, HdbscanOptions
 
 from .conftest import blobs
 

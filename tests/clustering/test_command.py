@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from moe_lightning.clustering.__main__ import main
-from moe_lightning.clustering.cli import parse
 from moe_lightning.clustering.clusterer import Clusterer
-from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.soft_labels import HardLabels, SoftLabels
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.data.soft_labels import HardLabels, SoftLabels
+from moe_lightning.settings.clustering import ClusteringSettings, parse
 
 from .conftest import blobs, write_store
 

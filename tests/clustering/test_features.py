@@ -3,8 +3,8 @@ import pytest
 from sklearn.decomposition import PCA
 
 from moe_lightning.clustering.features import fit_features, pool, select_parts
+from moe_lightning.data.store_info import StoreInfo
 from moe_lightning.errors import InputError
-from moe_lightning.store.info import StoreInfo
 
 from .conftest import blobs
 

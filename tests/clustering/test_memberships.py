@@ -8,7 +8,7 @@ from moe_lightning.clustering.memberships import (
     place_noise,
     softmax,
 )
-from moe_lightning.clustering.settings import NOISE_POLICIES
+from moe_lightning.settings.clustering import NOISE_POLICIES
 
 UNIFORM_4 = np.full((1, 4), 0.25)
 

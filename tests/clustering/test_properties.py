@@ -13,8 +13,8 @@ from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
 from moe_lightning.clustering.kmeans import balanced_labels
 from moe_lightning.clustering.memberships import calibrate_temperature, normalised_entropy, place_noise, softmax
 from moe_lightning.clustering.partition import Partition
-from moe_lightning.clustering.settings import ALGORITHMS, NOISE_POLICIES, ClusteringSettings
 from moe_lightning.errors import InputError
+from moe_lightning.settings.clustering import ALGORITHMS, NOISE_POLICIES, ClusteringSettings
 
 ALGORITHMS_OF_POINTS = [name for name in ALGORITHMS if name != "label"]
 few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -15,9 +15,10 @@ from moe_lightning.clustering.clusterer import Prediction
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.plot import NUMBER_SIZE, apart, lay_out, plot_clusters, plot_column
 from moe_lightning.clustering.report import make_report
-from moe_lightning.clustering.settings import ClusteringSettings
-from moe_lightning.corpus import Utterance, write_manifest
-from moe_lightning.run_dir import RunDir
+from moe_lightning.data.manifest import write_manifest
+from moe_lightning.data.utterance import Utterance
+from moe_lightning.run.folder import RunDir
+from moe_lightning.settings.clustering import ClusteringSettings
 
 from .conftest import SPLIT_OF, blobs, write_store
 

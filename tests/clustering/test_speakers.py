@@ -11,11 +11,11 @@ from moe_lightning.clustering.__main__ import main
 from moe_lightning.clustering.association import information, swapped
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.judgement import stability
-from moe_lightning.clustering.settings import ClusteringSettings
 from moe_lightning.clustering.speakers import choose_share, towards_speakers
 from moe_lightning.clustering.stage import label_files
-from moe_lightning.soft_labels import HardLabels
-from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry, shard_name
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry, shard_name
+from moe_lightning.data.soft_labels import HardLabels
+from moe_lightning.settings.clustering import ClusteringSettings
 
 NUM_SPEAKERS, NUM_EACH, NUM_GROUPS = 40, 12, 4
 SPEAKERS_N = np.arange(NUM_SPEAKERS * NUM_EACH) % NUM_SPEAKERS

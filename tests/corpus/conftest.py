@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.utterance import Utterance
 from tests.recordings import CORPUS
 
 

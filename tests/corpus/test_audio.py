@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from moe_lightning.corpus import Utterance, read_audio
-from moe_lightning.corpus.audio import read_header, resample, seconds_cut_off
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import probe_entries
+from moe_lightning.data.audio import read_audio, read_header, resample, seconds_cut_off
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 from tests.corpus.conftest import tone, write_audio
 

@@ -3,8 +3,7 @@ import pytest
 import soundfile
 import torch
 
-from moe_lightning.corpus.augmentation import Augmentation, add_noise, add_room, change_speed
-from moe_lightning.corpus.spec_augment import SpecAugment
+from moe_lightning.data.augmentation import Augmentation, SpecAugment, add_noise, add_room, change_speed
 from moe_lightning.errors import InputError
 from tests.corpus.conftest import tone, write_audio
 

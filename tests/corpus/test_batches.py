@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_lightning.corpus import Utterance
-from moe_lightning.corpus.batches import AudioDataset, BatchPlan, pad_waveforms, padding_share
+from moe_lightning.data.batches import AudioDataset, BatchPlan, pad_waveforms, padding_share
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 from tests.corpus.conftest import write_audio
 

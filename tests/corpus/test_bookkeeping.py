@@ -2,7 +2,7 @@
 
 import pytest
 
-from moe_lightning.corpus.bookkeeping import bookkeeping_fields, is_bookkeeping
+from moe_lightning.data.utterance import bookkeeping_fields, is_bookkeeping
 from tests.corpus.conftest import utterances_of
 
 

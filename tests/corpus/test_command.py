@@ -3,9 +3,11 @@ import json
 import pytest
 import soundfile
 
-from moe_lightning.corpus import SPLITS, read_audio, read_manifest
 from moe_lightning.corpus.__main__ import main
-from moe_lightning.run_dir import RunDir
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import SPLITS
+from moe_lightning.run.folder import RunDir
 from tests.corpus.conftest import tone, write_audio, write_rows
 
 SPEAKERS = {"ann": 2, "bob": 2}

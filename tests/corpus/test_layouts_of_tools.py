@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from moe_lightning.corpus import Utterance, read_audio, read_manifest, write_manifest
 from moe_lightning.corpus.__main__ import main
 from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.manifest import read_manifest, write_manifest
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from tests.corpus.conftest import tone, write_audio
 
 

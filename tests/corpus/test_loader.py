@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from moe_lightning.corpus.augmentation import Augmentation
-from moe_lightning.corpus.batches import AudioDataset, BatchPlan
-from moe_lightning.corpus.loader import ResumableLoader
+from moe_lightning.data.augmentation import Augmentation
+from moe_lightning.data.batches import AudioDataset, BatchPlan
+from moe_lightning.data.loader import ResumableLoader
 from tests.corpus.conftest import write_audio, write_rows
 
 DURATIONS_N = np.random.default_rng(0).uniform(0.5, 15.0, 83)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moe_lightning.corpus import AudioInfo, Utterance, read_audio, read_manifest, write_manifest
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.manifest import read_manifest, write_manifest
+from moe_lightning.data.utterance import AudioInfo, Utterance
 from moe_lightning.errors import InputError, MissingInputError
 from tests.corpus.conftest import write_audio
 
@@ -123,7 +125,7 @@ PLAN_AN_EPOCH = """
 import resource, sys, time
 from pathlib import Path
 from moe_lightning.corpus import read_manifest
-from moe_lightning.corpus.batch_plan import BatchPlan
+from moe_lightning.data.batch_plan import BatchPlan
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 durations = [utterance.duration for utterance in read_manifest(Path(sys.argv[1]))]
 batches = BatchPlan(durations, 256, 1, 400).epoch(0)

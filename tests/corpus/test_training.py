@@ -11,9 +11,10 @@ import yaml
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
-from moe_lightning.corpus import read_audio, read_manifest
-from moe_lightning.corpus.augmentation import Augmentation
-from moe_lightning.run_dir import RunDir
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.augmentation import Augmentation
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.run.folder import RunDir
 from tests.corpus.conftest import write_audio
 from tests.stage_runs import Stopped, callback, fit
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 
 GOOD = Utterance("ann/1", Path("/a.wav"), 0.0, 1.5, "hello", "ann", {"language": "en"})

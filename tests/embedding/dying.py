@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 
-from moe_lightning.batch import AudioBatch
+from moe_lightning.data.batches import AudioBatch
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.gradients import GradientModule
 from moe_lightning.embedding.module import EmbeddingModule

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from moe_lightning.store.shards import finished_shards
+from moe_lightning.data.shards import finished_shards
 from tests.benchmark_files import load_benchmark
 
 

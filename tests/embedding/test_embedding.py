@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from moe_lightning.backbone.pooling import pool
-from moe_lightning.backbone.whisper import Frames, WhisperBackbone
-from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import SPLITS, Utterance
 from moe_lightning.embedding.__main__ import main as embed
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.models.backbones.pooling import pool
+from moe_lightning.models.backbones.whisper import Frames, WhisperBackbone
+from moe_lightning.run.folder import RunDir
 
 
 def embedded(run: RunDir, model: Path, *flags: str) -> EmbeddingStore:

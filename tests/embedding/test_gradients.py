@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Frames, SpeechBackbone
 from moe_lightning.clustering.__main__ import main as cluster
-from moe_lightning.corpus import Utterance, read_audio, read_manifest
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.embedding_store import GRADIENTS_DIR, EmbeddingStore
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.gradients import frame_gradients
 from moe_lightning.errors import InputError
-from moe_lightning.pipeline import main as pipeline
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import GRADIENTS_DIR, EmbeddingStore
-from moe_lightning.verify.checks import verify
+from moe_lightning.models.backbones.base import Frames, SpeechBackbone
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import main as pipeline
+from moe_lightning.run.verify import verify
 from tests.embedding.conftest import embed_and_die
 from tests.refusals import only_line
 

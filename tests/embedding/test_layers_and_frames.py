@@ -10,19 +10,21 @@ import pytest
 import torch
 from transformers import WhisperModel
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.pooling import layers_text, parse_layers, pool
-from moe_lightning.backbone.speech import Frames
 from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.clustering.stage import embeddings_of
-from moe_lightning.corpus import SPLITS, Utterance, read_audio, read_manifest
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreInfo
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import SPLITS, Utterance
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.errors import InputError
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.pipeline import main as pipeline
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import check_run_model
-from moe_lightning.store.embedding_store import EmbeddingStore, StoreInfo
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.pooling import layers_text, parse_layers, pool
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import check_run_model
+from moe_lightning.run.pipeline import main as pipeline
 from tests.ctc_models import write_ctc
 from tests.refusals import Refusals, fit_arguments
 from tests.stage_runs import fit
@@ -136,11 +138,11 @@ def test_new_audio_is_embedded_as_the_store_was(corpus_run: RunDir, tiny_whisper
     cluster(["--embedding-dir", str(folder), "--output-dir", str(output), *spectral])
     for stage in ("gating", "experts", "moe"):
         fit(stage, corpus_run.path, tiny_whisper, "--trainer.max_epochs", "1")
-    mixture = MixtureASR.load(corpus_run)
+    mixture = MixtureASR.load(corpus_run.mixture_files)
     assert mixture.config.embedding_layer == "1,last"
     for utterance in utterances(corpus_run)[::12]:
         waveform_L = torch.from_numpy(read_audio(utterance))
-        found_BD = mixture.gate.pool(mixture.hear(waveform_L[None], torch.tensor([len(waveform_L)])).readable)
+        found_BD = mixture.gate.pool(mixture.read_audio(waveform_L[None], torch.tensor([len(waveform_L)])).readable)
         np.testing.assert_allclose(found_BD[0].numpy(), store.of([utterance.id])[0], atol=1e-4)
 
 

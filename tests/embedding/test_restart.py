@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from moe_lightning.batch import EmbeddedBatch
+from moe_lightning.data.batches import EmbeddedBatch
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.data.shards import finished_shards
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.writer import ShardSettings, StoreWriter
 from moe_lightning.errors import InputError
-from moe_lightning.faults.folder_lock import LOCK_FILE, STALE_AFTER, LockWatch, locked
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import EmbeddingStore
-from moe_lightning.store.shards import finished_shards
+from moe_lightning.run.folder import RunDir
+from moe_lightning.system.locks import LOCK_FILE, STALE_AFTER, LockWatch, locked
 from tests.embedding.conftest import embed_and_die
 from tests.refusals import only_line
 
 HOLD_THE_LOCK = """
 import sys, time
 from pathlib import Path
-from moe_lightning.faults.folder_lock import locked
+from moe_lightning.system.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

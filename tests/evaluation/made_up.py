@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.utterance import Utterance
 
 
 def utterance(number: int, text: str, *, speaker: str = "", seconds: float = 1.0, **fields: str) -> Utterance:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.corpus import read_manifest, write_manifest
-from moe_lightning.run_dir import RunDir
+from moe_lightning.data.manifest import read_manifest, write_manifest
+from moe_lightning.run.folder import RunDir
 from tests.refusals import Refusals
 
 

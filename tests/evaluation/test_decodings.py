@@ -6,22 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.backbone.speech import DecodeOptions
 from moe_lightning.clustering.__main__ import main as cluster
-from moe_lightning.corpus import read_manifest
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.__main__ import main
 from moe_lightning.evaluation.alignment import count_words
 from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.evaluate import gate_speakers
 from moe_lightning.evaluation.hypotheses import read_hypotheses
-from moe_lightning.evaluation.system_names import System, check_systems
+from moe_lightning.evaluation.system_names import check_systems
 from moe_lightning.evaluation.true_groups import true_experts
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import RunInputs
-from moe_lightning.speech_loaders import SpeechLoaders
+from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import RunInputs
+from moe_lightning.settings.evaluation import System
+from moe_lightning.training.speech_loaders import SpeechLoaders
 
 EXACT = DecodeOptions(max_tokens=60, guard=False)
 
@@ -30,7 +31,7 @@ EXACT = DecodeOptions(max_tokens=60, guard=False)
 def decoded(finished_run: Path) -> dict[str, list[str]]:
     """References and transcripts of the first test batch by every system."""
     run = RunDir(finished_run)
-    mixture = MixtureASR.load(run)
+    mixture = MixtureASR.load(run.mixture_files)
     loader = SpeechLoaders(run, RunInputs.load(run, mixture.config.whisper_model), batch_size=6).fixed("test")
     batch = next(iter(loader))
     experts = {id_: row % 2 for row, id_ in enumerate(batch.ids)}

@@ -7,11 +7,11 @@ from pathlib import Path
 import jiwer
 import pytest
 
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.corpus import read_manifest
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.evaluation.__main__ import main
 from moe_lightning.evaluation.hypotheses import read_hypotheses
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 
 
 def test_every_test_utterance_is_decoded_by_both_systems(evaluated_run: RunDir) -> None:

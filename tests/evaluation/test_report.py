@@ -13,7 +13,7 @@ import soundfile
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.alignment import align
 from moe_lightning.evaluation.report import clips
 from moe_lightning.evaluation.report.charts import Bar, Dots, bars, dot_plot, line_chart
@@ -22,10 +22,11 @@ from moe_lightning.evaluation.report.curves import MOST_POINTS, Chart, Curve, re
 from moe_lightning.evaluation.report.examples import Example, alignment_html
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
-from moe_lightning.evaluation.systems import ScoreSettings, score_systems
+from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage
 from moe_lightning.evaluation.verdict import judge
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.settings.evaluation import ScoreSettings
 from tests.evaluation.made_up import utterance
 
 EVIL = '</style></script><script>alert("x")</script>'

@@ -5,11 +5,12 @@ from typing import Any
 import jiwer
 import pytest
 
-from moe_lightning.backbone.normaliser import NORMALISERS, Normaliser
+from moe_lightning.data.normaliser import NORMALISERS, Normaliser
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.fields import DURATION, group_columns, shown_fields
-from moe_lightning.evaluation.systems import ScoreSettings, score_systems
+from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage, normalised_entropy
+from moe_lightning.settings.evaluation import ScoreSettings
 from tests.evaluation.made_up import random_texts, split_of, utterance
 
 FAST = ScoreSettings(num_resamples=500)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from moe_lightning.evaluation.systems import ScoreSettings, score_systems
+from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.table import print_results
 from moe_lightning.evaluation.verdict import Verdict, groups_worse, judge
+from moe_lightning.settings.evaluation import ScoreSettings
 from tests.evaluation.made_up import split_of, utterance
 
 FAST = ScoreSettings(num_resamples=500)

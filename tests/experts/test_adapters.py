@@ -8,10 +8,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from moe_lightning.backbone.whisper import WhisperBackbone
-from moe_lightning.experts.adapters import save_adapter
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.models.checkpoint import save_adapter
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.models.lora import mix_of
 from tests.experts.test_gated_lora import LANGUAGES, TEXTS, speech, with_deltas
 
 CONFIGS = {
@@ -83,7 +84,7 @@ def test_a_few_kept_experts_equal_all_of_them_with_zero_gates(experts: SpeechExp
     """Rows gathered for each utterance against the two products over all rows; gradients too."""
     gate_BE = torch.tensor([[0.7, 0.0, 0.3, 0, 0], [0, 0, 0, 0, 1.0], [0, 0.4, 0, 0.6, 0]])
     nearly_BE = gate_BE.clamp_min(1e-12)  # no gate is zero, so none is left out
-    mix, full = experts.shares.mix(gate_BE), experts.shares.mix(nearly_BE)
+    mix, full = mix_of(gate_BE, experts.config), mix_of(nearly_BE, experts.config)
     assert mix.kept_BK is not None
     assert full.kept_BK is None
     results = []

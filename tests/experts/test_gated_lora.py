@@ -7,10 +7,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from moe_lightning.backbone.whisper import WhisperBackbone
-from moe_lightning.experts.adapters import save_adapter
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.models.checkpoint import save_adapter
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.models.lora import mix_of
 
 NUM_EXPERTS = 3
 TEXTS, LANGUAGES = ["one two", "trois mots ici", "x"], ["en", "fr", "de"]
@@ -66,7 +67,7 @@ def test_a_one_hot_gate_equals_the_experts_own_peft_adapter(
 def test_a_soft_gate_equals_the_merged_weights(experts: SpeechExperts, tiny_whisper: Path) -> None:
     gate_E = torch.tensor([0.5, 0.2, 0.3])
     merged = WhisperBackbone.load(str(tiny_whisper)).eval()
-    ranks_R = experts.shares.mix(gate_E[None]).ranks_BR[0]
+    ranks_R = mix_of(gate_E[None], experts.config).ranks_BR[0]
     for name, layer in experts.layers.items():
         delta = (layer.down_RD.T * ranks_R) @ layer.up_RD
         merged.model.get_submodule(name).weight.data += delta.T.detach()

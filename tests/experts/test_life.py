@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from moe_lightning.data.soft_labels import SoftLabels
 from moe_lightning.errors import InputError
 from moe_lightning.experts.__main__ import main as experts_command
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.life import Mixture, add, drop, joined, merge
-from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.experts.editing import Mixture, add, drop, joined, merge
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.moe.__main__ import main as moe
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import SoftLabels
+from moe_lightning.run.folder import RunDir
 from tests.experts.test_gated_lora import LANGUAGES, speech, with_deltas
 
 CONFIG = ExpertConfig(4, rank=3, dropout=0.0, shared_rank=2, noop_expert=True)
@@ -133,7 +133,7 @@ def test_the_command_makes_a_run_of_its_own(
     assert f"run_dir: {larger.path}" in capsys.readouterr().out
     experts_command(["drop", "2", "--run-dir", str(larger.path), "--output-dir", str(back.path)])
     assert {file: file.read_bytes() for file in finished_run.rglob("*") if file.is_file()} == before
-    mixtures = [MixtureASR.load(run) for run in (RunDir(finished_run), larger, back)]
+    mixtures = [MixtureASR.load(run.mixture_files) for run in (RunDir(finished_run), larger, back)]
     assert [mixture.config.experts.num_experts for mixture in mixtures] == [2, 3, 2]
     texts = [mixture.transcribe(*speech(), LANGUAGES) for mixture in mixtures]
     assert texts[0] == texts[1] == texts[2]
@@ -154,9 +154,9 @@ def test_a_floor_that_more_experts_could_not_all_have_is_lowered_in_proportion(
     settings = json.loads(run.mixture_config_file.read_text())
     run.mixture_config_file.write_text(json.dumps({**settings, "min_expert_prob": 0.3}))
     experts_command(["add", "--run-dir", str(run.path), "--output-dir", str(larger.path)])
-    assert MixtureASR.load(larger).config.min_expert_prob == 0.3
+    assert MixtureASR.load(larger.mixture_files).config.min_expert_prob == 0.3
     experts_command(["add", "--run-dir", str(larger.path), "--output-dir", str(largest.path)])
-    assert MixtureASR.load(largest).config.min_expert_prob == pytest.approx(0.3 * 3 / 4)
+    assert MixtureASR.load(largest.mixture_files).config.min_expert_prob == pytest.approx(0.3 * 3 / 4)
 
 
 def test_an_enlarged_run_trains_on(finished_run: Path, tiny_whisper: Path, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_enlarged_run_trains_on(finished_run: Path, tiny_whisper: Path, tmp_p
     experts_command(["add", "--like", "0", *arguments])
     shutil.rmtree(larger.stage_dir("moe"))
     fit("moe", larger.path, tiny_whisper, "--trainer.max_epochs", "1")
-    assert MixtureASR.load(larger).config.experts.num_experts == 3
+    assert MixtureASR.load(larger.mixture_files).config.experts.num_experts == 3
 
 
 def test_the_help_names_the_changes_beside_the_training(capsys: pytest.CaptureFixture[str]) -> None:

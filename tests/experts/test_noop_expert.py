@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from moe_lightning.clustering.__main__ import main as cluster
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.run_dir import RunDir
-from moe_lightning.soft_labels import HardLabels, SoftLabels
+from moe_lightning.data.soft_labels import HardLabels, SoftLabels
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.run.folder import RunDir
 from tests.experts.test_gated_lora import LANGUAGES, speech
 from tests.refusals import Refusals, fit_arguments
 from tests.stage_runs import fit
@@ -52,7 +52,7 @@ def test_the_no_op_expert_is_routed_to_and_holds_nothing(run: RunDir) -> None:
     state = load_file(run.mixture_file)
     assert {len(tensor) for name, tensor in state.items() if name.endswith("up_RD")} == {num_rows}
     assert state["gate.output.weight"].shape[0] == 3
-    mixture = MixtureASR.load(run)
+    mixture = MixtureASR.load(run.mixture_files)
     for layer in mixture.experts.layers.values():
         layer.up_RD.data[mixture.config.experts.shared_rows] = 0
     gates = torch.eye(3)[[2, 2, 2]]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_lightning.errors import InputError
-from moe_lightning.experts.optimizer import ExpertAdamW
+from moe_lightning.training.optimizer import ExpertAdamW
 
 NUM_EXPERTS, RANK, SHARED_RANK = 3, 2, 1
 SHAPES = ((7, 5), (7, 4), (7, 5))

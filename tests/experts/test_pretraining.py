@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from moe_lightning.experts.__main__ import main as experts_command
 from moe_lightning.experts.best import BestExperts
-from moe_lightning.experts.gated_lora import ExpertConfig
 from moe_lightning.experts.objective import lessons
-from moe_lightning.run_dir import RunDir
-from moe_lightning.speech_loaders import ExpertChoice
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.run.folder import RunDir
+from moe_lightning.training.speech_loaders import ExpertChoice
 from tests.experts.test_gated_lora import LANGUAGES, TEXTS, speech, with_deltas
 from tests.stage_runs import Stopped, callback, fit
 

@@ -8,10 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.layer_wrapping import compile_layers
-from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.run_dir import RunDir
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts, compile_layers
+from moe_lightning.run.folder import RunDir
 from tests.experts.test_gated_lora import LANGUAGES, TEXTS, speech, with_deltas
 from tests.stage_runs import fit
 

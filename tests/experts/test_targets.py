@@ -17,10 +17,10 @@ from transformers import (
     WavLMForCTC,
 )
 
-from moe_lightning.backbone.pretrained import load_whisper
 from moe_lightning.errors import InputError
-from moe_lightning.experts.gated_lora import ExpertConfig, install_experts
-from moe_lightning.experts.targets import find_targets
+from moe_lightning.models.backbones.pretrained import load_whisper
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.lora import find_targets, install_experts
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "vocab_size": 9}
 CONVOLUTIONS = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from moe_lightning.json_files import write_json
+from moe_lightning.system.json_files import write_json
 from tests.faults.campaign import DAMAGES, Campaign
 from tests.faults.mounts import CannotMount
 from tests.faults.tiny_pipeline import STAGES, VARIANTS, Fault, Forks, write_corpus_and_model

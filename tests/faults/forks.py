@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from moe_lightning.faults.signals import end_quietly_while_importing
-from moe_lightning.pipeline import stage_commands
-from moe_lightning.pipeline_flags import parse
-from moe_lightning.run_dir import RunDir, Stage
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import stage_commands
+from moe_lightning.run.stages import Stage
+from moe_lightning.settings.guide import parse
+from moe_lightning.system.signals import end_quietly_while_importing
 from tests.stage_runs import callback
 
 TRAINED: tuple[Stage, ...] = ("gating", "experts", "moe")

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.run.folder import RunDir
 
 _LEFT_OUT = (
     "*.lock",

@@ -2,7 +2,7 @@
 
 import time
 
-from moe_lightning.faults.signals import is_alive
+from moe_lightning.system.signals import is_alive
 
 
 def ends_within(pid: int, seconds: float = 5.0) -> bool:

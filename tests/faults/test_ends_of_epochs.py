@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_lightning.json_files import read_json
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.system.json_files import read_json
 from tests.stage_runs import RecordValidations, Stopped, callback, fit
 
 EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
@@ -62,7 +62,7 @@ def test_the_validation_that_was_due_is_made_up_for(new_run, tiny_whisper, stage
 def export_stopped(stage: str, run: RunDir, model: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
     """Train to the end, and be stopped before anything is exported."""
     with monkeypatch.context() as patched:
-        patched.setattr("moe_lightning.cli.StageCLI._export", lambda *_: (_ for _ in ()).throw(Stopped))
+        patched.setattr("moe_lightning.training.stage_cli.StageCLI._export", lambda *_: (_ for _ in ()).throw(Stopped))
         with pytest.raises(Stopped):
             fit(stage, run.path, model, *options)
     assert not run.record_file(stage).exists()

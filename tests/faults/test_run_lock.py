@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.errors import InputError
-from moe_lightning.faults import run_lock
-from moe_lightning.faults.run_lock import RUN_LOCK, STAGE_LOCK, pipeline_lock, stage_lock
-from moe_lightning.faults.signals import name_as_parent
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.system import locks as run_lock
+from moe_lightning.system.locks import RUN_LOCK, STAGE_LOCK, pipeline_lock, stage_lock
+from moe_lightning.system.signals import name_as_parent
 from tests.faults.processes import ends_within
 from tests.refusals import Refusals
 
 HOLD = """
 import os, subprocess, sys, time
 from pathlib import Path
-from moe_lightning.faults.run_lock import pipeline_lock, stage_lock
-from moe_lightning.faults.signals import end_with_parent, name_as_parent
+from moe_lightning.system.locks import pipeline_lock, stage_lock
+from moe_lightning.system.signals import end_with_parent, name_as_parent
 end_with_parent()
 kinds, folder = sys.argv[1].split(), sys.argv[2]
 with {"pipeline": pipeline_lock, "stage": stage_lock}[kinds[0]](Path(folder)):
@@ -114,6 +114,6 @@ def test_a_process_whose_parent_is_gone_ends_before_it_begins() -> None:
     environment = {**os.environ}
     name_as_parent(environment)
     environment["MOE_LIGHTNING_PARENT"] = str(ended.pid)
-    script = "from moe_lightning.faults.signals import end_with_parent; end_with_parent(); print('went on')"
+    script = "from moe_lightning.system.signals import end_with_parent; end_with_parent(); print('went on')"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (128 + 9, "")

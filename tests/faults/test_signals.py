@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_lightning.faults.run_lock import STAGE_LOCK
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.system.locks import STAGE_LOCK
 from tests.faults.processes import ends_within
 from tests.stage_runs import callback, fit
 

@@ -63,7 +63,7 @@ def several(places: Sequence[str]) -> Callable[[Path], Read]:
 
 def manifest(folder: Path) -> Read:
     """A manifest of a run: what is read is written as it was."""
-    from moe_lightning.corpus.manifest import read_manifest, write_manifest
+    from moe_lightning.data.manifest import read_manifest, write_manifest
 
     path = folder / "train.jsonl"
 

@@ -14,8 +14,8 @@ def store(name: str) -> Callable[[Path], Read]:
     """One file of a store of embeddings; the others are in order."""
 
     def prepare(folder: Path) -> Read:
-        from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry, StoreInfo, is_whole_store
-        from moe_lightning.store.shards import finished_shards
+        from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry, StoreInfo, is_whole_store
+        from moe_lightning.data.shards import finished_shards
 
         entries = tuple(
             StoreEntry(id_, "", "", "", "embeddings_00000.npy", row, "train") for row, id_ in enumerate("ab")
@@ -35,7 +35,7 @@ def labels(kind: str) -> Callable[[Path], Read]:
     """Soft or hard labels: what is read is written as it was."""
 
     def prepare(folder: Path) -> Read:
-        from moe_lightning.soft_labels import HardLabels, SoftLabels
+        from moe_lightning.data.soft_labels import HardLabels, SoftLabels
 
         load: Callable[[Path], Any] = {"soft": SoftLabels.load, "hard": HardLabels.load}[kind]
         path = folder / "labels.json"
@@ -72,9 +72,9 @@ def clusterer(name: str) -> Callable[[Path], Read]:
 def stage_record(folder: Path) -> Read:
     """Records of two stages, as a stage and the report read them."""
     from moe_lightning.evaluation.environment import environment
-    from moe_lightning.run_dir import RunDir
-    from moe_lightning.stage_record import is_finished
-    from moe_lightning.stage_settings import StageSettings
+    from moe_lightning.run.folder import RunDir
+    from moe_lightning.run.record import is_finished
+    from moe_lightning.settings.comparison import StageSettings
 
     run = RunDir(folder)
     run.stage_dir("corpus").mkdir(parents=True)
@@ -92,8 +92,8 @@ def stage_record(folder: Path) -> Read:
 
 def verified_record(folder: Path) -> Read:
     """Records of two stages, as `moe-lightning verify` reads them."""
-    from moe_lightning.run_dir import RunDir
-    from moe_lightning.verify.records import check_files, check_inputs_of, read_records
+    from moe_lightning.run.finding import check_files, check_inputs_of, read_records
+    from moe_lightning.run.folder import RunDir
 
     run = RunDir(folder)
     for stage in ("corpus", "embedding"):
@@ -112,7 +112,7 @@ def verified_record(folder: Path) -> Read:
 
 def recordings(folder: Path) -> Read:
     """The list of a corpus's recordings."""
-    from moe_lightning.corpus.recordings import changed_recordings
+    from moe_lightning.data.recordings import changed_recordings
 
     recording(folder)
 
@@ -127,18 +127,18 @@ def run_json(name: str) -> Callable[[Path], Read]:
     """JSON of a finished run, read as the commands after it do."""
 
     def prepare(folder: Path) -> Read:
-        from moe_lightning.moe.model import read_config
+        from moe_lightning.models.mixture_config import read_config
+        from moe_lightning.moe.earlier_stages import check_reading
         from moe_lightning.moe.refinement import read_rounds
-        from moe_lightning.moe.stages_before import check_reading
-        from moe_lightning.run_dir import RunDir
+        from moe_lightning.run.folder import RunDir
 
         run = RunDir(folder)
         for stage in ("moe", "gating", "clustering"):
             run.stage_dir(stage).mkdir(parents=True)  # type: ignore[arg-type]
         run.mixture_config_file.write_bytes(MIXTURE)
-        config = read_config(run)
+        config = read_config(run.mixture_config_file)
         file, ask = {
-            "mixture": (run.mixture_config_file, lambda: read_config(run).gate_config),
+            "mixture": (run.mixture_config_file, lambda: read_config(run.mixture_config_file).gate_config),
             "gate": (run.gate_config_file, lambda: check_reading(config, run)),
             "refinement": (run.refinement_file, lambda: read_rounds(run.refinement_file)),
         }[name]
@@ -154,8 +154,8 @@ def run_json(name: str) -> Callable[[Path], Read]:
 
 def best(folder: Path) -> Read:
     """The best scores of the joint stage."""
-    from moe_lightning.ladder.tuning import dev_score
-    from moe_lightning.run_dir import RunDir
+    from moe_lightning.evaluation.ladder.tuning import dev_score
+    from moe_lightning.run.folder import RunDir
 
     run = RunDir(folder)
     run.stage_dir("moe").mkdir(parents=True)
@@ -170,7 +170,7 @@ def best(folder: Path) -> Read:
 def hypotheses(folder: Path) -> Read:
     """Transcripts and what they cost."""
     from moe_lightning.evaluation.hypotheses import Decoded
-    from moe_lightning.run_dir import ReportDir
+    from moe_lightning.run.folder import ReportDir
 
     report = ReportDir(folder)
 
@@ -185,8 +185,8 @@ def hypotheses(folder: Path) -> Read:
 
 def config(folder: Path) -> Read:
     """A config of a command that is no LightningModule."""
-    from moe_lightning.command_line import CommandParser
-    from moe_lightning.stage_settings import command_settings
+    from moe_lightning.settings.command_line import CommandParser
+    from moe_lightning.settings.comparison import command_settings
 
     path = folder / "own.yaml"
     parser = CommandParser(prog="fuzz", takes_config=True)

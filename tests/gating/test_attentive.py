@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.pooling import pool
-from moe_lightning.backbone.speech import Frames
 from moe_lightning.errors import InputError
-from moe_lightning.gating.attentive import AttentiveGate
-from moe_lightning.gating.model import soft_label_divergence
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.pooling import pool
+from moe_lightning.models.gate import AttentiveGate, soft_label_divergence
 
 LENGTHS = [12, 5, 9, 1]
 

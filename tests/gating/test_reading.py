@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.speech import Frames
 from moe_lightning.errors import InputError
 from moe_lightning.gating.data import GatingDataModule
 from moe_lightning.gating.module import GatingModule
-from moe_lightning.gating.reading import FrozenEncoder, GateConfig
-from moe_lightning.run_dir import RunDir
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.gate import FrozenEncoder, GateConfig
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import Stopped, callback, fit
 
 QUICK = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--model.hidden_dim", "32"]

@@ -2,8 +2,8 @@
 
 import torch
 
-from moe_lightning.gating.model import Gate, soft_label_divergence
-from moe_lightning.gating.refit import refit
+from moe_lightning.models.gate import Gate, soft_label_divergence
+from moe_lightning.moe.refinement_round import refit
 
 
 def data() -> tuple[Gate, torch.Tensor, torch.Tensor]:

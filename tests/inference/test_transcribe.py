@@ -9,14 +9,14 @@ import soundfile
 import torch
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from moe_lightning.backbone.speech import DecodeOptions
-from moe_lightning.corpus.audio import read_file
-from moe_lightning.corpus.batches import pad_waveforms
+from moe_lightning.data.audio import read_file
+from moe_lightning.data.batches import pad_waveforms
 from moe_lightning.inference.__main__ import main, newest_run
 from moe_lightning.inference.transcribe import cut, transcribe_files
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.moe.speaker_gate import logits_by_speaker
-from moe_lightning.run_dir import RunDir
+from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.routing import logits_by_speaker
+from moe_lightning.run.folder import RunDir
 
 RATE = 16_000
 EXACT = DecodeOptions(guard=False)
@@ -28,7 +28,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def mixture(finished_run: Path) -> MixtureASR:
-    return MixtureASR.load(RunDir(finished_run))
+    return MixtureASR.load(RunDir(finished_run).mixture_files)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 29.9, 30.0, 30.05, 61.3, 100.0])
@@ -129,9 +129,9 @@ def test_another_routing_than_the_trained_one_is_taken_when_it_is_asked_for(
 ) -> None:
     file = tiny_corpus / "test_1.wav"
     waveform_BL = torch.from_numpy(read_file(file))[None]
-    hard = MixtureASR.load(RunDir(finished_run), routing="hard")
+    hard = MixtureASR.load(RunDir(finished_run).mixture_files, routing="hard")
     assert (hard.config.routing, hard.config.top_k) == ("hard", 2)
-    assert MixtureASR.load(RunDir(finished_run)).config.routing == "top_k"
+    assert MixtureASR.load(RunDir(finished_run).mixture_files).config.routing == "top_k"
     main([str(file), "--run-dir", str(finished_run), "--routing", "hard", "--language", "English", "--no-guard"])
     (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"], options=EXACT)
     assert capsys.readouterr().out == f"{file}\ten\t{expected}\n"
@@ -139,10 +139,12 @@ def test_another_routing_than_the_trained_one_is_taken_when_it_is_asked_for(
 
 def test_files_of_one_speaker_are_heard_together(mixture: MixtureASR, tiny_corpus: Path) -> None:
     files = [tiny_corpus / f"test_{number}.wav" for number in range(4)]
-    logits_NE = torch.cat([mixture.listen(*pad_waveforms([torch.from_numpy(read_file(file))]))[0] for file in files])
+    logits_NE = torch.cat(
+        [mixture.audio_logits(*pad_waveforms([torch.from_numpy(read_file(file))]))[0] for file in files]
+    )
     together_1E = logits_by_speaker(logits_NE, ["one"] * 4)[:1]
     found = list(transcribe_files(mixture, files, "en", same_speaker=True, guard=False))
-    expert = int(mixture.choose(together_1E).experts_BK[0, 0])
+    expert = int(mixture.route(together_1E).experts_BK[0, 0])
     assert [transcript.expert for transcript in found] == [expert] * 4
     for file, transcript in zip(files, found, strict=True):
         waveforms = pad_waveforms([torch.from_numpy(read_file(file))])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.ladder.__main__ import main
-from moe_lightning.run_dir import RunDir
+from moe_lightning.evaluation.ladder.__main__ import main
+from moe_lightning.run.folder import RunDir
 
 SMALL = ["--clustering-algorithm", "kmeans", "--num-experts", "2", "--no-plot", "--num-workers", "0"]
 SMALL += ["--gating-batch-size", "16", "--expert-batch-size", "8", "--asr-batch-size", "8", "--accelerator", "cpu"]

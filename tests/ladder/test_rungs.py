@@ -6,22 +6,23 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.errors import InputError
-from moe_lightning.evaluation.systems import ScoreSettings, score_systems
+from moe_lightning.evaluation.ladder.rows import MIXTURE, one_lora, rungs, trained_rows
+from moe_lightning.evaluation.ladder.size import run_size
+from moe_lightning.evaluation.ladder.tuning import base_rates, best_factor, check_factors, rate_flags
+from moe_lightning.evaluation.ladder.verdict import judge_ladder, recovered
+from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage
-from moe_lightning.ladder.rows import MIXTURE, one_lora, rungs, trained_rows
-from moe_lightning.ladder.size import run_size
-from moe_lightning.ladder.tuning import base_rates, best_factor, check_factors, rate_flags
-from moe_lightning.ladder.verdict import judge_ladder, recovered
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.pipeline import stage_commands
-from moe_lightning.pipeline_flags import parse
-from moe_lightning.run_dir import RunDir
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.pipeline import stage_commands
+from moe_lightning.settings.evaluation import ScoreSettings
+from moe_lightning.settings.guide import parse
 from tests.evaluation.made_up import split_of
 
 
 def test_the_size_of_a_run_is_that_of_its_model(finished_run: Path) -> None:
     run = RunDir(finished_run)
-    mixture, size = MixtureASR.load(run), run_size(run)
+    mixture, size = MixtureASR.load(run.mixture_files), run_size(run)
     assert size.num_expert_parameters == sum(one.numel() for one in mixture.experts.expert_parameters())
     assert size.num_gate_parameters == sum(one.numel() for one in mixture.gate.parameters())
     assert size.num_trained == size.num_expert_parameters + size.num_gate_parameters

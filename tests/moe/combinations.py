@@ -14,16 +14,16 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.experts.expert_file import save_experts
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.gating.model import Gate
-from moe_lightning.hush import hush
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.checkpoint import save_experts
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.models.gate import Gate
+from moe_lightning.models.routing import RoutingMode
 from moe_lightning.moe.module import MoEASRModule
-from moe_lightning.moe.routing import RoutingMode
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
+from moe_lightning.system.terminal import hush
 
 NUM_EXPERTS = 4
 NUM_BATCHES = 2

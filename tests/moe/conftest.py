@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_lightning.backbone.whisper import WhisperBackbone
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.model import SpeechExperts
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.experts import SpeechExperts
 
 NUM_EXPERTS = 4
 

@@ -9,14 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from moe_lightning.backbone.loading import load_backbone
-from moe_lightning.backbone.whisper import WhisperBackbone
-from moe_lightning.corpus import read_manifest
-from moe_lightning.corpus.manifest import write_manifest
-from moe_lightning.experts.expert_file import read_expert_config, save_experts
-from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.experts.targets import find_targets
-from moe_lightning.run_dir import RunDir
+from moe_lightning.data.manifest import read_manifest, write_manifest
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.models.checkpoint import read_expert_config, save_experts
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.models.lora import find_targets
+from moe_lightning.run.folder import RunDir
 from tests.refusals import Refusals, fit_arguments
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from moe_lightning.gating.model import Gate
-from moe_lightning.moe.balance import balance_loss
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.embedding_store import EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.models.gate import Gate
+from moe_lightning.models.routing import balance_loss
+from moe_lightning.run.folder import RunDir
 from tests.ranks import balance_of_a_part, weights_and_inputs
 from tests.refusals import fit_arguments
 from tests.stage_runs import callback, fit

@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from moe_lightning.errors import InputError
-from moe_lightning.gating.model import soft_label_divergence
-from moe_lightning.moe.balance import balance_loss
-from moe_lightning.moe.gate_loss import GateWeights, gate_entropy, gate_terms, noisy, pull, weighted_sum, z_loss
+from moe_lightning.models.gate import soft_label_divergence
+from moe_lightning.models.routing import (
+    GateWeights,
+    balance_loss,
+    gate_entropy,
+    gate_terms,
+    noisy,
+    pull,
+    weighted_sum,
+    z_loss,
+)
 
 
 def logits(num_utterances: int = 7, num_experts: int = 4) -> torch.Tensor:

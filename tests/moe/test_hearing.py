@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_lightning.backbone.pooling import layer_frames, pool
-from moe_lightning.backbone.speech import Frames
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.moe.mixing import expert_losses
-from moe_lightning.moe.model import MixtureASR, MixtureConfig
-from moe_lightning.run_dir import RunDir
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.pooling import layer_frames, pool
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.mixture_config import MixtureConfig
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import fit
 
 LIVE = ["--model.gate", "attentive", "--model.gate_input", "live"]
@@ -61,7 +61,7 @@ def passes(mixture: MixtureASR, work: Callable[[], object]) -> dict[int, int]:
 def training_work(mixture: MixtureASR) -> Callable[[], object]:
     def work() -> None:
         readable, base = mixture.read(some_batch())
-        mixture.loss(some_batch(), mixture.choose(mixture.gate(readable)), base).sum_B.sum().backward()
+        mixture.loss(some_batch(), mixture.route(mixture.gate(readable)), base).sum_B.sum().backward()
 
     return work
 
@@ -95,7 +95,7 @@ def test_a_cached_gate_takes_no_pass_in_training_and_one_for_new_audio(tiny_whis
 
 def test_the_losses_of_all_experts_take_the_layers_below_them_once(tiny_whisper: Path) -> None:
     mixture = made_mixture(tiny_whisper, adapt_from_layer=1)
-    assert passes(mixture, lambda: expert_losses(mixture.experts, some_batch(), max_rows=3)) == {0: 1, 1: 2}
+    assert passes(mixture, lambda: mixture.experts.losses_alone(some_batch(), max_rows=3)) == {0: 1, 1: 2}
 
 
 @pytest.mark.parametrize("gate", ["mlp", "attentive"])
@@ -112,7 +112,7 @@ def test_one_pass_gives_what_two_give(tiny_whisper: Path, gate: str) -> None:
         torch.testing.assert_close(readable.values_BTD, frames.values_BTD)
     else:
         torch.testing.assert_close(readable, pool(frames, "mean"))
-    routing = mixture.choose(mixture.gate(readable))
+    routing = mixture.route(mixture.gate(readable))
     torch.testing.assert_close(mixture.loss(batch, routing, base).sum_B, mixture.loss(batch, routing).sum_B)
 
 
@@ -169,13 +169,16 @@ def test_the_joint_stage_takes_cached_frames_and_decodes_new_audio_without_them(
     before, after = torch.load(run.gate_file, weights_only=True), load_file(run.mixture_file)
     assert not torch.equal(before["layer_logits"], after["gate.layer_logits"])
     batch = some_batch()
-    assert len(MixtureASR.load(run).transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages)) == 3
+    assert (
+        len(MixtureASR.load(run.mixture_files).transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages))
+        == 3
+    )
 
 
 def test_a_loaded_mixture_hears_new_audio_as_the_trained_one(live_run: RunDir, tiny_whisper: Path) -> None:
-    mixture = MixtureASR.load(live_run)
+    mixture = MixtureASR.load(live_run.mixture_files)
     batch = some_batch()
-    embeddings_BD = mixture.gate.pool(mixture.hear(batch.waveforms_BL, batch.num_samples_B).readable)
+    embeddings_BD = mixture.gate.pool(mixture.read_audio(batch.waveforms_BL, batch.num_samples_B).readable)
     assert embeddings_BD.shape == (3, 64)
     logits_BE = mixture.gate.head(embeddings_BD)
     texts = mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE)

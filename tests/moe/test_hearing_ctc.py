@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_lightning.backbone.ctc import CTCBackbone
-from moe_lightning.backbone.pooling import layer_frames, pool
-from moe_lightning.backbone.speech import Frames
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.moe.model import MixtureASR, MixtureConfig
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.ctc import CTCBackbone
+from moe_lightning.models.backbones.pooling import layer_frames, pool
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.mixture_config import MixtureConfig
 from tests.ctc_models import KINDS, write_ctc
 
 
@@ -51,7 +52,7 @@ def test_one_pass_serves_gate_and_experts_and_gives_what_two_give(model: Path, g
     for number, layer in enumerate(backbone.encoder.encoder.layers):
         layer.register_forward_pre_hook(lambda *_, number=number: counts.update([number]))
     readable, base = mixture.read(batch)
-    routing = mixture.choose(mixture.gate(readable))
+    routing = mixture.route(mixture.gate(readable))
     loss = mixture.loss(batch, routing, base)
     assert counts == {0: 1, 1: 1}
     if isinstance(readable, Frames):

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from moe_lightning.moe.model import MixtureASR
-from moe_lightning.moe.routing import RoutingMode
-from moe_lightning.run_dir import RunDir
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.routing import RoutingMode
+from moe_lightning.run.folder import RunDir
 from tests.stage_runs import Stopped, callback, fit
 
 TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "8"]
@@ -68,9 +68,9 @@ def test_the_best_epochs_weights_are_decoded_as_they_were_trained(
     config = json.loads(run.mixture_config_file.read_text())
     assert config["routing"] == ["merge", "top_k"][best_epoch]
     assert config["gate_temperature"] == pytest.approx([1.0, 0.5][best_epoch])
-    mixture = MixtureASR.load(run)
+    mixture = MixtureASR.load(run.mixture_files)
     assert (mixture.config.routing, mixture.config.min_expert_prob) == (config["routing"], 0.05)
-    num_kept = mixture.choose(torch.zeros(1, mixture.config.experts.num_experts)).experts_BK.shape[1]
+    num_kept = mixture.route(torch.zeros(1, mixture.config.experts.num_experts)).experts_BK.shape[1]
     assert num_kept == 2
 
 

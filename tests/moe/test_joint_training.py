@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from moe_lightning.moe.__main__ import main as moe
-from moe_lightning.run_dir import RunDir
-from moe_lightning.training.checkpointing import StageCheckpoint
+from moe_lightning.run.folder import RunDir
+from moe_lightning.training.checkpoints import StageCheckpoint
 from tests.stage_runs import Stopped, callback, fit
 
 TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "4"]

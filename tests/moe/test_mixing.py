@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.backbone.speech import DecodeOptions, Hypotheses, Notes, mean_log_probs
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.experts.model import SpeechExperts
-from moe_lightning.moe.mixing import expert_losses, mixture_hypotheses, mixture_loss, most_confident
-from moe_lightning.moe.routing import ONE_PASS, Routing, RoutingMode, route
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.models.backbones.base import DecodeOptions, Hypotheses, Notes, mean_log_probs
+from moe_lightning.models.experts import SpeechExperts
+from moe_lightning.models.mixture import mixture_hypotheses, mixture_loss, most_confident
+from moe_lightning.models.routing import ONE_PASS, Routing, RoutingMode, route
 from tests.moe.conftest import NUM_EXPERTS
 
 MODES: tuple[RoutingMode, ...] = get_args(RoutingMode)
@@ -42,17 +42,17 @@ def test_the_losses_of_all_experts_equal_those_of_each_alone(experts: SpeechExpe
     expected_BE = sums_of_experts_alone(experts, batch) / torch.tensor([[5.0], [11.0], [11.0]])
     assert expected_BE.std(dim=1).min() > 0.01, "the experts differ"
     for max_rows in (1, 7, 64):
-        losses_BE = expert_losses(experts, batch, max_rows)
+        losses_BE = experts.losses_alone(batch, max_rows)
         assert losses_BE.dtype == torch.float32
         torch.testing.assert_close(losses_BE, expected_BE, atol=1e-4, rtol=1e-4)
 
 
 def test_asking_for_the_experts_losses_leaves_training_as_it_was(experts: SpeechExperts, batch: SpeechBatch) -> None:
-    expected_BE = expert_losses(experts, batch)
+    expected_BE = experts.losses_alone(batch)
     layer = next(iter(experts.layers.values()))
     layer.train()
     try:
-        assert torch.equal(expert_losses(experts, batch), expected_BE)
+        assert torch.equal(experts.losses_alone(batch), expected_BE)
         assert layer.training
         assert not experts.training
     finally:
@@ -88,7 +88,7 @@ def test_posterior_averages_what_the_experts_say_next(experts: SpeechExperts, ba
             gate_1E = one_hot(expert, 1)
             num_samples_1 = batch.num_samples_B[row : row + 1]
             frames = experts.encode(batch.waveforms_BL[row : row + 1, : int(num_samples_1)], num_samples_1, gate_1E)
-            with experts.shares.set(gate_1E):
+            with experts.gated(gate_1E):
                 probs_SV = experts.backbone._logits(frames, targets.inputs_BS)[0].softmax(dim=-1)
             labels_S = targets.labels_BS[0]
             probs_S += weight * probs_SV[labels_S >= 0].gather(1, labels_S[labels_S >= 0][:, None])[:, 0]
@@ -194,7 +194,7 @@ def test_the_text_of_loss_adds_least_to_the_loss_at_every_token(experts: SpeechE
         written = tokens.prompt(batch.languages[row])
         num_prompt = len(written)
         while len(written) < num_prompt + options.max_tokens and written[-1] != tokens.end:
-            with experts.shares.set(gate_2E):
+            with experts.gated(gate_2E):
                 logits_2V = experts.backbone._logits(frames, torch.tensor([written] * 2))[:, -1]
             loss_V = -(routing.weights_BK[row][:, None] * logits_2V.log_softmax(dim=-1)).sum(dim=0)
             written.append(int(loss_V.argmin()))

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.optimizer import ExpertAdamW
-from moe_lightning.gating.model import soft_label_divergence
-from moe_lightning.moe.balance import balance_loss
-from moe_lightning.moe.model import MixtureASR, MixtureConfig
-from moe_lightning.moe.routing import RoutingMode
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.gate import soft_label_divergence
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.mixture_config import MixtureConfig
+from moe_lightning.models.routing import RoutingMode, balance_loss
+from moe_lightning.training.optimizer import ExpertAdamW
 
 RATE = 16_000
 SECONDS = 0.16
@@ -68,7 +68,7 @@ def train(mixture: MixtureASR) -> None:
     """Gate and experts together; each saying is heard in either room, so that experts learn sounds and not hums."""
     own, other = recordings(HUMS, seed=0), recordings(HUMS[::-1], seed=1)
     with torch.no_grad():
-        embeddings_BD = mixture.gate.pool(mixture.hear(*own).readable)
+        embeddings_BD = mixture.gate.pool(mixture.read_audio(*own).readable)
     soft_labels_BE = F.one_hot(torch.tensor(POPULATIONS), 2).float()
     fit_gate(mixture, embeddings_BD, soft_labels_BE)
     ids = [str(row) for row in range(len(TEXTS))]
@@ -76,7 +76,7 @@ def train(mixture: MixtureASR) -> None:
     gate = {"params": list(mixture.gate.parameters()), "lr": 3e-4}
     optimizer = ExpertAdamW([mixture.experts.parameter_group(), gate], lr=3e-3, weight_decay=0.0)
     for step in range(100):
-        loss = mixture.loss(batches[step % 2], mixture.choose(mixture.gate.head(embeddings_BD)))
+        loss = mixture.loss(batches[step % 2], mixture.route(mixture.gate.head(embeddings_BD)))
         balance = balance_loss(mixture.gate(embeddings_BD))
         optimizer.zero_grad()
         (loss.sum_B.sum() / loss.num_tokens_B.sum() + 0.01 * balance).backward()
@@ -89,8 +89,8 @@ def test_the_gate_chooses_the_spelling_and_the_experts_carry_it(routing: Routing
     mixture = new_mixture(tiny_ctc, routing)
     train(mixture)
     heard = recordings(HUMS, seed=0)
-    embeddings_BD = mixture.gate.pool(mixture.hear(*heard).readable)
-    assert mixture.choose(mixture.gate.head(embeddings_BD)).experts_BK[:, 0].tolist() == POPULATIONS
+    embeddings_BD = mixture.gate.pool(mixture.read_audio(*heard).readable)
+    assert mixture.route(mixture.gate.head(embeddings_BD)).experts_BK[:, 0].tolist() == POPULATIONS
     assert mixture.transcribe(*heard, EVERY_LANGUAGE) == TEXTS
     with torch.no_grad():
         for parameter in (mixture.gate.output.weight, mixture.gate.output.bias):

@@ -12,13 +12,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 
-from moe_lightning.corpus import read_manifest
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.soft_labels import SoftLabels
 from moe_lightning.errors import InputError
-from moe_lightning.gating.model import Gate, soft_label_divergence
+from moe_lightning.models.gate import Gate, soft_label_divergence
 from moe_lightning.moe.refinement_round import RefinementPlan, Survey, decide
-from moe_lightning.run_dir import RunDir
-from moe_lightning.run_inputs import RunInputs
-from moe_lightning.soft_labels import SoftLabels
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.inputs import RunInputs
 from tests.stage_runs import Stopped, callback, fit
 
 ROUNDS = ["--model.refine_rounds", "2", "--model.refine_temperature", "0.01"]

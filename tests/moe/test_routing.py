@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from moe_lightning.moe.routing import RoutingMode, dense_gates, gate_probs, route
+from moe_lightning.models.routing import RoutingMode, dense_gates, gate_probs, route
 
 MODES: tuple[RoutingMode, ...] = get_args(RoutingMode)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from moe_lightning.errors import InputError
-from moe_lightning.moe.schedule import RoutingSchedule
+from moe_lightning.models.routing import RoutingSchedule
 
 
 def test_without_a_schedule_the_routing_is_the_same_throughout() -> None:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from moe_lightning.batch import SpeechBatch
-from moe_lightning.experts.gated_lora import ExpertConfig
-from moe_lightning.experts.optimizer import ExpertAdamW
-from moe_lightning.moe.model import MixtureASR, MixtureConfig
+from moe_lightning.data.batches import SpeechBatch
+from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.models.mixture_config import MixtureConfig
+from moe_lightning.training.optimizer import ExpertAdamW
 
 RANK, SHARED_RANK, HIDDEN = 4, 3, 8
 NUMBERS = (1, 2, 8, 32)
@@ -73,7 +74,7 @@ def kept_for_the_gradient(mixture: MixtureASR) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = mixture.train().loss(BATCH, mixture.choose(mixture.gate.head(BATCH.embeddings_BD))).a_token
+        loss = mixture.train().loss(BATCH, mixture.route(mixture.gate.head(BATCH.embeddings_BD))).a_token
     loss.backward()
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
@@ -84,10 +85,10 @@ def test_a_training_pass_keeps_as_much_of_many_experts_as_of_a_few(mixtures: dic
     of_gates = 4 * len(BATCH.ids) * (32 - 8) * RANK
     assert 0 <= many - few <= 20 * of_gates
     for number in (8, 32):
-        mixtures[number].set_phase("merge", 1.0)
+        mixtures[number].rule = mixtures[number].rule._replace(mode="merge")
     few, many = (kept_for_the_gradient(mixtures[number]) for number in (8, 32))
     for number in (8, 32):
-        mixtures[number].set_phase("top_k", 1.0)
+        mixtures[number].rule = mixtures[number].rule._replace(mode="top_k")
     assert many - few > 200 * of_gates, "merged, all of them run: what is counted can grow"
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from moe_lightning.moe.speaker_gate import logits_by_speaker, pooled
+from moe_lightning.models.routing import logits_by_speaker, pooled
 
 
 def some_logits() -> torch.Tensor:

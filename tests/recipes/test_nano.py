@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from moe_lightning.backbone.names import NANO_DIR
-from moe_lightning.backbone.speech import DecodeOptions
-from moe_lightning.backbone.whisper import WhisperBackbone
 from moe_lightning.corpus.demo.grammar import random_sentence, vocabulary
 from moe_lightning.corpus.demo.populations import POPULATIONS, SPLIT_VARIANTS
+from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.names import NANO_DIR
+from moe_lightning.models.backbones.whisper import WhisperBackbone
 from recipes.nano import blueprint, speech
 from recipes.nano.train import Plan, main, new_backbone, train, word_error_rate
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from moe_lightning.backbone.whisper import WhisperBackbone
+from moe_lightning.models.backbones.whisper import WhisperBackbone
 from recipes.nano import blueprint
 from recipes.nano.recordings import SPEEDS, hear, main
 from recipes.nano.train import spelt

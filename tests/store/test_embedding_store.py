@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moe_lightning.data import embedding_store
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry, StoreInfo, shard_of
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.store import embedding_store
-from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry, StoreInfo, shard_of
 
 GUIDES_FIELDS = {"id", "contributor_id", "wav_filename", "wav_path", "embedding_path"}
 

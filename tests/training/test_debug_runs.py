@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from tests.refusals import Refusals, fit_arguments
 from tests.stage_runs import callback, fit
 

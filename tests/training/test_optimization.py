@@ -1,6 +1,6 @@
 """Learning rates keep their course when a training goes on with other batches."""
 
-from moe_lightning.training.optimization import schedule_factor
+from moe_lightning.training.optimizer import schedule_factor
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_zero_at_the_end() -> None:

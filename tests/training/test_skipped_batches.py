@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from moe_lightning.errors import InputError
 from moe_lightning.moe.__main__ import main as moe
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 from moe_lightning.training.skipped_batches import SkippedBatches, check_finite, nothing_to_learn
 from tests.refusals import ROOT, Refusals, fit_arguments
 from tests.stage_runs import Stopped, callback, fit

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from moe_lightning.corpus import Utterance, read_audio, read_manifest
 from moe_lightning.corpus.__main__ import main as corpus
-from moe_lightning.corpus.audio import read_file, read_header
 from moe_lightning.corpus.checking.command import check_corpus
 from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.data.audio import read_audio, read_file, read_header
+from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import read_json
+from moe_lightning.system.json_files import read_json
 from tests.corpus.conftest import write_audio, write_rows
 
 pytestmark = pytest.mark.timeout(60)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from moe_lightning.clustering.__main__ import main as cluster
-from moe_lightning.corpus import Utterance, write_manifest
 from moe_lightning.corpus.checking.command import check_corpus, save_report
+from moe_lightning.data.manifest import write_manifest
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.report.page import page as evaluation_page
-from moe_lightning.html_page import document
-from moe_lightning.run_dir import RunDir
+from moe_lightning.reports.html_page import document
+from moe_lightning.run.folder import RunDir
 from tests.clustering.conftest import SPLIT_OF, blobs, write_store
 from tests.corpus.conftest import write_audio, write_rows
 from tests.evaluation import test_report

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe_lightning.corpus import AudioInfo, Utterance, read_manifest, write_manifest
 from moe_lightning.corpus.entry import plain_value
+from moe_lightning.data.manifest import read_manifest, write_manifest
+from moe_lightning.data.soft_labels import SoftLabels
+from moe_lightning.data.store_info import StoreInfo
+from moe_lightning.data.utterance import AudioInfo, Utterance
 from moe_lightning.errors import InputError, printable
-from moe_lightning.from_json import fits, from_json, is_number
-from moe_lightning.json_files import read_json, write_json
-from moe_lightning.soft_labels import SoftLabels
-from moe_lightning.store.info import StoreInfo
+from moe_lightning.system.json_files import fits, from_json, is_number, read_json, write_json
 from tests.fuzz.targets import TARGETS
 
 in_a_folder = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,16 +10,16 @@ import pytest
 
 from moe_lightning.clustering.clusterer import Clusterer
 from moe_lightning.clustering.scatter_data import _numbers_first
-from moe_lightning.command_line import read_yaml
-from moe_lightning.corpus.recordings import changed_recordings
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry, StoreInfo
+from moe_lightning.data.recordings import changed_recordings
+from moe_lightning.data.shards import read_array
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.systems import rows_by_value
-from moe_lightning.json_files import read_json_object, write_json
-from moe_lightning.run_dir import RunDir
-from moe_lightning.stage_files import stage_files
-from moe_lightning.store.embedding_store import EmbeddingStore, StoreEntry, StoreInfo
-from moe_lightning.store.shards import read_array
-from moe_lightning.verify.records import check_files, read_records
+from moe_lightning.run.finding import check_files, read_records
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.outputs import stage_files
+from moe_lightning.settings.command_line import read_yaml
+from moe_lightning.system.json_files import read_json_object, write_json
 from tests.fuzz.seeds import CLUSTERER, clusterer_files
 
 pytestmark = pytest.mark.timeout(60)

@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
-from moe_lightning.backbone.loading import load_backbone
+from moe_lightning.data.shards import read_array
 from moe_lightning.errors import InputError
-from moe_lightning.run_dir import RunDir
-from moe_lightning.store.shards import read_array
-from moe_lightning.training.weights import read_checkpoint, read_metadata, read_state, read_tensors
+from moe_lightning.models.backbones.loading import load_backbone
+from moe_lightning.models.weights import read_checkpoint, read_metadata, read_state, read_tensors
+from moe_lightning.run.folder import RunDir
 from tests.refusals import Refusals, fit_arguments
 
 
@@ -175,9 +175,9 @@ def test_changing_and_joining_experts_refuse_malicious_ones(
     for file in (own_run.mixture_file, alone.pretrained_experts_file):
         bare(file, trace)
     run = ("--run-dir", own_run.path)
-    assert str(alone.pretrained_experts_file) in refused("experts.life_command", "join", *run)
+    assert str(alone.pretrained_experts_file) in refused("experts.edit_command", "join", *run)
     drop = ("drop", "0", *run, "--output-dir", tmp_path / "smaller")
-    assert str(own_run.mixture_file) in refused("experts.life_command", *drop)
+    assert str(own_run.mixture_file) in refused("experts.edit_command", *drop)
     assert not trace.exists()
 
 

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moe_lightning.evaluation.__main__ import main as evaluate
-from moe_lightning.experts.life_command import main as change_experts
-from moe_lightning.json_files import read_json, write_json
-from moe_lightning.run_dir import STAGES, RunDir, Stage
-from moe_lightning.stage_record import renew_record
-from moe_lightning.training.weights import read_metadata
-from moe_lightning.verify.__main__ import main
+from moe_lightning.experts.edit_command import main as change_experts
+from moe_lightning.models.weights import read_metadata
+from moe_lightning.run.folder import RunDir
+from moe_lightning.run.record import renew_record
+from moe_lightning.run.stages import STAGES, Stage
+from moe_lightning.run.verify import main
+from moe_lightning.system.json_files import read_json, write_json
 from tests.stage_runs import fit
 
 Verify = Callable[[Path], tuple[int, str, list[str]]]

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_lightning.corpus.audio import read_audio
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut
-from moe_lightning.corpus.utterance import MAX_SECONDS, Utterance
+from moe_lightning.data.audio import read_audio
+from moe_lightning.data.utterance import MAX_SECONDS, Utterance
 from moe_lightning.errors import InputError
-from moe_lightning.progress import progress
+from moe_lightning.system.terminal import progress
 
 SILENT_DBFS = -60.0
 """Upper limit of the root mean square for a silent recording."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from moe_lightning.command_line import CommandParser
 from moe_lightning.corpus.checking.audio_checks import check_audio, measure_levels
 from moe_lightning.corpus.checking.finding import Finding
 from moe_lightning.corpus.checking.page import html_page
@@ -14,9 +13,11 @@ from moe_lightning.corpus.checking.split_checks import check_splits
 from moe_lightning.corpus.checking.summary import CorpusSummary, summarise
 from moe_lightning.corpus.checking.text_checks import check_texts
 from moe_lightning.corpus.probe import probe_entries
-from moe_lightning.corpus.readers import LAYOUTS, list_entries
+from moe_lightning.corpus.readers import list_entries
+from moe_lightning.corpus.readers.recognise import LAYOUTS
 from moe_lightning.errors import InputError, printable
-from moe_lightning.json_files import write_json
+from moe_lightning.settings.command_line import CommandParser
+from moe_lightning.system.json_files import write_json
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from html import escape
 
 from moe_lightning.corpus.checking.finding import Finding
 from moe_lightning.corpus.checking.summary import CorpusSummary, Histogram
-from moe_lightning.html_page import content_policy
+from moe_lightning.reports.html_page import content_policy
 
 _SHOWN = 200
 """Utterances per finding on the page; the JSON file has them all."""

@@ -4,11 +4,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
-from moe_lightning.corpus.entry import UNKNOWN_SPEAKER, Entry
+from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.splits import complete_splits
-from moe_lightning.corpus.utterance import Utterance
+from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER, Utterance
 from moe_lightning.errors import InputError
-from moe_lightning.run_dir import SPLITS
 
 
 def check_splits(

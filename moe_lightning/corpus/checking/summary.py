@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_lightning.corpus.utterance import Utterance
+from moe_lightning.data.utterance import Utterance
 
 NUM_BINS = 24
 NUM_VALUES = 30

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
-from moe_lightning.corpus.utterance import Utterance
-from moe_lightning.languages import language_code
+from moe_lightning.data.languages import language_code
+from moe_lightning.data.utterance import Utterance
 
 MAX_TOKENS = 448
 """Whisper's decoder positions, the task tokens included."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moe_lightning.corpus.entry import Entry, field_name, stand_in_speaker
+from moe_lightning.data.utterance import SPLITS
 from moe_lightning.errors import InputError
-from moe_lightning.plain_files import numbered_lines
-from moe_lightning.run_dir import SPLITS
+from moe_lightning.system.plain_files import numbered_lines
 
 _OWN_PLACE = ("client_id", "path", "sentence")
 _NEEDED = {"path", "sentence"}

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from moe_lightning.corpus.entry import Entry, field_name, plain_value
-from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.data.utterance import FieldValue
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.json_files import parse_json
-from moe_lightning.plain_files import read_text
+from moe_lightning.system.json_files import parse_json
+from moe_lightning.system.plain_files import read_text
 
 _SPLIT_OF_FOLDER = {"train": "train", "dev": "dev", "test": "test"}
 

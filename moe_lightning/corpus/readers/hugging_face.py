@@ -10,10 +10,10 @@ from typing import Any
 from moe_lightning.corpus.entry import Entry, field_name, plain_value, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
-from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.data.utterance import FieldValue
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import parse_json
-from moe_lightning.plain_files import MAX_EXPANSION, SMALL
+from moe_lightning.system.json_files import parse_json
+from moe_lightning.system.plain_files import MAX_EXPANSION, SMALL
 
 _TEXTS = ("text", "sentence", "transcription", "transcript", "normalized_text")
 _SPEAKERS = ("speaker", "speaker_id", "client_id")

@@ -9,11 +9,10 @@ from typing import Any
 
 from moe_lightning.corpus.entry import Entry, field_name, plain_value, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import SPLIT_NAMES
+from moe_lightning.data.utterance import SPLITS
 from moe_lightning.errors import InputError
-from moe_lightning.from_json import is_number
-from moe_lightning.json_files import parse_json
-from moe_lightning.plain_files import numbered_lines
-from moe_lightning.run_dir import SPLITS
+from moe_lightning.system.json_files import is_number, parse_json
+from moe_lightning.system.plain_files import numbered_lines
 
 _OWN_PLACE = ("audio_filepath", "text", "offset", "duration", "speaker", "id", "split")
 

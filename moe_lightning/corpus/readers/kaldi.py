@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from moe_lightning.corpus.entry import Entry, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import split_in_name
+from moe_lightning.data.utterance import SPLITS
 from moe_lightning.errors import InputError
-from moe_lightning.plain_files import numbered_lines
-from moe_lightning.run_dir import SPLITS
+from moe_lightning.system.plain_files import numbered_lines
 
 _NOT_FIELDS = {"utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "utt2uniq"}
 _DECODERS = {"flac", "sph2pipe", "cat", "mpg123"}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from moe_lightning.corpus.entry import Entry, plain_value, stand_in_speaker
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
+from moe_lightning.data.utterance import SPLITS
 from moe_lightning.errors import InputError
-from moe_lightning.json_files import parse_json
-from moe_lightning.plain_files import numbered_lines, refuse_special
-from moe_lightning.run_dir import SPLITS
+from moe_lightning.system.json_files import parse_json
+from moe_lightning.system.plain_files import numbered_lines, refuse_special
 
 if TYPE_CHECKING:
     from lhotse import CutSet

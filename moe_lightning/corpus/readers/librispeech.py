@@ -10,9 +10,9 @@ from pathlib import Path
 
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.readers.split_names import split_in_name
-from moe_lightning.corpus.utterance import FieldValue
+from moe_lightning.data.utterance import FieldValue
 from moe_lightning.errors import InputError
-from moe_lightning.plain_files import numbered_lines
+from moe_lightning.system.plain_files import numbered_lines
 
 _SEXES = {"m": "male", "f": "female"}
 

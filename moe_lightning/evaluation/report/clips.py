@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import soundfile
 
-from moe_lightning.corpus import SAMPLE_RATE, Utterance, read_audio
+from moe_lightning.data.audio import SAMPLE_RATE, read_audio
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 
 MAX_SECONDS = 15.0

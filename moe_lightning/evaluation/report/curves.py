@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from moe_lightning.run_dir import RunDir
+from moe_lightning.run.folder import RunDir
 
 TRAINED_STAGES = ("gating", "experts", "moe")
 MOST_POINTS = 300

@@ -15,7 +15,7 @@ from moe_lightning.evaluation.report.run_sections import (
     training_section,
 )
 from moe_lightning.evaluation.report.scores_section import head_section, systems_section
-from moe_lightning.html_page import document
+from moe_lightning.reports.html_page import document
 
 _STYLE_FILE = Path(__file__).with_name("report.css")
 

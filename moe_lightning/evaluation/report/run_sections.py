@@ -6,7 +6,7 @@ from typing import Any
 
 from moe_lightning.evaluation.report.charts import line_chart
 from moe_lightning.evaluation.report.curves import Chart
-from moe_lightning.html_page import bar_cell, cards, heat_map, picture, table
+from moe_lightning.reports.html_page import bar_cell, cards, heat_map, picture, table
 
 Results = Mapping[str, Any]
 

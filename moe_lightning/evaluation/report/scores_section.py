@@ -8,7 +8,7 @@ from moe_lightning.evaluation.doubts import no_comparison
 from moe_lightning.evaluation.report.charts import Bar, bars
 from moe_lightning.evaluation.system_lines import COLUMNS, shown_columns, system_lines
 from moe_lightning.evaluation.system_names import called
-from moe_lightning.html_page import cards, table, verdict
+from moe_lightning.reports.html_page import cards, table, verdict
 
 Results = Mapping[str, Any]
 

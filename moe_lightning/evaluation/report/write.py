@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.backbone.normaliser import Normaliser
-from moe_lightning.corpus import Utterance
+from moe_lightning.data.normaliser import Normaliser
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.alignment import align
 from moe_lightning.evaluation.fields import shown_fields
 from moe_lightning.evaluation.report.clips import audio_clips
@@ -14,8 +14,8 @@ from moe_lightning.evaluation.report.curves import training_charts
 from moe_lightning.evaluation.report.examples import Example, example_ids
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
-from moe_lightning.json_files import read_json_object
-from moe_lightning.run_dir import ReportDir, RunDir
+from moe_lightning.run.folder import ReportDir, RunDir
+from moe_lightning.system.json_files import read_json_object
 
 
 def write_report(

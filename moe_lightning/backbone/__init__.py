@@ -1,1 +1,0 @@
-"""The speech model shared by all stages: loading, variable-length encoder, tokens, greedy decoding."""

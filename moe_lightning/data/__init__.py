@@ -1,0 +1,1 @@
+"""Utterances and what belongs to them: manifest, audio, soft labels, embeddings, batches."""

@@ -1,1 +1,0 @@
-"""Safe interruption of runs: folder locks, signals, atomic writes."""

@@ -1,1 +1,0 @@
-"""Does the mixture help? Ablations and baselines with the same corpus, steps and seeds."""

@@ -1,0 +1,1 @@
+"""Everything with a forward: backbones, experts, gate, routing, and the mixture of them."""

@@ -1,0 +1,1 @@
+"""Speech models from transformers behind one interface: loading, encoder, loss, decoding."""

@@ -1,0 +1,1 @@
+"""A run as data: its folder, the table of stages, records, the pipeline, verification."""

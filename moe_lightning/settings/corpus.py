@@ -1,0 +1,78 @@
+"""Settings of `moe-lightning corpus`."""
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
+
+from moe_lightning.settings.command_line import CommandParser
+from moe_lightning.settings.comparison import StageSettings
+from moe_lightning.settings.options import build_parser, option, resolved_settings
+
+DEMO = "demo"
+LAYOUTS = ("lhotse", "jsonl", "guide", "common-voice", "librispeech", "kaldi", "shar", "huggingface")
+"""Forms of corpora, in the order in which they are recognised."""
+DESCRIPTION = (
+    "Read a corpus on disk, check it, split it by speaker: manifests in <run>/corpus. `moe-lightning corpus check DIR`"
+    " reports anomalies in a corpus; `moe-lightning corpus import` writes manifests for several runs."
+)
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """All settings of the corpus stage."""
+
+    dataset_root: str = option(
+        "Data/extracted_data",
+        f"a corpus folder, a manifest, a prefix of manifests, or {DEMO}; --layout lists the forms",
+        metavar="PATH",
+    )
+    layout: str = option("auto", "insist on a form of corpus; auto sees what is there", choices=("auto", *LAYOUTS))
+    stratify: str | None = option(
+        None, "keep the shares of this field's values in splits and samples; default: etiology", metavar="FIELD"
+    )
+    data_percent: float = option(100.0, "use P % of each split, in proportion by that field", metavar="P")
+    max_utterances: tuple[int, int, int] | None = option(
+        None, "a handful of each split", num_values=3, metavar=("TRAIN", "DEV", "TEST")
+    )
+    allow_shared_speakers: bool = option(False, "accept speakers who are in two splits")
+    allow_outside_root: bool = option(
+        False, "take recordings that a manifest names outside of the corpus's folder", is_knob=True
+    )
+    skip_bad_audio: bool = option(False, "list faulty recordings and leave them out")
+    seed: int = option(42, "of splits and samples")
+    num_workers: int | None = option(
+        None, "recordings checked at a time; default: twice the cores", metavar="N", is_knob=True
+    )
+    demo_seed: int = option(0, "another demo corpus")
+    demo_utterances: tuple[int, int, int] | None = option(
+        None, "size of the demo corpus", num_values=3, metavar=("TRAIN", "DEV", "TEST")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusCommand(CorpusSettings):
+    """The settings, and the run."""
+
+    run_dir: str = option(MISSING, "the run; it gets DIR/corpus", metavar="DIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportCommand(CorpusSettings):
+    """The settings, and a folder for the manifests."""
+
+    output_dir: str = option(MISSING, "gets train.jsonl.gz ...", metavar="DIR")
+
+
+def parser() -> CommandParser:
+    """Flags of the stage."""
+    return build_parser(CorpusCommand, "moe-lightning corpus", DESCRIPTION)
+
+
+def import_parser() -> CommandParser:
+    """Flags of `moe-lightning corpus import`."""
+    words = "Write a corpus's manifests into a folder, for use as --dataset-root."
+    return build_parser(ImportCommand, "moe-lightning corpus import", words)
+
+
+def resolved(arguments: Sequence[str]) -> StageSettings:
+    """Settings of a command line."""
+    return resolved_settings(CorpusCommand, parser(), arguments)

@@ -1,0 +1,85 @@
+"""Settings of the joint stage that come in groups, as in YAML: ``model.gate_training.balance_weight``."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from moe_lightning.errors import InputError
+
+RefineBy = Literal["utterance", "speaker"]
+
+
+@dataclass(frozen=True)
+class GateTraining:
+    """Terms of the gate beside the cross-entropy, and its learning rate.
+
+    Args:
+        balance_weight: Weight of the load-balancing loss.
+        z_weight: Weight of the gate's squared log-sum-exp; 0.001 is usual.
+        entropy_weight: Weight of the bonus for the gate's normalised entropy.
+        pull_weight: Weight, at the start, of the gate's divergence from the soft labels.
+        pull_until: Share of the training over which that weight falls linearly to zero.
+        router_noise: Standard deviation of the normal noise on the gate's logits, in training only.
+        lr_factor: The gate's learning rate over the experts'; at rates suited to LoRA, a trained gate would forget
+            the clusters.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    balance_weight: float = 0.01
+    z_weight: float = 0.0
+    entropy_weight: float = 0.0
+    pull_weight: float = 0.0
+    pull_until: float = 1.0
+    router_noise: float = 0.0
+    lr_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("balance_weight", "z_weight", "entropy_weight", "pull_weight", "router_noise"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.pull_until <= 1:
+            raise InputError(f"pull_until must be in (0, 1], a share of the training, got {self.pull_until}")
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """Rounds of refinement: utterances go to the experts with the lowest loss on them, and the gate is refitted.
+
+    Args:
+        num_rounds: Epochs, evenly spread from the first on, that begin with a round.
+        temperature: Advantage in nats per token that makes an expert count e times more.
+        balance: 0 leaves the experts their own shares of the corpus, 1 makes the shares equal.
+        by: Assigned unit: an ``utterance``, or all utterances by a ``speaker``, judged from some.
+        per_speaker: Most utterances by one speaker to judge from.
+        gate_epochs: Epochs of the gate's refit.
+        gate_learning_rate: Its learning rate.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    num_rounds: int = 0
+    temperature: float = 0.1
+    balance: float = 1.0
+    by: RefineBy = "utterance"
+    per_speaker: int = 8
+    gate_epochs: int = 10
+    gate_learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.num_rounds < 0 or self.gate_epochs < 0:
+            raise InputError(
+                "refinement.num_rounds and refinement.gate_epochs must be at least 0, got"
+                f" {self.num_rounds} and {self.gate_epochs}"
+            )
+        if self.by not in get_args(RefineBy) or self.per_speaker < 1:
+            raise InputError(
+                f"refinement.by must be one of {', '.join(get_args(RefineBy))} and refinement.per_speaker at least 1,"
+                f" got {self.by!r} and {self.per_speaker}"
+            )
+        if not self.temperature > 0 or not 0 <= self.balance <= 1:
+            raise InputError(
+                "refinement.temperature must be over 0 nats a token and refinement.balance in 0 to 1, got"
+                f" {self.temperature} and {self.balance}"
+            )

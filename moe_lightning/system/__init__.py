@@ -1,0 +1,1 @@
+"""Files that are whole or absent, locks, signals, exit codes, terminal output. Knows nothing of speech."""

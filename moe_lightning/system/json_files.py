@@ -1,0 +1,144 @@
+"""JSON files: checked reading, atomic writing."""
+
+import json
+import math
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeGuard, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from moe_lightning.errors import InputError, MissingInputError
+from moe_lightning.system.atomic_file import whole_file
+from moe_lightning.system.plain_files import read_text
+
+_HALF_A_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+"""A surrogate escape, text only as one of a pair."""
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON whose text can be written again.
+
+    Raises:
+        ValueError: It is not JSON, is nested too deeply, or has an unpaired surrogate escape such as ``\\ud83d``.
+    """
+    try:
+        value = json.loads(text)
+        if _HALF_A_CHARACTER.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Contents of a JSON file.
+
+    Args:
+        made_by: The command that makes the file, for error messages.
+    """
+    try:
+        return parse_json(read_text(path))
+    except MissingInputError:
+        raise MissingInputError(f"{path} is missing; run `{made_by}` first") from None
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read as JSON ({error}); run `{made_by}` again") from error
+
+
+def read_json_object(path: Path, made_by: str, needed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Contents of a JSON file with one object.
+
+    Args:
+        needed: Required names, each with the type of its value.
+    """
+    value = read_json(path, made_by)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must be a JSON object; run `{made_by}` again")
+    for name, kind in (needed or {}).items():
+        if not isinstance(value.get(name), kind):
+            raise InputError(f'{path} has no usable "{name}"; run `{made_by}` again')
+    return value
+
+
+def write_json(path: Path, contents: Any) -> None:
+    """Write a JSON file by an atomic write: a crash leaves the old file or the new one."""
+    _replace(path, json.dumps(contents, indent=1, ensure_ascii=False))
+
+
+def write_json_list(path: Path, rows: Iterable[Any]) -> None:
+    """Write a list by an atomic write, one element per line; a million elements take seconds."""
+    _replace(path, "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]")
+
+
+def _replace(path: Path, text: str) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+T = TypeVar("T")
+MAX_INT = 2**53
+"""Larger whole numbers are not exact in every JSON parser (RFC 8259, section 6)."""
+
+
+def from_json(kind: type[T], values: Any, where: object) -> T:
+    """A dataclass or NamedTuple from a JSON object; unknown names are ignored.
+
+    Args:
+        where: Source of the values, for messages.
+
+    Raises:
+        InputError: It is not an object, lacks a field without a default, or a value has the wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where} must be a JSON object, got {_shown(values)}")
+    hints = _hints(cast(Hashable, kind))
+    own = {name: values[name] for name in hints if name in values}
+    for name, value in own.items():
+        if not fits(value, hints[name]):
+            raise InputError(f"{where}: {name} must be {_described(hints[name])}, got {_shown(value)}")
+        if get_origin(hints[name]) is tuple:
+            own[name] = tuple(value)
+    try:
+        return kind(**own)
+    except TypeError as error:
+        raise InputError(f"{where} lacks a value ({str(error).partition(') ')[2] or error})") from error
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """True if a JSON value matches a type hint; a whole number is also a float, a list also a tuple or a sequence."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return isinstance(value, str | int | NoneType) and value in parts
+    if origin in (list, tuple, Sequence):
+        return isinstance(value, list | tuple) and all(fits(one, parts[0]) for one in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, dict) and all(fits(one, parts[1]) for one in value.values())
+    if hint in (int, float):
+        return is_number(value) and (hint is float or isinstance(value, int))
+    return isinstance(value, hint)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """True for a finite number; whole numbers up to `MAX_INT` in size."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -MAX_INT <= value <= MAX_INT if isinstance(value, int) else math.isfinite(value)
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _described(hint: Any) -> str:
+    return getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

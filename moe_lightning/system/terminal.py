@@ -1,0 +1,64 @@
+"""Output of a command: progress bars, and warnings of libraries that users can do nothing about."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def say(what: str) -> None:
+    """Print the current task on stderr, for several short tasks without a common bar."""
+    print(f"{what} ...", file=sys.stderr, flush=True)
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a bar on stderr that appears after two seconds.
+
+    Args:
+        total: Number of items; None takes the length of ``items``.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    yield from tqdm(items, desc=description, total=total, delay=2.0, mininterval=0.5)
+
+
+_WARNINGS = (
+    r".*treespec, LeafSpec.*",  # a deprecation inside Lightning
+    r".*is smaller than the logging interval.*",  # small corpora are welcome
+    r".*in eval mode at the start of training.*",  # the frozen backbone is
+    r".*there is no last checkpoint available.*",  # the first run with `--ckpt_path last`
+    r".*does not have many workers.*",
+    r".*predict returned None.*",  # the module collects the embeddings
+    r".*Total length of `FixedLoader` across ranks is zero.*",  # a finished store leaves nothing to do
+    r".*Checkpoint directory .* exists and is not empty.*",  # so it does in a resumed run
+)
+_LOG_LINES = ("\N{ELECTRIC LIGHT BULB} Tip", "TPU available", "Loading `train_dataloader`")
+_OURS = (Path(__file__).parents[1], Path(__file__).parents[2] / "callbacks")
+_SHOWN = warnings.formatwarning
+
+
+def hush() -> None:
+    """Drop these messages. Other warnings stay; those from this package take one line, without their source."""
+    if warnings.formatwarning is _SHOWN:
+        warnings.formatwarning = _in_one_line
+    for message in _WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.addFilter(lambda record: not record.getMessage().startswith(_LOG_LINES))
+        for handler in logger.handlers:
+            handler.addFilter(lambda record: not record.getMessage().startswith(_LOG_LINES))
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if any(folder in Path(filename).parents for folder in _OURS):
+        return f"\nwarning: {message}\n"  # a progress bar may be on the line
+    return _SHOWN(message, category, filename, lineno, line)

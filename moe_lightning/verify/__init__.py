@@ -1,1 +1,0 @@
-"""Check that a run is unchanged since its stages wrote it."""
