@@ -159,7 +159,8 @@ def write_tones(folder: Path) -> Path:
 
 def _fit(stage: str, run: RunDir, model: Path, *flags: str) -> list[str]:
     command = ["fit", "--config", str(ROOT / "configs" / f"{stage}.yaml"), "--run_dir", str(run.path)]
-    command += ["--model.whisper_model", str(model), "--trainer.accelerator", "cpu"]
+    command += ["--trainer.accelerator", "cpu"]
+    command += [] if stage == "moe" else ["--model.whisper_model", str(model)]
     return [*command, *flags]
 
 

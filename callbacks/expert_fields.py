@@ -75,7 +75,7 @@ class ExpertFields(Callback):
         if trainer.sanity_checking or trainer.current_epoch % self.every_n_epochs:
             return
         for field, names in self._names.items():
-            nothing_VE = torch.zeros(len(names), pl_module.hparams["num_experts"], device=pl_module.device)
+            nothing_VE = torch.zeros(len(names), trainer.datamodule.num_experts, device=pl_module.device)  # type: ignore[attr-defined]
             counts_VE = trainer.strategy.reduce(counts.get(field, nothing_VE), reduce_op="sum")
             assert isinstance(counts_VE, Tensor)
             if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:

@@ -2,18 +2,19 @@
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from moe_lightning.experts.data import ExpertDataModule
 from moe_lightning.experts.module import ExpertModule
 from moe_lightning.gating.data import GatingDataModule
 from moe_lightning.gating.module import GatingModule
+from moe_lightning.moe.data import MoEDataModule
 from moe_lightning.moe.module import MoEASRModule
 from moe_lightning.run.stages import Stage
-from moe_lightning.training.speech_data import SpeechDataModule
 from moe_lightning.training.stage_cli import StageCLI
 
 TRAINED: dict[Stage, tuple[type[LightningModule], type[LightningDataModule]]] = {
     "gating": (GatingModule, GatingDataModule),
-    "experts": (ExpertModule, SpeechDataModule),
-    "moe": (MoEASRModule, SpeechDataModule),
+    "experts": (ExpertModule, ExpertDataModule),
+    "moe": (MoEASRModule, MoEDataModule),
 }
 
 

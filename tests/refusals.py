@@ -47,5 +47,6 @@ def refused_process(*command: object) -> str:
 def fit_arguments(run: RunDir, stage: str, model: object, *flags: object) -> list[object]:
     """Arguments of a trained stage's command."""
     command = ["fit", "--config", ROOT / "configs" / f"{stage}.yaml", "--run_dir", run.path]
-    command += ["--model.whisper_model", model, "--trainer.accelerator", "cpu", "--trainer.max_epochs", "1"]
+    command += [] if stage == "moe" else ["--model.whisper_model", model]  # moe reads it from the run
+    command += ["--trainer.accelerator", "cpu", "--trainer.max_epochs", "1"]
     return [*command, "--trainer.callbacks", "null", "--trainer.enable_progress_bar", "false", *flags]

@@ -16,7 +16,8 @@ def fit(stage: str, run: Path, whisper_model: Path, *options: str) -> None:
     """Train one stage of a run in this process, as its command would."""
     module = importlib.import_module(f"moe_lightning.{stage}.__main__")
     config = Path(__file__).parents[1] / "configs" / f"{stage}.yaml"
-    command = ["fit", "--config", str(config), "--run_dir", str(run), "--model.whisper_model", str(whisper_model)]
+    command = ["fit", "--config", str(config), "--run_dir", str(run)]
+    command += [] if stage == "moe" else ["--model.whisper_model", str(whisper_model)]  # moe reads it from the run
     command += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     command += ["--trainer.callbacks", "null", "--ckpt_path", "last"]
     command += [] if stage == "gating" else ["--data.num_workers", "0", "--model.max_decoded_batches", "1"]

@@ -165,18 +165,6 @@ def test_a_stage_that_has_begun_and_not_finished_does_not_feed_the_next(
     assert not own_run.stage_dir("gating").exists()
 
 
-def test_experts_of_another_rank_are_refused_by_the_joint_stage(
-    refused: Refusals, pretrained_run: Path, tiny_whisper: Path, tmp_path: Path
-) -> None:
-    run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "run")))
-    line = refused(
-        "moe.__main__", *fit_arguments(run, "moe", tiny_whisper, "--model.rank", "4", "--data.num_workers", "0")
-    )
-    assert "rank was 16 when the experts were pre-trained, now 4" in line
-    assert not run.record_file("moe").exists()
-    assert not list(run.stage_dir("moe").glob("stage.json*"))
-
-
 # a run made with other settings
 
 
@@ -205,7 +193,7 @@ def test_the_pipeline_names_what_changed_since_the_run_was_made(
     refused: Refusals, own_run: RunDir, tiny_corpus: Path, tiny_whisper: Path
 ) -> None:
     command = ["--run-dir", own_run.path, "--dataset-root", tiny_corpus, "--whisper-model", tiny_whisper, "--no-fp16"]
-    line = refused("pipeline", *command, "--seed", "7")
+    line = refused("run.pipeline", *command, "--seed", "7")
     assert "seed was 42, now 7" in line
     assert not own_run.log_file.exists()
 

@@ -13,17 +13,16 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
-from moe_lightning.corpus.__main__ import build_parser as corpus_parser
-from moe_lightning.corpus.__main__ import settings_of as corpus_settings
-from moe_lightning.embedding.__main__ import parser as embedding_parser
 from moe_lightning.errors import InputError, StaleStageError
-from moe_lightning.evaluation.__main__ import parser as evaluation_parser
+from moe_lightning.run.commands import settings_of
 from moe_lightning.run.folder import RunDir
-from moe_lightning.run.pipeline import settings_of
 from moe_lightning.run.record import is_finished, recorded_stage
 from moe_lightning.run.stages import STAGES, Stage
-from moe_lightning.settings.clustering import build_parser as clustering_parser
+from moe_lightning.settings.clustering import parser as clustering_parser
 from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short
+from moe_lightning.settings.corpus import parser as corpus_parser
+from moe_lightning.settings.embedding import parser as embedding_parser
+from moe_lightning.settings.evaluation import parser as evaluation_parser
 from moe_lightning.training.stage_cli import fit_settings
 from tests.parsed import TRAINED, Parsed
 
@@ -136,7 +135,7 @@ def plain_flags(action: argparse.Action) -> list[list[str]]:
 
 def resolver_of(stage: Stage) -> Resolve:
     """Settings as the stage itself resolves them."""
-    return corpus_settings if stage == "corpus" else lambda arguments: settings_of(stage, list(arguments))
+    return lambda arguments: settings_of(stage, list(arguments))
 
 
 def plain_cases() -> list[Any]:
@@ -163,7 +162,7 @@ def test_a_flag_that_is_added_dropped_or_changed_is_seen(stage: Stage, action: a
 
 @pytest.mark.parametrize(("stage", "action"), plain_cases())
 def test_a_flag_that_says_its_default_makes_nothing_stale(stage: Stage, action: argparse.Action, run: RunDir) -> None:
-    if action.default in (None, False, argparse.SUPPRESS) or action.dest in NO_SETTINGS:
+    if action.default in (None, False, (), argparse.SUPPRESS) or action.dest in NO_SETTINGS:
         return
     base = [part for one in PARSERS[stage]()._actions if one.required for part in (one.option_strings[-1], "x")]
     is_switch = isinstance(action, argparse.BooleanOptionalAction)
@@ -189,9 +188,10 @@ def trained_names(stage: Stage, parser: Any) -> list[str]:
     return names if stage == "gating" else [name for name in names if name.startswith(("model.", "data."))]
 
 
-def resolver(parser: Any) -> Resolve:
+def resolver(parser: Any, stage: Stage = "gating") -> Resolve:
     """Settings of a command line ``fit ...``, by its parser."""
-    return lambda arguments: fit_settings(parser, parser.parse_args(list(arguments)[1:]), arguments)
+    declared = dict(zip(("model", "data"), TRAINED[stage], strict=True))
+    return lambda arguments: fit_settings(parser, parser.parse_args(list(arguments)[1:]), arguments, declared)
 
 
 def values_of(hint: Any) -> Iterator[str]:
@@ -226,7 +226,7 @@ def working_flags(parser: Any, resolve: Resolve, name: str) -> list[list[str]]:
 @pytest.mark.parametrize("stage", TRAINED)
 def test_every_flag_of_a_training_is_seen(stage: Stage, fit_parsers: dict[Stage, Any], run: RunDir) -> None:
     parser = fit_parsers[stage]
-    resolve = cache(resolver(parser))
+    resolve = cache(resolver(parser, stage))
     names = [name for name in trained_names(stage, parser) if name.rpartition(".")[2] not in CUTS]
     assert len(names) > 20
     for name in names:
@@ -249,7 +249,7 @@ def test_a_flag_that_cuts_a_training_short_is_told_from_one_that_does_not(
 
 def test_a_default_that_a_training_is_given_makes_nothing_stale(fit_parsers: dict[Stage, Any], run: RunDir) -> None:
     for stage, parser in fit_parsers.items():
-        resolve = resolver(parser)
+        resolve = resolver(parser, stage)
         defaults = {name: parser.get_defaults()[name] for name in trained_names(stage, parser)}
         plain = {name: value for name, value in defaults.items() if isinstance(value, str | int | float)}
         assert len(plain) > 15
@@ -260,7 +260,7 @@ def test_a_default_that_a_training_is_given_makes_nothing_stale(fit_parsers: dic
 
 
 def test_a_line_that_goes_from_a_config_is_seen(fit_parsers: dict[Stage, Any], run: RunDir, tmp_path: Path) -> None:
-    config, resolve = tmp_path / "own.yaml", resolver(fit_parsers["moe"])
+    config, resolve = tmp_path / "own.yaml", resolver(fit_parsers["moe"], "moe")
     lines = ["model:", "  top_k: 3", "  optimizer:", "    class_path: torch.optim.SGD", "    init_args: {lr: 0.5}"]
     command = ["fit", "--config", str(config)]
     config.write_text("\n".join(lines))
@@ -274,14 +274,16 @@ def test_a_line_that_goes_from_a_config_is_seen(fit_parsers: dict[Stage, Any], r
         config.write_text("\n".join(changed))
         for words in refusals(run, "moe", [resolve(command), StageSettings(command_settings(command))]):
             assert f"{name} was " in words, changed
-    config.write_text("\n".join([*lines[:2], "  optimizer: {class_path: SGD, init_args: {lr: 0.5}}", "  rank: 16"]))
+    config.write_text(
+        "\n".join([*lines[:2], "  optimizer: {class_path: SGD, init_args: {lr: 0.5}}", "  num_warmup_steps: 0"])
+    )
     assert refusals(run, "moe", [resolve(command)]) == [""], "another way to say the same"
 
 
 def test_a_callback_that_changes_what_is_learned_is_a_setting_and_one_that_observes_is_none(
     fit_parsers: dict[Stage, Any], run: RunDir, tmp_path: Path
 ) -> None:
-    config, resolve = tmp_path / "own.yaml", resolver(fit_parsers["experts"])
+    config, resolve = tmp_path / "own.yaml", resolver(fit_parsers["experts"], "experts")
     command = ["fit", "--config", str(config)]
     averaging, other = (
         {"class_path": "lightning.pytorch.callbacks.StochasticWeightAveraging", "init_args": {"swa_lrs": rate}}

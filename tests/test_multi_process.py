@@ -42,9 +42,9 @@ def joint_run(pretrained_run: Path, tiny_whisper: Path, tmp_path_factory: pytest
     flags += ["--trainer.max_epochs", str(NUM_EPOCHS), "--trainer.enable_progress_bar", "false"]
     flags += ["--trainer.callbacks", "null", *callback("RecordOrder", file=run.path / "order")]
     flags += ["--data.batch_size", "4", "--data.num_workers", "0", "--model.max_decoded_batches", "1"]
-    flags += ["--model.refine_rounds", "1"]
+    flags += ["--model.refinement.num_rounds", "1"]
     command = ["fit", "--config", ROOT / "configs" / "moe.yaml", "--run_dir", run.path]
-    run_command("moe", *command, "--model.whisper_model", tiny_whisper, *flags, "--ckpt_path", "last")
+    run_command("moe", *command, *flags, "--ckpt_path", "last")
     return run
 
 
@@ -77,7 +77,7 @@ def test_a_round_of_refinement_is_that_of_one_process(
 ) -> None:
     run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "run")))
     one_epoch = ["--trainer.max_epochs", "1"]
-    fit("moe", run.path, tiny_whisper, *one_epoch, "--model.refine_rounds", "1", "--data.batch_size", "4")
+    fit("moe", run.path, tiny_whisper, *one_epoch, "--model.refinement.num_rounds", "1", "--data.batch_size", "4")
     one, two = (SoftLabels.load(where.refined_soft_labels_file(1)) for where in (run, joint_run))
     assert one.ids == two.ids
     np.testing.assert_allclose(two.probs_NE, one.probs_NE, atol=1e-4)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.corpus.__main__ import settings_of as corpus_settings
 from moe_lightning.errors import InputError, StaleStageError
+from moe_lightning.run.commands import Command, settings_of, stage_commands
 from moe_lightning.run.folder import RunDir
-from moe_lightning.run.pipeline import Command, settings_of, stage_commands
 from moe_lightning.run.pipeline import main as pipeline
 from moe_lightning.run.record import recorded_stage
 from moe_lightning.run.stages import STAGES, Stage
@@ -23,8 +22,6 @@ SETS += ["evaluation.num_resamples=100"]
 
 def as_its_stage_resolves(stage: Stage, command: Command) -> StageSettings:
     """Settings as the stage itself records them."""
-    if stage == "corpus":
-        return corpus_settings(command)
     return Parsed(stage, command).settings if stage in TRAINED else settings_of(stage, command)
 
 

@@ -14,13 +14,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print one line per file: name, language and text, separated by tabs."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
     from moe_lightning.inference.recognizer import Recognizer, existing  # torch: not for --help
-    from moe_lightning.models.backbones.base import DecodeOptions
 
     existing(options.files)
     run_dir = options.run_dir or newest_run().path
     recognizer = Recognizer(run_dir, options.accelerator, options.precision, options.routing, options.window)
-    decoding = DecodeOptions(num_beams=options.num_beams, guard=not options.no_guard)
-    found = recognizer.transcribe_all(options.files, options.language, options.same_speaker, decoding)
+    found = recognizer.transcribe_all(
+        options.files, options.language, options.same_speaker, not options.no_guard, options.num_beams
+    )
     for transcript in found:
         line = (transcript.audio_file, transcript.language or "-", transcript.text)
         print("\t".join(printable(part) for part in line), flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moe_lightning.errors import InputError
 from moe_lightning.inference.transcribe import Transcript, transcribe_files
-from moe_lightning.models.backbones.base import DECODE, DecodeOptions
+from moe_lightning.models.backbones.base import DecodeOptions
 from moe_lightning.models.backbones.window import Window
 from moe_lightning.models.device import autocast, choose_device
 from moe_lightning.models.mixture import MixtureASR
@@ -43,9 +43,11 @@ class Recognizer:
         self.mixture = MixtureASR.load(run.mixture_files, device, routing, window)
         check_run_model(run, self.mixture.config.whisper_model)
 
-    def transcribe(self, audio_file: str | Path, language: str = "auto", options: DecodeOptions = DECODE) -> Transcript:
+    def transcribe(
+        self, audio_file: str | Path, language: str = "auto", guard: bool = True, num_beams: int = 1
+    ) -> Transcript:
         """Text of one audio file; arguments and errors as in `transcribe_all`."""
-        (transcript,) = self.transcribe_all([audio_file], language, options=options)
+        (transcript,) = self.transcribe_all([audio_file], language, guard=guard, num_beams=num_beams)
         return transcript
 
     def transcribe_all(
@@ -53,19 +55,22 @@ class Recognizer:
         audio_files: Iterable[str | Path],
         language: str = "auto",
         same_speaker: bool = False,
-        options: DecodeOptions = DECODE,
+        guard: bool = True,
+        num_beams: int = 1,
     ) -> Iterator[Transcript]:
         """Text of audio files, one after another: wav, flac, ogg or mp3, with any rate and length.
 
         Args:
             language: Code or name of the language; ``auto`` lets a multilingual Whisper detect it, file by file.
             same_speaker: One person speaks in all files: the gate reads all of them before it chooses experts.
-            options: Beams, and the guard against silence and loops.
+            guard: No text for silence and noise, no loops, see `DecodeOptions`.
+            num_beams: Hypotheses that a CTC model keeps; Whisper takes 1.
 
         Raises:
             InputError: A file is missing or no audio, or the model has no such language or options.
         """
         files = existing(audio_files)
+        options = DecodeOptions(num_beams=num_beams, guard=guard)
         self.mixture.experts.backbone.check_options(options)
         code = self.mixture.experts.backbone.asked_language(language)
         return self._each(files, code, same_speaker, options)

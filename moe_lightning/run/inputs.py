@@ -41,7 +41,7 @@ class RunInputs:
         """Read a run's files.
 
         Args:
-            whisper_model: The required model of the embeddings; None accepts any.
+            whisper_model: The required model of the embeddings; None takes theirs, with the same weights.
             soft_labels_file: The soft labels to use, if the run has several.
 
         Raises:
@@ -57,8 +57,8 @@ class RunInputs:
             else _only(run.all_soft_labels_files(), "cluster", "--data.soft_labels_file")
         )
         store = EmbeddingStore.load(_only(run.embedding_dirs(), "embed", "another --run_dir"))
-        if whisper_model is not None:
-            check_model(store.info, whisper_model)
+        if store.info:
+            check_model(store.info, whisper_model or store.info.whisper_model)
         return cls(SoftLabels.load(labels_file), store)
 
 

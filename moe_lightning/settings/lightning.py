@@ -19,9 +19,9 @@ LIGHTNING_KNOBS = frozenset(
         *("trainer.enable_autolog_hparams", "trainer.enable_model_summary", "trainer.enable_progress_bar"),
         *("trainer.detect_anomaly", "trainer.model_registry", "trainer.num_sanity_val_steps"),
         "trainer.max_time",  # ends a training as SIGTERM does
+        "weights_only",
         "resume",  # times of `last.ckpt`
-        *("checkpoint.verbose", "checkpoint.save_weights_only"),
-        *("early_stopping.verbose", "early_stopping.log_rank_zero_only"),
+        *("checkpoint.verbose", "early_stopping.verbose", "early_stopping.log_rank_zero_only"),
     }
 )
 """Knobs among Lightning's own settings, by dotted name, with all parts of these."""

@@ -88,7 +88,7 @@ def add_options(
         defaults: Replaces declared defaults; a flag of None then means "not given", and ``--help`` keeps the declared
             default.
         group: Where they go; None for the groups of their declarations.
-        as_text: Fields whose value is checked, but kept as written: for another command line.
+        as_text: Fields whose value is checked, but kept as written, such as ``auto``: for another command line.
     """
     types_of = _types(cls)
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -166,10 +166,10 @@ def _add_flag(
         )
 
 
-def _checked_text(read: Callable[[str], Any]) -> Callable[[str], str]:
-    def checked(text: str) -> str:
-        read(text)
-        return text
+def _checked_text(read: Callable[[str], Any]) -> Callable[[str], int | str]:
+    def checked(text: str) -> int | str:
+        value = read(text)
+        return value if isinstance(value, int) else text
 
     return checked
 

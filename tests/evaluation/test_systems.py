@@ -1,16 +1,16 @@
 """Scores of any systems on the same utterances."""
 
-from typing import Any
+from typing import Any, get_args
 
 import jiwer
 import pytest
 
-from moe_lightning.data.normaliser import NORMALISERS, Normaliser
+from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.fields import DURATION, group_columns, shown_fields
 from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage, normalised_entropy
-from moe_lightning.settings.evaluation import ScoreSettings
+from moe_lightning.settings.evaluation import NormaliserChoice, ScoreSettings
 from tests.evaluation.made_up import random_texts, split_of, utterance
 
 FAST = ScoreSettings(num_resamples=500)
@@ -76,12 +76,14 @@ def test_every_utterance_is_normalised_by_its_language() -> None:
     systems = {"x": {one.id: "21" if one.language == "fr" else "21 colors" for one in utterances}}
     of = {
         choice: score_systems(utterances, systems, settings=ScoreSettings(500, by=("language",), normaliser=choice))
-        for choice in NORMALISERS
+        for choice in get_args(NormaliserChoice)
     }
-    rates = {choice: [group["rate"] for group in by_language(of[choice])] for choice in NORMALISERS}
+    rates = {choice: [group["rate"] for group in by_language(of[choice])] for choice in get_args(NormaliserChoice)}
     assert rates == {"auto": [0, 1], "basic": [1, 1], "english": [0, 1]}
-    assert [of[choice]["normaliser"]["choice"] for choice in NORMALISERS] == list(NORMALISERS)
-    names = [of[choice]["normaliser"]["name"] for choice in NORMALISERS]
+    assert [of[choice]["normaliser"]["choice"] for choice in get_args(NormaliserChoice)] == list(
+        get_args(NormaliserChoice)
+    )
+    names = [of[choice]["normaliser"]["name"] for choice in get_args(NormaliserChoice)]
     assert all("transformers" in name for name in names)
     assert all(name in names[0] for name in names[1:]), "auto names both"
 

@@ -18,9 +18,10 @@ from transformers import (
 )
 
 from moe_lightning.errors import InputError
+from moe_lightning.models.backbones.pass_state import PassState
 from moe_lightning.models.backbones.pretrained import load_whisper
 from moe_lightning.models.expert_config import ExpertConfig
-from moe_lightning.models.lora import find_targets, install_experts
+from moe_lightning.models.lora import find_targets, install_experts, mix_of
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "vocab_size": 9}
 CONVOLUTIONS = {
@@ -68,7 +69,8 @@ def inputs_of(kind: str) -> dict[str, torch.Tensor]:
 )
 def test_experts_in_a_ctc_model_equal_its_merged_weights(kind: str, targets: tuple[str, ...]) -> None:
     plain, gated, merged = (ctc_model(kind) for _ in range(3))
-    layers, shares = install_experts(gated, ExpertConfig(3, rank=2, dropout=0.0, target_modules=targets))
+    config, state = ExpertConfig(3, rank=2, dropout=0.0, target_modules=targets), PassState()
+    layers = install_experts(gated, config, state)
     gates: Any = [[0.0, 1.0, 0.0], [0.5, 0.2, 0.3]]
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -77,10 +79,10 @@ def test_experts_in_a_ctc_model_equal_its_merged_weights(kind: str, targets: tup
         )
         for layer in layers.values():
             layer.up_RD.normal_(0, 0.2, generator=generator)
-        with shares.set(torch.tensor(gates)):
+        with state.holding(mix=mix_of(torch.tensor(gates), config)):
             found = gated(**inputs_of(kind)).logits
         for utterance, gate in enumerate(gates):
-            ranks_R = shares.mix(torch.tensor([gate])).ranks_BR[0]
+            ranks_R = mix_of(torch.tensor([gate]), config).ranks_BR[0]
             for name, layer in layers.items():
                 weight = merged.get_submodule(name).weight
                 weight.copy_(layer.base.weight + ((layer.down_RD.T * ranks_R) @ layer.up_RD).T)
@@ -91,8 +93,10 @@ def test_experts_in_a_ctc_model_equal_its_merged_weights(kind: str, targets: tup
 
 def test_a_model_that_reads_a_weight_past_its_layer_is_refused() -> None:
     model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-    _, shares = install_experts(model, ExpertConfig(2, rank=2, target_modules=("out_proj",)))
-    with pytest.raises(InputError, match="reads the weight of a linear layer"), shares.set(torch.eye(2)):
+    config, state = ExpertConfig(2, rank=2, target_modules=("out_proj",)), PassState()
+    install_experts(model, config, state)
+    mix = mix_of(torch.eye(2), config)
+    with pytest.raises(InputError, match="reads the weight of a linear layer"), state.holding(mix=mix):
         model(torch.randn(2, 5, 16))
 
 

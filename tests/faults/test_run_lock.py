@@ -53,7 +53,7 @@ def test_a_second_pipeline_is_refused_by_process_and_host(
 ) -> None:
     flags = ["--dataset-root", tiny_corpus, "--run-dir", tmp_path / "run"]
     with held_by(holder, tmp_path / "run") as (pid,):
-        line = Refusals(capsys)("pipeline", *flags)
+        line = Refusals(capsys)("run.pipeline", *flags)
     assert f"{tmp_path / 'run'} is being written by another run (process {pid} on {os.uname().nodename} " in line
     assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / RUN_LOCK] if holder == "pipeline" else True
 

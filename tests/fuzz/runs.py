@@ -127,8 +127,8 @@ def run_json(name: str) -> Callable[[Path], Read]:
     """JSON of a finished run, read as the commands after it do."""
 
     def prepare(folder: Path) -> Read:
+        from moe_lightning.models.checkpoint import read_gate_config
         from moe_lightning.models.mixture_config import read_config
-        from moe_lightning.moe.earlier_stages import check_reading
         from moe_lightning.moe.refinement import read_rounds
         from moe_lightning.run.folder import RunDir
 
@@ -136,10 +136,9 @@ def run_json(name: str) -> Callable[[Path], Read]:
         for stage in ("moe", "gating", "clustering"):
             run.stage_dir(stage).mkdir(parents=True)  # type: ignore[arg-type]
         run.mixture_config_file.write_bytes(MIXTURE)
-        config = read_config(run.mixture_config_file)
         file, ask = {
             "mixture": (run.mixture_config_file, lambda: read_config(run.mixture_config_file).gate_config),
-            "gate": (run.gate_config_file, lambda: check_reading(config, run)),
+            "gate": (run.gate_config_file, lambda: read_gate_config(run.gate_config_file)),
             "refinement": (run.refinement_file, lambda: read_rounds(run.refinement_file)),
         }[name]
 

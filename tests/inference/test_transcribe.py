@@ -63,8 +63,8 @@ def test_every_file_is_a_line_with_its_name(
 def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, tiny_corpus: Path) -> None:
     file = tiny_corpus / "test_1.wav"
     waveform_BL = torch.from_numpy(read_file(file))[None]
-    expected = mixture.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"], options=EXACT)
-    (transcript,) = transcribe_files(mixture, [file], "en", guard=False)
+    expected = mixture.hypotheses(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"], options=EXACT).texts
+    (transcript,) = transcribe_files(mixture, [file], "en", options=EXACT)
     assert (transcript.text, transcript.language) == (expected[0], "en")
     assert transcript.expert in (0, 1)
 
@@ -72,10 +72,10 @@ def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, 
 def test_a_long_file_is_transcribed_part_by_part(mixture: MixtureASR, tmp_path: Path) -> None:
     waveform_L = noise(31)
     soundfile.write(tmp_path / "long.wav", waveform_L, RATE, subtype="FLOAT")
-    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"], "en", guard=False)
+    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"], "en", options=EXACT)
     parts = [torch.from_numpy(part)[None] for part in cut(waveform_L)]
     lengths = [torch.tensor([part_BL.shape[1]]) for part_BL in parts]
-    texts = [mixture.transcribe(*part, ["en"], options=EXACT)[0] for part in zip(parts, lengths, strict=True)]
+    texts = [mixture.hypotheses(*part, ["en"], options=EXACT).texts[0] for part in zip(parts, lengths, strict=True)]
     assert len(texts) == 2
     assert transcript.text[:20] == " ".join(text for text in texts if text)[:20]
 
@@ -130,10 +130,11 @@ def test_another_routing_than_the_trained_one_is_taken_when_it_is_asked_for(
     file = tiny_corpus / "test_1.wav"
     waveform_BL = torch.from_numpy(read_file(file))[None]
     hard = MixtureASR.load(RunDir(finished_run).mixture_files, routing="hard")
-    assert (hard.config.routing, hard.config.top_k) == ("hard", 2)
-    assert MixtureASR.load(RunDir(finished_run).mixture_files).config.routing == "top_k"
+    assert (hard.rule.mode, hard.config.top_k) == ("hard", 2)
+    assert MixtureASR.load(RunDir(finished_run).mixture_files).rule.mode == "top_k"
     main([str(file), "--run-dir", str(finished_run), "--routing", "hard", "--language", "English", "--no-guard"])
-    (expected,) = hard.transcribe(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"], options=EXACT)
+    length_1 = torch.tensor([waveform_BL.shape[1]])
+    (expected,) = hard.hypotheses(waveform_BL, length_1, ["en"], options=EXACT).texts
     assert capsys.readouterr().out == f"{file}\ten\t{expected}\n"
 
 
@@ -143,9 +144,9 @@ def test_files_of_one_speaker_are_heard_together(mixture: MixtureASR, tiny_corpu
         [mixture.audio_logits(*pad_waveforms([torch.from_numpy(read_file(file))]))[0] for file in files]
     )
     together_1E = logits_by_speaker(logits_NE, ["one"] * 4)[:1]
-    found = list(transcribe_files(mixture, files, "en", same_speaker=True, guard=False))
+    found = list(transcribe_files(mixture, files, "en", same_speaker=True, options=EXACT))
     expert = int(mixture.route(together_1E).experts_BK[0, 0])
     assert [transcript.expert for transcript in found] == [expert] * 4
     for file, transcript in zip(files, found, strict=True):
         waveforms = pad_waveforms([torch.from_numpy(read_file(file))])
-        assert transcript.text == mixture.transcribe(*waveforms, ["en"], together_1E, options=EXACT)[0]
+        assert transcript.text == mixture.hypotheses(*waveforms, ["en"], together_1E, options=EXACT).texts[0]

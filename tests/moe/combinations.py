@@ -19,8 +19,9 @@ from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.checkpoint import save_experts
 from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.experts import SpeechExperts
-from moe_lightning.models.gate import Gate
+from moe_lightning.models.gate import Gate, GateConfig
 from moe_lightning.models.routing import RoutingMode
+from moe_lightning.moe.earlier_stages import EarlierStages
 from moe_lightning.moe.module import MoEASRModule
 from moe_lightning.run.folder import RunDir
 from moe_lightning.system.terminal import hush
@@ -69,6 +70,9 @@ COMBINATIONS = [
         get_args(RoutingMode), ("whisper", "ctc"), (1, 2), ("32-true", "bf16-mixed", "16-mixed")
     )
 ]
+
+
+GATE = GateConfig(NUM_EXPERTS, NUM_EXPERTS, hidden_dim=NUM_EXPERTS)
 
 
 def write_stages_before(folder: Path, whisper_model: Path) -> None:
@@ -131,15 +135,10 @@ def train(combination: Combination, folders: dict[str, Path], models: dict[str, 
     """Train one combination; as one rank of several, this process must have its place in the environment."""
     torch.manual_seed(1)
     module = MoEASRModule(
-        num_experts=NUM_EXPERTS,
-        embedding_dim=NUM_EXPERTS,
+        earlier=EarlierStages(
+            str(models[combination.backbone]), EXPERTS, GATE, load_backbone(str(models[combination.backbone])).window
+        ),
         run_dir=str(folders[combination.backbone]),
-        whisper_model=str(models[combination.backbone]),
-        rank=EXPERTS.rank,
-        alpha=EXPERTS.alpha,
-        dropout=EXPERTS.dropout,
-        shared_rank=EXPERTS.shared_rank,
-        hidden_dim=NUM_EXPERTS,
         routing=combination.routing,
     )
     module.setup("fit")

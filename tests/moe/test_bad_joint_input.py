@@ -49,9 +49,9 @@ def soft_labels(run: RunDir, file: Path, num_experts: int, prefix: str = "") -> 
         (["--model.gate_temperature", "0"], "gate_temperature must be above 0, got 0"),
         (["--model.gate_temperature_start", "-1"], "gate_temperature_start must be above 0, got -1"),
         (["--model.min_expert_prob", "0.5"], "min_expert_prob must be at least 0 and under 1 / 2"),
-        (["--model.router_noise", "-0.1"], "router_noise must be at least 0, got -0.1"),
-        (["--model.z_weight", "-1"], "z_weight must be at least 0, got -1"),
-        (["--model.pull_until", "0"], "pull_until must be in (0, 1], a share of the training, got 0"),
+        (["--model.gate_training.router_noise", "-0.1"], "router_noise must be at least 0, got -0.1"),
+        (["--model.gate_training.z_weight", "-1"], "z_weight must be at least 0, got -1"),
+        (["--model.gate_training.pull_until", "0"], "pull_until must be in (0, 1], a share of the training, got 0"),
         (["--model.max_skipped_batches", "-1"], "max_skipped_batches must be at least 0, got -1"),
     ],
 )
@@ -67,7 +67,7 @@ def test_more_experts_in_the_soft_labels_than_were_trained_are_refused(
 ) -> None:
     file = soft_labels(own_run, tmp_path / "three_soft.json", num_experts=3)
     line = refused("moe.__main__", *fit_arguments(own_run, "moe", tiny_whisper, "--data.soft_labels_file", file))
-    assert "was trained for 2 experts, the soft labels have 3" in line
+    assert f"was trained in {own_run.path} for 2 experts, the soft labels have 3" in line
     assert "--data.soft_labels_file" in line
     assert not list(own_run.stage_dir("moe").glob("stage.json*"))
 
@@ -79,8 +79,12 @@ def test_trained_weights_are_not_validated_on_soft_labels_of_more_experts(
     file = soft_labels(RunDir(finished_run), tmp_path / "three_soft.json", num_experts=3)
     arguments = fit_arguments(RunDir(finished_run), stage, tiny_whisper, "--data.soft_labels_file", file)
     line = refused(f"{stage}.__main__", "validate", *arguments[1:])
-    words = "num_experts was 2 when the experts were pre-trained, now 3" if stage == "experts" else "does not fit"
-    assert words in line
+    words = {
+        "gating": "does not fit",
+        "experts": "num_experts was 2 when the experts were pre-trained, now 3",
+        "moe": "for 2 experts, the soft labels have 3",
+    }
+    assert words[stage] in line
 
 
 @pytest.mark.parametrize("stage", ["experts", "moe"])

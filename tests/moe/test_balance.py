@@ -97,7 +97,7 @@ def test_the_gates_gradient_in_training_is_that_of_the_formula_on_the_whole_batc
     """Over all ranks and both accumulated batches, and over the one that is left at the epoch's end."""
     run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "run")))
     options = ["--trainer.max_epochs", "1", "--data.batch_size", "4"]
-    options += ["--trainer.accumulate_grad_batches", "2", "--model.balance_weight", "3", "--model.dropout", "0"]
+    options += ["--trainer.accumulate_grad_batches", "2", "--model.gate_training.balance_weight", "3"]
     options += ["--model.optimizer.init_args.lr", "0", *callback("RecordGateGradient", file=tmp_path / "steps")]
     if num_ranks == 1:
         fit("moe", run.path, tiny_whisper, *options)

@@ -8,7 +8,6 @@ import torch
 from moe_lightning.errors import InputError
 from moe_lightning.models.gate import soft_label_divergence
 from moe_lightning.models.routing import (
-    GateWeights,
     balance_loss,
     gate_entropy,
     gate_terms,
@@ -17,6 +16,7 @@ from moe_lightning.models.routing import (
     weighted_sum,
     z_loss,
 )
+from moe_lightning.settings.joint import GateTraining
 
 
 def logits(num_utterances: int = 7, num_experts: int = 4) -> torch.Tensor:
@@ -46,13 +46,13 @@ def test_the_pull_is_the_divergence_that_the_gate_was_trained_by() -> None:
 
 def test_only_terms_with_a_weight_are_computed_but_the_balance_always_is() -> None:
     probs_BE = logits().softmax(dim=1)
-    assert set(gate_terms(logits(), probs_BE, soft_labels(), GateWeights(balance=0.0))) == {"balance"}
-    every = GateWeights(0.1, 0.2, 0.3, 0.4)
+    assert set(gate_terms(logits(), probs_BE, soft_labels(), GateTraining(balance_weight=0.0))) == {"balance"}
+    every = GateTraining(0.1, 0.2, 0.3, 0.4)
     assert set(gate_terms(logits(), probs_BE, soft_labels(), every)) == {"balance", "z", "entropy", "pull"}
 
 
 def test_the_sum_weighs_each_term_subtracts_the_bonus_and_keeps_what_is_left_of_the_pull() -> None:
-    weights = GateWeights(balance=0.1, z=0.2, entropy=0.3, pull=0.4, noise=0.5)
+    weights = GateTraining(0.1, 0.2, 0.3, 0.4, router_noise=0.5)
     probs_BE = logits().softmax(dim=1)
     found = weighted_sum(gate_terms(logits(), probs_BE, soft_labels(), weights), weights, pull_left=0.25)
     expected = 0.1 * balance_loss(logits()) + 0.2 * z_loss(logits()) - 0.3 * gate_entropy(probs_BE)
@@ -61,15 +61,15 @@ def test_the_sum_weighs_each_term_subtracts_the_bonus_and_keeps_what_is_left_of_
 
 def test_every_term_is_float32_whatever_the_logits_are() -> None:
     half_BE = logits().bfloat16()
-    terms = gate_terms(half_BE, half_BE.softmax(dim=1), soft_labels(), GateWeights(1.0, 1.0, 1.0, 1.0))
+    terms = gate_terms(half_BE, half_BE.softmax(dim=1), soft_labels(), GateTraining(1.0, 1.0, 1.0, 1.0))
     assert {value.dtype for value in terms.values()} == {torch.float32}
 
 
 def test_a_step_along_each_gradient_does_what_the_term_is_for() -> None:
     for weights, measure in [
-        (GateWeights(0.0, z=1.0), lambda logits_BE: -z_loss(logits_BE)),
-        (GateWeights(0.0, entropy=1.0), lambda logits_BE: gate_entropy(logits_BE.softmax(dim=1))),
-        (GateWeights(0.0, pull=1.0), lambda logits_BE: -pull(logits_BE, soft_labels())),
+        (GateTraining(0.0, z_weight=1.0), lambda logits_BE: -z_loss(logits_BE)),
+        (GateTraining(0.0, entropy_weight=1.0), lambda logits_BE: gate_entropy(logits_BE.softmax(dim=1))),
+        (GateTraining(0.0, pull_weight=1.0), lambda logits_BE: -pull(logits_BE, soft_labels())),
     ]:
         logits_BE = logits().requires_grad_()
         terms = gate_terms(logits_BE, logits_BE.softmax(dim=1), soft_labels(), weights)
@@ -88,10 +88,13 @@ def test_noise_is_a_function_of_the_seed_and_none_draws_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [("balance", "balance_weight"), ("z", "z_weight"), ("entropy", "entropy_weight"), ("noise", "router_noise")],
-)
-def test_a_negative_weight_is_refused_by_the_name_of_its_option(name: str, option: str) -> None:
-    with pytest.raises(InputError, match=f"{option} must be at least 0, got -1"):
-        GateWeights(**{name: -1.0})
+@pytest.mark.parametrize("name", ["balance_weight", "z_weight", "entropy_weight", "router_noise"])
+def test_a_negative_weight_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} must be at least 0, got -1"):
+        GateTraining(**{name: -1.0})
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_the_pull_ends_within_the_training(value: float) -> None:
+    with pytest.raises(InputError, match=rf"pull_until must be in \(0, 1\], a share of the training, got {value}"):
+        GateTraining(pull_until=value)

@@ -68,7 +68,7 @@ def training_work(mixture: MixtureASR) -> Callable[[], object]:
 
 def decoding_work(mixture: MixtureASR) -> Callable[[], object]:
     batch = some_batch()
-    return lambda: mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages)
+    return lambda: mixture.hypotheses(*batch.speech, batch.languages)
 
 
 @pytest.mark.parametrize("gate", ["mlp", "attentive"])
@@ -144,7 +144,7 @@ def live_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.T
     fit("gating", run.path, tiny_whisper, *QUICK, *LIVE, *BELOW)
     experts = ["--model.adapt_from_layer", "1"]
     fit("experts", run.path, tiny_whisper, *QUICK, *experts)
-    fit("moe", run.path, tiny_whisper, *QUICK, *experts, *LIVE, *BELOW, "--model.refine_rounds", "1")
+    fit("moe", run.path, tiny_whisper, *QUICK, "--model.refinement.num_rounds", "1")
     return run
 
 
@@ -165,14 +165,11 @@ def test_the_joint_stage_takes_cached_frames_and_decodes_new_audio_without_them(
     fit("gating", run.path, tiny_whisper, *QUICK, *attentive)
     fit("experts", run.path, tiny_whisper, *QUICK)
     accumulated = ["--trainer.accumulate_grad_batches", "3"]
-    fit("moe", run.path, tiny_whisper, *QUICK, *attentive, *accumulated, "--model.refine_rounds", "1")
+    fit("moe", run.path, tiny_whisper, *QUICK, *accumulated, "--model.refinement.num_rounds", "1")
     before, after = torch.load(run.gate_file, weights_only=True), load_file(run.mixture_file)
     assert not torch.equal(before["layer_logits"], after["gate.layer_logits"])
     batch = some_batch()
-    assert (
-        len(MixtureASR.load(run.mixture_files).transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages))
-        == 3
-    )
+    assert len(MixtureASR.load(run.mixture_files).hypotheses(*batch.speech, batch.languages).texts) == 3
 
 
 def test_a_loaded_mixture_hears_new_audio_as_the_trained_one(live_run: RunDir, tiny_whisper: Path) -> None:
@@ -181,31 +178,8 @@ def test_a_loaded_mixture_hears_new_audio_as_the_trained_one(live_run: RunDir, t
     embeddings_BD = mixture.gate.pool(mixture.read_audio(batch.waveforms_BL, batch.num_samples_B).readable)
     assert embeddings_BD.shape == (3, 64)
     logits_BE = mixture.gate.head(embeddings_BD)
-    texts = mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE)
-    assert texts == mixture.transcribe(batch.waveforms_BL, batch.num_samples_B, batch.languages)
+    found = mixture.hypotheses(*batch.speech, batch.languages, logits_BE)
+    assert found.texts == mixture.hypotheses(*batch.speech, batch.languages).texts
     torch.testing.assert_close(
         mixture.gates(logits_BE).sum(dim=1), torch.ones(3), msg="the routing of new audio is a distribution"
     )
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ([*LIVE, "--model.gate_layers", "1,2"], "trained with gate_layers 0,1, the joint stage has 1,2"),
-        (["--model.gate_input", "live", *BELOW], "trained with gate attentive, the joint stage has mlp"),
-    ],
-)
-def test_a_gate_that_was_trained_otherwise_is_refused(
-    flags: list[str],
-    message: str,
-    live_run: RunDir,
-    tiny_whisper: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run = Path(shutil.copytree(live_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("stage.json")))
-    for stage in ("gating_model", "experts"):
-        shutil.copy(live_run.path / stage / "stage.json", run / stage)
-    with pytest.raises(SystemExit):
-        fit("moe", run, tiny_whisper, *QUICK, "--model.adapt_from_layer", "1", *flags)
-    assert message in capsys.readouterr().err

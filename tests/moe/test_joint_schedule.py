@@ -19,8 +19,22 @@ TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "8"]
 EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
 EVERY_STEP += ["--resume.save_on_train_epoch_end", "null"]
 OPTIONS = ["--model.routing_schedule", "[merge:1]", "--model.gate_temperature", "0.5"]
-OPTIONS += ["--model.gate_temperature_start", "2", "--model.router_noise", "0.5", "--model.min_expert_prob", "0.05"]
-OPTIONS += ["--model.z_weight", "0.001", "--model.entropy_weight", "0.01", "--model.pull_weight", "0.1"]
+OPTIONS += [
+    "--model.gate_temperature_start",
+    "2",
+    "--model.gate_training.router_noise",
+    "0.5",
+    "--model.min_expert_prob",
+    "0.05",
+]
+OPTIONS += [
+    "--model.gate_training.z_weight",
+    "0.001",
+    "--model.gate_training.entropy_weight",
+    "0.01",
+    "--model.gate_training.pull_weight",
+    "0.1",
+]
 
 
 def copied(run: Path, folder: Path) -> RunDir:

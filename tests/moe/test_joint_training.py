@@ -103,12 +103,6 @@ def test_a_checkpoint_holds_what_is_trained_and_nothing_of_the_backbone(joint_ru
     assert all(name.endswith(("down_RD", "up_RD")) or name.startswith("mixture.gate.") for name in names)
 
 
-def test_experts_of_another_alpha_are_refused(pretrained_run: Path, tiny_whisper: Path, tmp_path: Path) -> None:
-    shutil.copytree(pretrained_run, tmp_path / "tiny")
-    with pytest.raises(SystemExit):
-        fit("moe", tmp_path / "tiny", tiny_whisper, "--model.alpha", "8")
-
-
 def test_validating_a_finished_run_scores_its_trained_mixture(
     joint_run: RunDir, tiny_whisper: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,8 +111,6 @@ def test_validating_a_finished_run_scores_its_trained_mixture(
     moe(
         [
             *command,
-            "--model.whisper_model",
-            str(tiny_whisper),
             "--data.num_workers",
             "0",
             "--trainer.accelerator",

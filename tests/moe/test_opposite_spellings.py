@@ -91,8 +91,8 @@ def test_the_gate_chooses_the_spelling_and_the_experts_carry_it(routing: Routing
     heard = recordings(HUMS, seed=0)
     embeddings_BD = mixture.gate.pool(mixture.read_audio(*heard).readable)
     assert mixture.route(mixture.gate.head(embeddings_BD)).experts_BK[:, 0].tolist() == POPULATIONS
-    assert mixture.transcribe(*heard, EVERY_LANGUAGE) == TEXTS
+    assert mixture.hypotheses(*heard, EVERY_LANGUAGE).texts == TEXTS
     with torch.no_grad():
         for parameter in (mixture.gate.output.weight, mixture.gate.output.bias):
             parameter.copy_(parameter.flip(0))
-    assert mixture.transcribe(*heard, EVERY_LANGUAGE) == OPPOSITE_TEXTS
+    assert mixture.hypotheses(*heard, EVERY_LANGUAGE).texts == OPPOSITE_TEXTS

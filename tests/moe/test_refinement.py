@@ -16,12 +16,13 @@ from moe_lightning.data.manifest import read_manifest
 from moe_lightning.data.soft_labels import SoftLabels
 from moe_lightning.errors import InputError
 from moe_lightning.models.gate import Gate, soft_label_divergence
-from moe_lightning.moe.refinement_round import RefinementPlan, Survey, decide
+from moe_lightning.moe.refinement_round import Survey, asked, decide, refinement_epochs
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import RunInputs
+from moe_lightning.settings.joint import RefinementSettings
 from tests.stage_runs import Stopped, callback, fit
 
-ROUNDS = ["--model.refine_rounds", "2", "--model.refine_temperature", "0.01"]
+ROUNDS = ["--model.refinement.num_rounds", "2", "--model.refinement.temperature", "0.01"]
 TWO_EPOCHS = ["--trainer.max_epochs", "2", "--data.batch_size", "4"]
 EVERY_STEP = ["--resume.every_n_train_steps", "1", "--resume.every_n_epochs", "null"]
 EVERY_STEP += ["--resume.save_on_train_epoch_end", "null"]
@@ -146,7 +147,7 @@ def test_a_round_finds_what_the_losses_say_and_the_gate_learns_it() -> None:
     torch.manual_seed(0)
     head = Gate(4, 2, hidden_dim=32)
     head.standardise(train.pooled_NP)
-    plan = RefinementPlan(1, temperature=0.05, gate_epochs=30, gate_learning_rate=1e-2)
+    plan = RefinementSettings(1, temperature=0.05, gate_epochs=30, gate_learning_rate=1e-2)
     made = decide(plan, head, train, dev, before, seed=0)
     assert (made.labels.of(train.ids).argmax(axis=1) == kinds_N).mean() > 0.9
     assert made.report["dev"]["regret"] > 0.05, "before the round the gate does not know"
@@ -167,25 +168,25 @@ def test_more_rounds_than_epochs_are_refused_as_the_training_starts(
 ) -> None:
     run = Path(shutil.copytree(pretrained_run, tmp_path / "run"))
     with pytest.raises(SystemExit):
-        fit("moe", run, tiny_whisper, *TWO_EPOCHS, "--model.refine_rounds", "3")
+        fit("moe", run, tiny_whisper, *TWO_EPOCHS, "--model.refinement.num_rounds", "3")
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("error: refine_rounds is 3 and max_epochs 2: each round begins an epoch")
+    assert line.startswith("error: refinement.num_rounds is 3 and max_epochs 2: each round begins an epoch")
 
 
 def test_rounds_are_spread_over_the_epochs_and_are_not_more_than_they() -> None:
-    assert RefinementPlan(0).epochs(None) == ()
-    assert RefinementPlan(1).epochs(10) == (0,)
-    assert RefinementPlan(4).epochs(10) == (0, 2, 5, 7)
-    assert RefinementPlan(3).epochs(3) == (0, 1, 2)
+    assert refinement_epochs(RefinementSettings(0), None) == ()
+    assert refinement_epochs(RefinementSettings(1), 10) == (0,)
+    assert refinement_epochs(RefinementSettings(4), 10) == (0, 2, 5, 7)
+    assert refinement_epochs(RefinementSettings(3), 3) == (0, 1, 2)
     for max_epochs in (2, -1, None):
-        with pytest.raises(InputError, match="refine_rounds is 3 and max_epochs"):
-            RefinementPlan(3).epochs(max_epochs)
+        with pytest.raises(InputError, match=r"refinement\.num_rounds is 3 and max_epochs"):
+            refinement_epochs(RefinementSettings(3), max_epochs)
 
 
 @pytest.mark.parametrize("arguments", [{"num_rounds": -1}, {"temperature": 0.0}, {"balance": 1.1}, {"balance": -0.1}])
 def test_a_plan_that_is_none_is_refused(arguments: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="refine_"):
-        RefinementPlan(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"refinement\."):
+        RefinementSettings(**arguments)  # type: ignore[arg-type]
 
 
 def test_what_a_speaker_says_goes_to_one_expert_by_the_sum_of_the_losses_that_were_asked_for() -> None:
@@ -202,20 +203,27 @@ def test_what_a_speaker_says_goes_to_one_expert_by_the_sum_of_the_losses_that_we
 
 def test_the_experts_are_asked_of_some_utterances_of_every_speaker(pretrained_run: Path) -> None:
     train = read_manifest(RunDir(pretrained_run).manifest_file("train"))
-    plan = RefinementPlan(1, by="speaker", per_speaker=2)
-    asked = plan.asked(train, seed=1)
-    by_speaker = Counter(utterance.speaker for utterance in train if utterance.id in asked)
+    plan = RefinementSettings(1, by="speaker", per_speaker=2)
+    chosen = asked(plan, train, seed=1)
+    by_speaker = Counter(utterance.speaker for utterance in train if utterance.id in chosen)
     assert by_speaker == {utterance.speaker: 2 for utterance in train}
-    assert plan.asked(train, seed=1) == asked != plan.asked(train, seed=2)
-    assert len(RefinementPlan(1).asked(train, seed=1)) == len(train)
+    assert asked(plan, train, seed=1) == chosen != asked(plan, train, seed=2)
+    assert len(asked(RefinementSettings(1), train, seed=1)) == len(train)
 
 
 def test_a_round_by_speaker_gives_all_that_a_speaker_says_to_the_same_experts(
     pretrained_run: Path, tiny_whisper: Path, tmp_path: Path
 ) -> None:
     run = RunDir(Path(shutil.copytree(pretrained_run, tmp_path / "tiny")))
-    by_speaker = ["--model.refine_by", "speaker", "--model.refine_per_speaker", "2", "--model.refine_balance", "0"]
-    fit("moe", run.path, tiny_whisper, *TWO_EPOCHS, "--model.refine_rounds", "1", *by_speaker)
+    by_speaker = [
+        "--model.refinement.by",
+        "speaker",
+        "--model.refinement.per_speaker",
+        "2",
+        "--model.refinement.balance",
+        "0",
+    ]
+    fit("moe", run.path, tiny_whisper, *TWO_EPOCHS, "--model.refinement.num_rounds", "1", *by_speaker)
     labels = SoftLabels.load(run.refined_soft_labels_file(1))
     rows: dict[str, list[np.ndarray]] = {}
     for utterance in read_manifest(run.manifest_file("train")):

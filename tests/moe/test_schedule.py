@@ -41,8 +41,6 @@ def test_an_entry_that_is_no_mode_with_epochs_is_refused(entry: str) -> None:
         ({"temperature": 0.0}, "gate_temperature must be above 0, got 0.0"),
         ({"temperature_start": -1.0}, "gate_temperature_start must be above 0, got -1.0"),
         ({"temperature": float("nan")}, "gate_temperature must be above 0, got nan"),
-        ({"pull_until": 0.0}, r"pull_until must be in \(0, 1\], a share of the training, got 0.0"),
-        ({"pull_until": 1.5}, r"pull_until must be in \(0, 1\]"),
     ],
 )
 def test_a_value_out_of_range_is_refused(values: dict[str, float], rule: str) -> None:

@@ -87,9 +87,10 @@ def test_a_debug_run_of_a_finished_stage_with_everything_that_is_shipped_changes
     run = RunDir(Path(shutil.copytree(finished_run, tmp_path / "run")))
     before = contents(run)
     config = Path(__file__).parents[2] / "configs" / f"{stage}.yaml"
-    command = ["fit", "--config", str(config), "--run_dir", str(run.path), "--model.whisper_model", str(tiny_whisper)]
+    command = ["fit", "--config", str(config), "--run_dir", str(run.path)]
+    command += [] if stage == "moe" else ["--model.whisper_model", str(tiny_whisper)]
     command += [*TWO_EPOCHS, "--trainer.accelerator", "cpu", "--data.num_workers", "0", "--ckpt_path", "last"]
-    command += ["--model.refine_rounds", "1"] if stage == "moe" else []
+    command += ["--model.refinement.num_rounds", "1"] if stage == "moe" else []
     import_module(f"moe_lightning.{stage}.__main__").main([*command, "--trainer.limit_train_batches", "2"])
     output = capsys.readouterr().out
     assert contents(run) == before
