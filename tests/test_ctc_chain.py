@@ -109,8 +109,8 @@ def test_a_ctc_model_is_evaluated_with_beams(run: RunDir) -> None:
         assert any(found["1"][id_][system] != found["4"][id_][system] for id_ in found["1"])
     (utterance,) = [one for one in read_manifest(run.manifest_file("dev")) if one.id == "dev_1"]
     mixture = MixtureASR.load(run.mixture_files)
-    mixture.experts.backbone.search(4)
-    (transcript,) = transcribe_files(mixture, [Path(utterance.audio_file)], options=DecodeOptions(guard=False))
+    options = DecodeOptions(num_beams=4, guard=False)
+    (transcript,) = transcribe_files(mixture, [Path(utterance.audio_file)], options=options)
     assert transcript.text == found["4"]["dev_1"][1]
 
 

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.names import model_revision, resolve_name
-from moe_lightning.models.backbones.window import REAL
 from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.experts import SpeechExperts
 from moe_lightning.models.gate import GateConfig
 from moe_lightning.models.weights import read_metadata, read_tensors
-from moe_lightning.system.json_files import parse_json, read_json_object
+from moe_lightning.system.json_files import from_json, parse_json, read_json_object
 
 MADE_BY = "python -m moe_lightning.experts fit"
 _SETTINGS = (
@@ -142,14 +141,5 @@ def read_gate_config(file: Path) -> GateConfig:
     """
     needed = {"num_experts": int, "embedding_dim": int, "hidden_dim": int}
     trained = read_json_object(file, "python -m moe_lightning.gating fit", needed)
-    return GateConfig(
-        num_experts=trained["num_experts"],
-        embedding_dim=trained["embedding_dim"],
-        pooling=trained.get("pooling", "mean"),
-        window=trained.get("embedding_window", REAL),
-        embedding_layer=trained.get("embedding_layer", "last"),
-        kind=trained.get("gate", "mlp"),
-        source=trained.get("gate_input", "cached"),
-        layers=trained.get("gate_layers"),
-        hidden_dim=trained["hidden_dim"],
-    )
+    names = {"embedding_window": "window", "gate": "kind", "gate_input": "source", "gate_layers": "layers"}
+    return from_json(GateConfig, {names.get(name, name): value for name, value in trained.items()}, file)

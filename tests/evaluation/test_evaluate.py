@@ -60,7 +60,7 @@ def test_every_rate_has_its_interval_and_every_comparison_its_probability(evalua
     comparison = results["comparisons"]["mixture vs backbone"]
     assert {"relative_improvement", "interval", "probability_better", "groups"} <= comparison.keys()
     assert results["verdict"]["sentence"]
-    assert results["environment"]["stages"]["moe"]["settings"]["model.rank"] == 16
+    assert results["environment"]["stages"]["experts"]["settings"]["model.rank"] == 16
     assert results["environment"]["seed"] == 42
 
 

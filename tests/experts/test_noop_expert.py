@@ -18,7 +18,7 @@ from tests.refusals import Refusals, fit_arguments
 from tests.stage_runs import fit
 
 HDBSCAN = ["--algorithm", "hdbscan", "--num-experts", "2", "--min-clusters", "2", "--plot", "none", "--no-report"]
-QUICK = ["--trainer.max_epochs", "1", "--data.batch_size", "8", "--model.noop_expert", "true"]
+QUICK = ["--trainer.max_epochs", "1", "--data.batch_size", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPa
     store, output = str(run.embedding_dir(str(tiny_whisper))), str(run.stage_dir("clustering"))
     cluster(["--embedding-dir", store, "--output-dir", output, "--noise", "noop", *HDBSCAN])
     fit("gating", run.path, tiny_whisper, "--trainer.max_epochs", "1")
-    fit("experts", run.path, tiny_whisper, *QUICK)
+    fit("experts", run.path, tiny_whisper, *QUICK, "--model.noop_expert", "true")
     fit("moe", run.path, tiny_whisper, *QUICK)
     return run
 

@@ -103,7 +103,7 @@ def test_no_checkpoint_is_written_between_the_batches_of_one_step(new_run, tiny_
     for num_batches in (5, 2):  # of eight, in steps of four: then the second time one batch into the second step
         with pytest.raises(Stopped):
             fit("experts", stopped.path, tiny_whisper, *options, *callback("StopAfter", num_batches=num_batches))
-    assert last(stopped, "experts")["SpeechDataModule"]["parts"][0]["num_done"] == 4
+    assert last(stopped, "experts")["ExpertDataModule"]["parts"][0]["num_done"] == 4
     fit("experts", stopped.path, tiny_whisper, *options)
     states = [last(run, "experts")["state_dict"] for run in (whole, stopped)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

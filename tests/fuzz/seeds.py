@@ -76,7 +76,15 @@ COST = {
     **{"device": "cpu", "num_threads": 1, "audio_seconds": 1.0, "memory_bytes": 5, "routing": "top_k", "num_beams": 1},
     "systems": {"mixture": {"seconds": 1.0, "real_time_factor": 0.1, "parameters": 3, "trained_parameters": 2}},
 }
-GATE = {"gate": "mlp", "gate_layers": None, "embedding_layer": "last", "metrics": {"val/loss": 0.5}}
+GATE = {
+    "num_experts": 2,
+    "embedding_dim": 4,
+    "hidden_dim": 8,
+    "gate": "mlp",
+    "gate_layers": None,
+    "embedding_layer": "last",
+    "metrics": {"val/loss": 0.5},
+}
 INFO = {"whisper_model": "nano", "pooling": "mean", "window": 0.0, "embedding_layer": "last", "revision": "sha256:0"}
 MAPPED = {"id": "a", "contributor_id": "ann", "wav_filename": "a.wav", "wav_path": "a.wav", "row": 0, "split": "train",
           "embedding_path": "embeddings_00000.npy"}  # fmt: skip

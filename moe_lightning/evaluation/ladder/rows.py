@@ -88,7 +88,7 @@ def rungs(rows: Sequence[Row]) -> list[Rung]:
         *(Rung(name, words[name], name, "mixture") for name in ("lora", "lora_equal", "random") if name in words),
         Rung("uniform", "the mixture's experts in equal parts", "mixture", "uniform"),
         *(Rung(name, words[name], name, "mixture") for name in ("hard",) if name in words),
-        Rung("utterance_gate", "mixture, its gate hearing each utterance alone", "mixture", "utterance_gate"),
+        Rung("utterance_gate", "mixture, its gate reading each utterance alone", "mixture", "utterance_gate"),
         Rung("mixture", words["mixture"], "mixture", "mixture"),
     ]
     if "label" in words:
@@ -104,6 +104,5 @@ def one_lora(rank: int, scale: float) -> tuple[str, ...]:
         scale: Scaling of the LoRA deltas, as in the mixture.
     """
     settings = {"rank": rank, "alpha": f"{scale * rank:g}", "shared_rank": 0, "rslora": "false", "noop_expert": "false"}
-    stages: Sequence[Stage] = ("experts", "moe")
-    size = [f"--set={stage}.model.{name}={value}" for stage in stages for name, value in settings.items()]
+    size = [f"--set=experts.model.{name}={value}" for name, value in settings.items()]
     return ("--clustering-algorithm", "random", "--num-experts", "1", *size)
