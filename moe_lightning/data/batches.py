@@ -123,11 +123,6 @@ class SpeechBatch(NamedTuple):
     num_frames_B: Tensor | None = None
     """Frames of each utterance without padding, int64."""
 
-    @property
-    def speech(self) -> PaddedWaveforms:
-        """Waveforms and their lengths."""
-        return PaddedWaveforms(self.waveforms_BL, self.num_samples_B)
-
 
 def only(batch: SpeechBatch, rows: list[int]) -> SpeechBatch:
     """Given rows of a batch; padding is cut to the longest waveform among them."""

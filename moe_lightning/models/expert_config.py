@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from moe_lightning.errors import InputError
@@ -50,6 +51,8 @@ class ExpertConfig:
             )
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not 0 < self.scale < math.inf:
+            raise InputError(f"alpha must be over 0, got {self.alpha}")
         if self.adapt_from_layer < 0:
             raise InputError(f"adapt_from_layer must be at least 0, got {self.adapt_from_layer}")
         if self.noop_expert and self.num_experts < 2:
@@ -64,16 +67,16 @@ class ExpertConfig:
         """
         return from_json(cls, settings, where)
 
-    @property
+    @cached_property
     def scale(self) -> float:
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
-    @property
+    @cached_property
     def num_adapted(self) -> int:
         """Experts with deltas: all but the no-op one, the last."""
         return self.num_experts - self.noop_expert
 
-    @property
+    @cached_property
     def total_rank(self) -> int:
         """Rows of the stacked deltas: the experts one after another, the shared expert last."""
         return self.num_adapted * self.rank + self.shared_rank
@@ -84,6 +87,6 @@ class ExpertConfig:
         end = self.num_adapted * self.rank
         return slice(min(expert * self.rank, end), min((expert + 1) * self.rank, end))
 
-    @property
+    @cached_property
     def shared_rows(self) -> slice:
         return slice(self.num_adapted * self.rank, self.total_rank)

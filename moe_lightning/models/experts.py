@@ -174,13 +174,16 @@ class SpeechExperts(nn.Module):
             max_rows: Most utterances times experts side by side (one expert always runs): bounds the memory.
         """
         num_utterances, num_experts = len(batch.ids), self.config.num_experts
+        speech = (batch.waveforms_BL, batch.num_samples_B)
         num_at_once = max(1, max_rows // num_utterances)
         parts = []
         with evaluating(self):
             base = self.base_frames(batch.waveforms_BL, batch.num_samples_B)  # once for all
             for one_hot_CE in torch.eye(num_experts, device=batch.waveforms_BL.device).split(num_at_once):
                 gate_NE = one_hot_CE.repeat(num_utterances, 1)
-                losses = self.losses(*batch.speech, batch.texts, batch.languages, gate_NE, base)
+                losses = self.losses(
+                    batch.waveforms_BL, batch.num_samples_B, batch.texts, batch.languages, gate_NE, base
+                )
                 parts.append((losses.sum_B / losses.num_tokens_B).unflatten(0, (num_utterances, -1)))
         return torch.cat(parts, dim=1)
 

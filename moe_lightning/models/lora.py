@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.pass_state import PassState
+from moe_lightning.models.backbones.base import PassState
 from moe_lightning.models.backbones.wav2vec2 import call_projections
 from moe_lightning.models.expert_config import ExpertConfig
 
@@ -148,6 +148,7 @@ class GatedLoRALinear(nn.Module):
         super().__init__()
         self.base = base
         self.config = config
+        self.shared_rows = config.shared_rows
         self.state = state
         self.down_RD = nn.Parameter(torch.empty(config.total_rank, base.in_features))
         self.up_RD = nn.Parameter(torch.zeros(config.total_rank, base.out_features))
@@ -213,7 +214,7 @@ class GatedLoRALinear(nn.Module):
 
     def _rows(self, stacked_RD: Tensor, kept_BK: Tensor) -> Tensor:
         """Rows of each utterance's experts, followed by the shared expert's."""
-        shared = self.config.shared_rows
+        shared = self.shared_rows
         own_EM = stacked_RD[: shared.start].view(self.config.num_adapted, -1)
         kept_BRD = F.embedding(kept_BK, own_EM).view(len(kept_BK), -1, stacked_RD.shape[1])
         if not self.config.shared_rank:

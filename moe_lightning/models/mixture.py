@@ -85,7 +85,8 @@ class MixtureASR(nn.Module):
         backbone = load_backbone(config.whisper_model, window_words(config.window))
         check_ability(backbone, config.routing)
         self.experts = SpeechExperts(backbone, config.experts)
-        self.gate: Any = config.gate_config.build()  # it takes the result of `read`: embeddings, or frames
+        self.gate_config = config.gate_config
+        self.gate: Any = self.gate_config.build()  # it takes the result of `read`: embeddings, or frames
         self.rule = config.rule
 
     @property
@@ -95,9 +96,9 @@ class MixtureASR(nn.Module):
 
     def read(self, batch: SpeechBatch) -> GateInput:
         """Gate input of a batch: from the cache in it, or from the live encoder."""
-        if self.config.gate_input == "live":
-            return self.read_audio(*batch.speech)
-        return GateInput(self.config.gate_config.cached(batch), None)
+        if self.gate_config.source == "live":
+            return self.read_audio(batch.waveforms_BL, batch.num_samples_B)
+        return GateInput(self.gate_config.cached(batch), None)
 
     @torch.no_grad()
     def read_audio(self, waveforms_BL: Tensor, num_samples_B: Tensor) -> GateInput:
@@ -106,7 +107,7 @@ class MixtureASR(nn.Module):
         If it needs no layer above the first one with experts (`adapt_from_layer`), one pass serves both. In training
         the gate then reads audio masked by SpecAugment, as the experts do.
         """
-        config, backbone = self.config.gate_config, self.experts.backbone
+        config, backbone = self.gate_config, self.experts.backbone
         layers = config.layer_numbers(backbone.num_layers)
         if not _is_on_the_way(self.experts, config):
             features = backbone.features(waveforms_BL, num_samples_B, config.window)
@@ -237,11 +238,12 @@ def mixture_loss(
     Args:
         base: Input of the first encoder layer with experts, if already computed.
     """
+    speech = (batch.waveforms_BL, batch.num_samples_B)
     gate_NE = _gate_rows(routing, mode, experts.config.num_experts)
     if mode in ("confidence", "loss"):
-        losses = experts.losses(*batch.speech, batch.texts, batch.languages, gate_NE, base)
+        losses = experts.losses(*speech, batch.texts, batch.languages, gate_NE, base)
         return _combined_losses(losses, routing.weights_BK, mode)
-    frames = experts.encode(*batch.speech, gate_NE, base)
+    frames = experts.encode(*speech, gate_NE, base)
     targets = experts.backbone.targets(batch.texts, batch.languages)
     return experts.token_loss(frames, targets, gate_NE, routing.weights_BK if mode == "posterior" else None)
 

@@ -175,7 +175,9 @@ class MoEASRModule(LightningModule):
         self.log_dict(values, prog_bar=True, sync_dist=True, batch_size=len(batch.ids))
         hypotheses: list[str] = []
         if is_decoded(batch_idx, self.hparams["max_decoded_batches"]):
-            hypotheses = self.mixture.hypotheses(*batch.speech, batch.languages, logits_BE, base).texts
+            hypotheses = self.mixture.hypotheses(
+                batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE, base
+            ).texts
             self.wer.update(*normalised(hypotheses, batch.texts, batch.languages))
             self.log("val/wer", self.wer, prog_bar=True, batch_size=len(batch.ids))
         return {"gate_BE": self.mixture.gates(logits_BE), "hypotheses": hypotheses}

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.pass_state import PassState
+from moe_lightning.models.backbones.base import PassState
 from moe_lightning.models.backbones.pretrained import load_whisper
 from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.lora import find_targets, install_experts, mix_of

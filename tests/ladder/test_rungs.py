@@ -37,11 +37,9 @@ def test_the_lora_of_equal_size_has_at_least_as_many_parameters_and_with_a_rank_
 def test_a_single_lora_is_a_pipeline_of_one_expert_whose_scale_is_the_mixtures() -> None:
     options = parse([*one_lora(rank=70, scale=2.0), "--dataset-root", "demo"])
     commands = stage_commands(options, RunDir(options.run_dir))
-    for stage in ("experts", "moe"):
-        command = commands[stage]
-        settings = dict(pairwise(command))
-        assert (settings["--model.rank"], settings["--model.alpha"]) == ("70", "140")
-        assert settings["--model.shared_rank"] == "0"
+    settings = dict(pairwise(commands["experts"]))
+    assert (settings["--model.rank"], settings["--model.alpha"]) == ("70", "140")
+    assert settings["--model.shared_rank"] == "0"
     assert dict(pairwise(commands["clustering"]))["--num-experts"] == "1"
 
 

@@ -68,7 +68,7 @@ def training_work(mixture: MixtureASR) -> Callable[[], object]:
 
 def decoding_work(mixture: MixtureASR) -> Callable[[], object]:
     batch = some_batch()
-    return lambda: mixture.hypotheses(*batch.speech, batch.languages)
+    return lambda: mixture.hypotheses(batch.waveforms_BL, batch.num_samples_B, batch.languages)
 
 
 @pytest.mark.parametrize("gate", ["mlp", "attentive"])
@@ -169,7 +169,14 @@ def test_the_joint_stage_takes_cached_frames_and_decodes_new_audio_without_them(
     before, after = torch.load(run.gate_file, weights_only=True), load_file(run.mixture_file)
     assert not torch.equal(before["layer_logits"], after["gate.layer_logits"])
     batch = some_batch()
-    assert len(MixtureASR.load(run.mixture_files).hypotheses(*batch.speech, batch.languages).texts) == 3
+    assert (
+        len(
+            MixtureASR.load(run.mixture_files)
+            .hypotheses(batch.waveforms_BL, batch.num_samples_B, batch.languages)
+            .texts
+        )
+        == 3
+    )
 
 
 def test_a_loaded_mixture_hears_new_audio_as_the_trained_one(live_run: RunDir, tiny_whisper: Path) -> None:
@@ -178,8 +185,8 @@ def test_a_loaded_mixture_hears_new_audio_as_the_trained_one(live_run: RunDir, t
     embeddings_BD = mixture.gate.pool(mixture.read_audio(batch.waveforms_BL, batch.num_samples_B).readable)
     assert embeddings_BD.shape == (3, 64)
     logits_BE = mixture.gate.head(embeddings_BD)
-    found = mixture.hypotheses(*batch.speech, batch.languages, logits_BE)
-    assert found.texts == mixture.hypotheses(*batch.speech, batch.languages).texts
+    found = mixture.hypotheses(batch.waveforms_BL, batch.num_samples_B, batch.languages, logits_BE)
+    assert found.texts == mixture.hypotheses(batch.waveforms_BL, batch.num_samples_B, batch.languages).texts
     torch.testing.assert_close(
         mixture.gates(logits_BE).sum(dim=1), torch.ones(3), msg="the routing of new audio is a distribution"
     )

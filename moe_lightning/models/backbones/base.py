@@ -10,8 +10,10 @@ parameters. Decoding can also take their weighted geometric mean, a product of e
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -19,7 +21,6 @@ from torch import Tensor, nn
 
 from moe_lightning.data.languages import language_code
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.pass_state import PassState
 from moe_lightning.models.backbones.tokens import MAX_TOKENS, Targets
 from moe_lightning.models.backbones.window import own_window
 
@@ -127,6 +128,40 @@ class Detected(NamedTuple):
     """Its code: en, fr ..."""
     probability: float
     """Among the model's languages."""
+
+
+class PassValues(NamedTuple):
+    """Values for one forward pass."""
+
+    mix: Any = None
+    """Expert weights of each row, a `lora.Mix`; None runs the frozen backbone alone."""
+    cross_mask_B11T: Tensor | None = None
+    """True at encoder frames open to the decoder's cross-attention; None opens all."""
+
+
+class PassState:
+    """The one place for ambient state of a speech model; all its layers share it.
+
+    The layers are those of transformers. Their forward has no argument for the experts' weights, and the decoder has
+    none for a cross-attention mask. So a pass sets both here for its duration, and each layer reads them here. Outside
+    of a pass both are None: the model is the frozen backbone, as transformers made it.
+    """
+
+    def __init__(self) -> None:
+        self.now = PassValues()
+
+    @contextmanager
+    def holding(self, **values: Any) -> Iterator[None]:
+        """Context of a pass with these values; the others stay."""
+        before, self.now = self.now, self.now._replace(**values)
+        try:
+            yield
+        finally:
+            self.now = before
+
+    def kept(self) -> Callable[[], AbstractContextManager[None]]:
+        """Factory of a context with the present values: a layer runs again for its gradient after the pass."""
+        return partial(self.holding, **self.now._asdict())
 
 
 class SpeechBackbone(nn.Module, ABC):
