@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_lightning.clustering.foretold import foretelling_directions
 from moe_lightning.clustering.neighbours import Neighbours
+from moe_lightning.clustering.predicted_gradients import predicted_directions
 from moe_lightning.clustering.residuals import Removal, fit_removal
 from moe_lightning.data.store_info import StoreInfo
 from moe_lightning.errors import InputError
@@ -137,11 +137,11 @@ def fit_features(
     components_RD = _principal_directions(rows_ND, dim, seed) if reduce == "pca" else None
     if reduce == "gradients":
         assert gradients_NG is not None
-        components_RD, share = foretelling_directions(rows_ND, gradients_NG, dim, speakers, seed)
+        components_RD, share = predicted_directions(rows_ND, gradients_NG, dim, speakers, seed)
         notes.append(
-            f"the embeddings foretell {share:.0%} of the variance of the gradients of speakers that are left out"
+            f"the embeddings predict {share:.0%} of the variance of the gradients of left-out speakers"
             if share >= 0.005
-            else "the embeddings foretell nothing of the gradients, and these clusters mean little; take --reduce pca"
+            else "the embeddings predict nothing of the gradients, so these clusters mean little; take --reduce pca"
         )
     umap = Neighbours(rows_ND, _umap(rows_ND, dim, seed)) if reduce == "umap" else None
     space = FeatureSpace(mean_D, scale_D, removed, components_RD, umap, unit_length, tuple(notes))

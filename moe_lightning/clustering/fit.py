@@ -103,7 +103,7 @@ def _assemble(
     clusterer = Clusterer(
         features.space,
         centroids_ER,
-        partition.speakers(points_NR),
+        partition.landmarks_of(points_NR),
         noise=settings.noise,
         soft_labels_by=by,
         info=_info(settings, partition, choice, notes),

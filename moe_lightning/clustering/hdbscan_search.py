@@ -40,12 +40,12 @@ def hdbscan_partition(
         return exact_partition(points_NR, num_experts, seed, options, keeps_all)
     sample = np.sort(np.random.default_rng(seed).permutation(len(points_NR))[:sample_limit])
     fitted = exact_partition(points_NR[sample], num_experts, seed, options, keeps_all)
-    speakers = fitted.speakers(points_NR[sample])
-    said_NV = speakers.average(points_NR)
-    memberships_NE = None if fitted.memberships_NE is None else said_NV[:, fitted.num_experts + 1 :]
+    landmarks = fitted.landmarks_of(points_NR[sample])
+    values_NV = landmarks.average(points_NR)
+    memberships_NE = None if fitted.memberships_NE is None else values_NV[:, fitted.num_experts + 1 :]
     note = f"HDBSCAN saw a sample of {sample_limit} of the {len(points_NR)} training utterances"
-    labels_N = vote(said_NV, fitted.num_experts)
-    return Partition(fitted.algorithm, labels_N, memberships_NE, (note, *fitted.notes), speakers)
+    labels_N = vote(values_NV, fitted.num_experts)
+    return Partition(fitted.algorithm, labels_N, memberships_NE, (note, *fitted.notes), landmarks)
 
 
 def exact_partition(

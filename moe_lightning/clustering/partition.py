@@ -35,7 +35,7 @@ class Partition:
             return None
         return self.landmarks.rows_NR[self.landmarks.values_NV[:, : self.num_experts].argmax(axis=0)]
 
-    def speakers(self, points_NR: np.ndarray) -> Neighbours:
+    def landmarks_of(self, points_NR: np.ndarray) -> Neighbours:
         """Representative points for labelling others: the landmarks or, without them, all training points."""
         if self.landmarks is not None:
             return self.landmarks

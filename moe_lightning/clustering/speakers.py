@@ -32,7 +32,7 @@ def choose_share(settings: ClusteringSettings, training_speakers: Sequence[str])
 def pooled_in_words(num_speakers: int, share: float) -> str:
     """Note for the user."""
     return (
-        f"each utterance was moved {share:g} of the way to the mean of its speaker ({num_speakers} speakers);"
+        f"speaker-level pooling of {num_speakers} speakers, with a weight of {share:g};"
         " --pool-speakers 0 clusters utterances as they are"
     )
 

@@ -75,7 +75,7 @@ def label_store(
         prediction = fitted.clusterer.predict(embeddings_ND)
         return prediction, float((prediction.labels_N[rows] == fitted.partition.labels_N).mean())
     others = np.setdiff1d(np.arange(len(embeddings_ND)), rows)
-    values_NV = fitted.partition.speakers(fitted.points_NR).values_NV
+    values_NV = fitted.partition.landmarks_of(fitted.points_NR).values_NV
     parts = [(rows, fitted.clusterer.predict_by(fitted.points_NR, values_NV))]
     parts += [(others, fitted.clusterer.predict(embeddings_ND[others]))] if len(others) else []
     order = np.argsort(np.concatenate([part for part, _ in parts]))

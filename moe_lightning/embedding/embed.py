@@ -24,7 +24,7 @@ from moe_lightning.run.inputs import read_split
 from moe_lightning.settings.embedding import EmbeddingSettings
 from moe_lightning.system.locks import locked
 from moe_lightning.system.signals import STOP, name_as_parent
-from moe_lightning.system.terminal import hush
+from moe_lightning.system.terminal import quiet_libraries
 from moe_lightning.training.memory import check_cpu_processes, explained
 from moe_lightning.training.stopping import quiet_rank, telling_of_lost_ranks
 from moe_lightning.training.transcripts import check_texts
@@ -49,7 +49,7 @@ def embed(settings: EmbeddingSettings) -> None:
         OSError: The disk is full; finished shards stay.
     """
     _check(settings)
-    hush()
+    quiet_libraries()
     module = EmbeddingModule(settings.whisper_model, settings.pooling, settings.window, settings.embedding_layer)
     _check_flatten(settings.pooling, module.backbone.window)
     run = RunDir(Path(settings.run_dir))

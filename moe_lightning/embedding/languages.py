@@ -122,6 +122,6 @@ def _told(detected: dict[str, str], num_utterances: int) -> str:
     counts = Counter(detected.values()).most_common()
     shares = ", ".join(f"{code} {100 * count / len(detected):.0f} %" for code, count in counts[:NUM_SHOWN])
     return (
-        f"{len(detected)} of {num_utterances} utterances name no language; the speech model has heard {shares}"
+        f"{len(detected)} of {num_utterances} utterances name no language; the speech model detected {shares}"
         f"{' ...' if len(counts) > NUM_SHOWN else ''}; where that is wrong, give --language CODE in another --run-dir"
     )

@@ -42,7 +42,7 @@ def decode_as(
     Args:
         logits_BE: Gate logits.
         true_experts: Expert for the true group, by utterance id; for ``label``.
-        base: From `MixtureASR.listen`: frames that the mixture's experts reuse.
+        base: From `MixtureASR.audio_logits`: frames that the mixture's experts reuse.
     """
     speech = (batch.waveforms_BL, batch.num_samples_B, batch.languages)
     if system in ("mixture", "utterance_gate"):

@@ -174,7 +174,6 @@ class SpeechExperts(nn.Module):
             max_rows: Most utterances times experts side by side (one expert always runs): bounds the memory.
         """
         num_utterances, num_experts = len(batch.ids), self.config.num_experts
-        speech = (batch.waveforms_BL, batch.num_samples_B)
         num_at_once = max(1, max_rows // num_utterances)
         parts = []
         with evaluating(self):

@@ -43,7 +43,7 @@ _OURS = (Path(__file__).parents[1], Path(__file__).parents[2] / "callbacks")
 _SHOWN = warnings.formatwarning
 
 
-def hush() -> None:
+def quiet_libraries() -> None:
     """Drop these messages. Other warnings stay; those from this package take one line, without their source."""
     if warnings.formatwarning is _SHOWN:
         warnings.formatwarning = _in_one_line

@@ -32,7 +32,7 @@ from moe_lightning.settings.comparison import StageSettings, command_settings, c
 from moe_lightning.settings.lightning import LIGHTNING_KNOBS, declared_knobs
 from moe_lightning.system.exits import exits_cleanly
 from moe_lightning.system.signals import STOP, Stopped, name_as_parent
-from moe_lightning.system.terminal import hush
+from moe_lightning.system.terminal import quiet_libraries
 from moe_lightning.training.checkpoints import (
     LAST,
     CheckpointFiles,
@@ -300,7 +300,7 @@ def stage_command(
 
     @exits_cleanly
     def main(argv: Sequence[str] | None = None) -> None:
-        hush()
+        quiet_libraries()
         try:
             StageCLI(stage, model_class, datamodule_class, argv)
         except MisconfigurationException as error:  # devices or a Trainer setting unavailable on this machine

@@ -85,7 +85,7 @@ def test_a_finished_clustering_moves_the_utterances_of_another_store_alike(store
     run = tmp_path / "run"
     flags = ["--algorithm", "kmeans", "--num-experts", "4", "--plot", "none", "--no-report"]
     main(["--embedding-dir", str(store_dir), "--output-dir", str(run / "clustered"), *flags])
-    assert "moved 0.8 of the way to the mean of its speaker" in capsys.readouterr().out
+    assert "with a weight of 0.8" in capsys.readouterr().out
     assert json.loads((run / "clustered" / "clusterer.json").read_text())["settings"]["pool_speakers"] == 0.8
     main(["predict", "--run-dir", str(run), "--embedding-dir", str(store_dir)])
     fitted = HardLabels.load(run / "clustered" / "kmeans.json")

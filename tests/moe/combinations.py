@@ -24,7 +24,7 @@ from moe_lightning.models.routing import RoutingMode
 from moe_lightning.moe.earlier_stages import EarlierStages
 from moe_lightning.moe.module import MoEASRModule
 from moe_lightning.run.folder import RunDir
-from moe_lightning.system.terminal import hush
+from moe_lightning.system.terminal import quiet_libraries
 
 NUM_EXPERTS = 4
 NUM_BATCHES = 2
@@ -177,7 +177,7 @@ def train_all_on_a_rank(
 
 def train_all(folders: dict[str, Path], models: dict[str, Path], num_ranks: int = 1) -> Sequence[Outcome]:
     """Outcome of every combination."""
-    hush()
+    quiet_libraries()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return [train(combination, folders, models, num_ranks) for combination in COMBINATIONS]

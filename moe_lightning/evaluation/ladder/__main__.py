@@ -55,10 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     own, flags = parser().parse_known_args(arguments)
     _check(own, flags)
     pipeline = parse_pipeline(flags)  # a misspelt flag fails now, not in the first run
-    from moe_lightning.evaluation.ladder.climb import climb
+    from moe_lightning.evaluation.ladder.run import run_ladder
 
     path = pipeline.run_dir if "--run-dir" in flags else Path("lightning_logs") / f"ladder-{pipeline.mode}"
-    climb(path, tuple(flags), pipeline, own)
+    run_ladder(path, tuple(flags), pipeline, own)
 
 
 def _check(own: argparse.Namespace, flags: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from moe_lightning.settings.evaluation import ScoreSettings
 from moe_lightning.system.locks import RUN_LOCK, locked
 
 
-def climb(path: Path, flags: tuple[str, ...], pipeline: argparse.Namespace, own: argparse.Namespace) -> None:
+def run_ladder(path: Path, flags: tuple[str, ...], pipeline: argparse.Namespace, own: argparse.Namespace) -> None:
     """Train every row with every seed, score them together, write ``report/`` and print the table.
 
     Args:
@@ -23,10 +23,10 @@ def climb(path: Path, flags: tuple[str, ...], pipeline: argparse.Namespace, own:
         own: The ladder's own options.
     """
     with locked(path, RUN_LOCK):
-        _climb(Ladder(path, flags, base_rates(pipeline.set), own.jobs), pipeline, own)
+        _run(Ladder(path, flags, base_rates(pipeline.set), own.jobs), pipeline, own)
 
 
-def _climb(ladder: Ladder, pipeline: argparse.Namespace, own: argparse.Namespace) -> None:
+def _run(ladder: Ladder, pipeline: argparse.Namespace, own: argparse.Namespace) -> None:
     seeds = [pipeline.seed + number for number in range(own.seeds)]
     factors = sorted(own.lr_factors, key=lambda factor: max(factor, 1 / factor))  # 1 first: the others share its stages
 

@@ -1,4 +1,4 @@
-"""Clusters by foretold gradients, on embeddings that tell of voices first."""
+"""Clusters by predicted gradients, on embeddings that tell of voices first."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import adjusted_mutual_info_score
 
 from moe_lightning.clustering.features import fit_features
-from moe_lightning.clustering.foretold import clipped, foretelling_directions
 from moe_lightning.clustering.kmeans import kmeans_labels
+from moe_lightning.clustering.predicted_gradients import clipped, predicted_directions
 from moe_lightning.errors import InputError
 
 NUM_UTTERANCES, DIM, NUM_ACCENTS, NUM_VOICES = 600, 24, 3, 8
@@ -24,7 +24,7 @@ def speech() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return embeddings_ND, gradients_NG, accents_N
 
 
-def test_clusters_of_foretold_gradients_follow_what_training_needs_and_not_the_voice(speech) -> None:
+def test_clusters_of_predicted_gradients_follow_what_training_needs_and_not_the_voice(speech) -> None:
     embeddings_ND, gradients_NG, accents_N = speech
     agreement = {}
     for reduce in ("pca", "gradients"):
@@ -34,25 +34,25 @@ def test_clusters_of_foretold_gradients_follow_what_training_needs_and_not_the_v
     assert agreement["pca"] < 0.2
     assert agreement["gradients"] > 0.8
     of_gradients = adjusted_mutual_info_score(accents_N, kmeans_labels(gradients_NG, NUM_ACCENTS, seed=0))
-    assert of_gradients < agreement["gradients"], "what the embedding does not foretell is noise"
+    assert of_gradients < agreement["gradients"], "what the embedding does not predict is noise"
 
 
-def test_distances_are_those_of_the_foretold_gradients(speech) -> None:
+def test_distances_are_those_of_the_predicted_gradients(speech) -> None:
     embeddings_ND, gradients_NG, _ = speech
     rows_ND = embeddings_ND - embeddings_ND.mean(axis=0)
     speakers = [f"speaker {number % 60}" for number in range(NUM_UTTERANCES)]
-    directions_RD, share = foretelling_directions(rows_ND, gradients_NG, 10, speakers)
+    directions_RD, share = predicted_directions(rows_ND, gradients_NG, 10, speakers)
     targets_NG = clipped(gradients_NG)
     targets_NG = targets_NG - targets_NG.mean(axis=0)
     penalties = np.logspace(-3, 2, 11) * rows_ND.var(axis=0).mean()
     errors = [_error_on_others(rows_ND, targets_NG, speakers, penalty) for penalty in penalties]
     best = penalties[int(np.argmin(errors))] * len(rows_ND)
-    foretold_NG = Ridge(best, fit_intercept=False).fit(rows_ND, targets_NG).predict(rows_ND)
+    predicted_NG = Ridge(best, fit_intercept=False).fit(rows_ND, targets_NG).predict(rows_ND)
     points_NR = rows_ND @ directions_RD.T
     one, other = np.triu_indices(20, 1)
     np.testing.assert_allclose(
         np.linalg.norm(points_NR[one] - points_NR[other], axis=1),
-        np.linalg.norm(foretold_NG[one] - foretold_NG[other], axis=1),
+        np.linalg.norm(predicted_NG[one] - predicted_NG[other], axis=1),
         rtol=1e-6,
     )
     assert share == pytest.approx(1 - min(errors) / (targets_NG**2).sum())
@@ -77,7 +77,7 @@ def test_gradients_that_embeddings_say_nothing_of_are_told(speech) -> None:
     own_NG = rng.normal(size=(60, 10))[np.arange(NUM_UTTERANCES) % 60]  # of the speaker, and of nothing else
     rows_ND = rng.normal(size=(60, DIM))[np.arange(NUM_UTTERANCES) % 60]
     space = fit_features(rows_ND, reduce="gradients", gradients_NG=own_NG, speakers=speakers).space
-    assert any("foretell nothing" in note for note in space.notes)
+    assert any("predict nothing" in note for note in space.notes)
 
 
 def test_a_faulty_transcript_weighs_no_more_than_the_median_utterance(speech) -> None:
@@ -93,4 +93,4 @@ def test_a_faulty_transcript_weighs_no_more_than_the_median_utterance(speech) ->
 def test_gradients_without_any_difference_are_refused() -> None:
     rows_ND = np.random.default_rng(0).normal(size=(30, 4))
     with pytest.raises(InputError, match="take --reduce pca"):
-        foretelling_directions(rows_ND, np.zeros((30, 6)), dim=4)
+        predicted_directions(rows_ND, np.zeros((30, 6)), dim=4)

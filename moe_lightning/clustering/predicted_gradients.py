@@ -20,7 +20,7 @@ PENALTIES = np.logspace(-3, 2, 11)
 NUM_FOLDS = 5
 
 
-class Foretold(NamedTuple):
+class PredictedGradients(NamedTuple):
     """Result of predicting gradients from embeddings."""
 
     directions_RD: np.ndarray
@@ -29,9 +29,9 @@ class Foretold(NamedTuple):
     """Share of the gradients' variance explained on left-out speakers; 0 or less: embeddings predict nothing."""
 
 
-def foretelling_directions(
+def predicted_directions(
     rows_ND: np.ndarray, gradients_NG: np.ndarray, dim: int, speakers: Sequence[str] | None = None, seed: int = 42
-) -> Foretold:
+) -> PredictedGradients:
     """Ridge regression of the gradients on the rows, then PCA of the predicted gradients.
 
     The penalty is the one with the lowest error on left-out speakers (5-fold). Gradients longer than the median are
@@ -58,9 +58,11 @@ def foretelling_directions(
     errors_P = np.sum(errors_FP, axis=0)
     best = int(errors_P.argmin())
     weights_DG = _ridge(rows_MD, targets_MG, penalties[best : best + 1])[0]
-    foretold_MG = rows_MD @ weights_DG
-    principal = PCA(min(dim, *foretold_MG.shape), svd_solver="full", random_state=seed).fit(foretold_MG)
-    return Foretold(principal.components_ @ weights_DG.T, 1 - float(errors_P[best]) / float((targets_MG**2).sum()))
+    predicted_MG = rows_MD @ weights_DG
+    principal = PCA(min(dim, *predicted_MG.shape), svd_solver="full", random_state=seed).fit(predicted_MG)
+    return PredictedGradients(
+        principal.components_ @ weights_DG.T, 1 - float(errors_P[best]) / float((targets_MG**2).sum())
+    )
 
 
 def clipped(gradients_NG: np.ndarray) -> np.ndarray:
