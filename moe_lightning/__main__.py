@@ -32,8 +32,14 @@ def main() -> None:
     if name not in COMMANDS:
         print(f"error: {name!r} is no command; there are {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
+    module = COMMANDS[name][0]
+    if module in STAGES and info(module).is_trained and arguments in (["-h"], ["--help"]):
+        from moe_lightning.settings.training_help import training_help
+
+        print(training_help(module))
+        return
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"moe_lightning.{COMMANDS[name][0]}", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", f"moe_lightning.{module}", *arguments])
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from moe_lightning.clustering.speakers import choose_share, pooled_in_words, spe
 from moe_lightning.clustering.stored_frames import stored_vectors
 from moe_lightning.clustering.summary import print_summary
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
-from moe_lightning.data.embedding_store import GRADIENTS_DIR, EmbeddingStore, StoreEntry
+from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry
 from moe_lightning.data.soft_labels import HardLabels, SoftLabels
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.run.folder import RunDir

@@ -7,8 +7,6 @@ manifests for several runs.
 import sys
 from pathlib import Path
 
-from moe_lightning.corpus.checking.command import check_command
-from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corpus
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import is_finished, recorded_stage
 from moe_lightning.settings.corpus import CorpusCommand, ImportCommand, import_parser, parser, resolved
@@ -19,6 +17,8 @@ from moe_lightning.system.exits import exits_cleanly
 def import_command(arguments: list[str]) -> None:
     """Write a corpus's manifests into a folder, for use as ``--dataset-root``."""
     settings = from_options(ImportCommand, import_parser().parse_args(arguments))
+    from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corpus  # scipy: not for --help
+
     output_dir = Path(settings.output_dir)
     corpus = prepare_corpus(settings, output_dir / "audio")
     save_corpus(corpus, output_dir)
@@ -30,6 +30,8 @@ def import_command(arguments: list[str]) -> None:
 def stage_command(arguments: list[str]) -> None:
     """Prepare the corpus of a run unless finished."""
     options, settings = from_options(CorpusCommand, parser().parse_args(arguments)), resolved(arguments)
+    from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corpus  # scipy: not for --help
+
     run_dir = RunDir(Path(options.run_dir))
     corpus_dir = run_dir.stage_dir("corpus")
     # Prepared before the record begins: a refused corpus leaves no trace.
@@ -45,9 +47,12 @@ def stage_command(arguments: list[str]) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry of ``moe-lightning corpus``, ``corpus check`` and ``corpus import``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands = {"check": check_command, "import": import_command}
-    if arguments and arguments[0] in commands:
-        commands[arguments[0]](arguments[1:])
+    if arguments[:1] == ["check"]:
+        from moe_lightning.corpus.checking.command import check_command  # scipy: not for --help
+
+        check_command(arguments[1:])
+    elif arguments[:1] == ["import"]:
+        import_command(arguments[1:])
     else:
         stage_command(arguments)
 

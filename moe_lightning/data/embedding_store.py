@@ -24,8 +24,6 @@ __all__ = ["EmbeddingStore", "Kind", "Pooling", "StoreEntry", "StoreInfo", "is_w
 
 _MADE_BY = "moe-lightning embed"
 MAPPING_FILE = "mapping.json"
-GRADIENTS_DIR = "gradients"
-"""Subfolder with a second store: loss gradients of the training utterances at their frames."""
 _FILES, _NUMBERS = ("embedding_path", "frames_path"), ("row", "first_frame", "num_frames")
 ROWS_PER_SHARD = 65_536
 """Shard size for a store saved in one call."""

@@ -15,6 +15,8 @@ Kind = Literal["pooled", "frames", "gradients"]
 """
 
 INFO_FILE = "store.json"
+GRADIENTS_DIR = "gradients"
+"""Subfolder with a second store: loss gradients of the training utterances at their frames."""
 _MADE_BY = "moe-lightning embed"
 _DECISIVE = ("embedding_layer", "pooling", "window")
 """Properties, besides the model, that change the meaning of an embedding; the precision changes its last digits."""

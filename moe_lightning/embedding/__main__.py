@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from moe_lightning.data.embedding_store import GRADIENTS_DIR, is_whole_store
+from moe_lightning.data.embedding_store import is_whole_store
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import is_finished, recorded_stage, reopen_stage
 from moe_lightning.settings.embedding import EmbeddingSettings, parser, resolved

@@ -8,7 +8,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from moe_lightning.data.embedding_store import GRADIENTS_DIR, StoreInfo
+from moe_lightning.data.embedding_store import StoreInfo
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.data.utterance import SPLITS
 from moe_lightning.embedding.data import EmbeddingDataModule
 from moe_lightning.embedding.gradients import GradientModule

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from moe_lightning.data.embedding_store import GRADIENTS_DIR, MAPPING_FILE, EmbeddingStore
+from moe_lightning.data.embedding_store import MAPPING_FILE, EmbeddingStore
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.errors import InputError
 from moe_lightning.run.finding import Finding, make_again
 from moe_lightning.run.folder import RunDir

@@ -75,6 +75,7 @@ class ExpertModule(LightningModule):
         gradient_checkpointing: Run layers again in the backward pass instead of storing their results.
         max_skipped_batches: Batches without a finite loss or gradient that are skipped before the training
             ends with an error.
+        optimizer: Its class, with arguments under ``init_args``: ``lr``, ``weight_decay``.
     """
 
     def __init__(

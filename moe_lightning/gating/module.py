@@ -53,6 +53,7 @@ class GatingModule(LightningModule):
         gate_layers: Encoder layers for a live gate, such as ``2,4,last``; default: those of the store.
         max_skipped_batches: Batches without a finite loss or gradient that are skipped before the training ends with
             an error.
+        optimizer: Its class, with arguments under ``init_args``: ``lr``, ``weight_decay``.
     """
 
     def __init__(

@@ -69,6 +69,7 @@ class MoEASRModule(LightningModule):
             ends with an error.
         compile: Compile the layers; the first step takes a minute or more.
         gradient_checkpointing: Run layers again in the backward pass instead of storing their results.
+        optimizer: Its class, with arguments under ``init_args``: ``lr``, ``weight_decay``.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from moe_lightning.data.embedding_store import GRADIENTS_DIR
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.errors import InputError
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.outputs import digest, input_digests, owners, stage_files

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from moe_lightning.data.embedding_store import GRADIENTS_DIR
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.stages import STAGES, Stage, info
 

@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -246,11 +245,13 @@ LIBRARIES = ("torch", "lightning", "transformers", "peft", "lhotse", "scikit-lea
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python, and the libraries that results depend on."""
+    from importlib import metadata  # takes a tenth of a second
+
     found = {"moe_lightning": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # a checkout beside other packages
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a checkout beside other packages
             continue
     return found
 

@@ -6,7 +6,6 @@ transformers and peft import torchaudio if it is installed, so any command may f
 import sys
 import traceback
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 LOADS = {"2.11": "2.11.0", "2.13": "2.11.1", "2.14": "2.11.1", "2.15": "2.11.1"}
 """Tested torchaudio version for each torch release."""
@@ -62,7 +61,9 @@ def mending_command(torch: str, torchaudio: str) -> str:
 
 
 def _version(package: str) -> str:
+    from importlib import metadata  # takes a tenth of a second
+
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return "of unknown version"

@@ -10,8 +10,9 @@ import torch
 
 from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.data.audio import read_audio
-from moe_lightning.data.embedding_store import GRADIENTS_DIR, EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
 from moe_lightning.data.manifest import read_manifest
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.gradients import frame_gradients
