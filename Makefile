@@ -1,6 +1,7 @@
 # make demo   install into .venv, then run the whole pipeline on the demo corpus
 # make test   install into .venv, then run the whole test suite
 # make check  lint, format, types
+# make site   install into .venv, then build the documentation into site/
 # make faults  install into .venv, then stop runs of a tiny pipeline at 50 moments and in other ways (11 minutes on two cores)
 # make soak   10,000 batches of the joint stage: does memory grow, do files stay open? (some minutes)
 # make fuzz   install into .venv, then feed every reader mutated files, 1,000,000 in all, guided by coverage
@@ -16,7 +17,7 @@ FAST_TESTS := tests/test_every_module.py tests/test_layers.py tests/test_configs
 	tests/backbone/test_ctc.py tests/backbone/test_ctc_encoders.py tests/clustering tests/corpus tests/store \
 	tests/embedding tests/gating tests/experts/test_gated_lora.py tests/experts/test_adapters.py tests/training
 
-.PHONY: demo test check install faults soak fuzz lock newest
+.PHONY: demo site test check install faults soak fuzz lock newest
 
 install: .venv/installed
 
@@ -36,6 +37,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+site: install
+	$(LOCKED) $(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --quiet
 
 faults: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults

@@ -21,7 +21,8 @@ from moe_lightning.clustering.judgement import stability
 from moe_lightning.clustering.speakers import choose_share, speakers_of, towards_speakers
 from moe_lightning.clustering.stage import embeddings_of
 from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
-from moe_lightning.data.embedding_store import GRADIENTS_DIR, EmbeddingStore
+from moe_lightning.data.embedding_store import EmbeddingStore
+from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.run.folder import RunDir
 from moe_lightning.settings.clustering import ClusteringSettings
 

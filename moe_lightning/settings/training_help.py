@@ -57,16 +57,14 @@ class Setting(NamedTuple):
     """Dotted, as its flag: ``model.rank``."""
     default: str
     words: str
+    is_knob: bool = False
+    """Affects speed, memory or logging only."""
 
 
 def training_help(stage: str) -> str:
     """The text of ``moe-lightning STAGE --help``."""
     config = read_yaml(CONFIG_DIR / f"{stage}.yaml")
-    title, model = _settings_of(f"moe_lightning.{stage}.module", "model", config)
-    data = _settings_of(f"moe_lightning.{stage}.data", "data", config)[1]
-    if stage != "gating":  # a subclass adds to the shared arguments
-        data += _settings_of(_SHARED_DATA, "data", config)[1]
-    data = [one for one in data if one.name.removeprefix("data.") not in FROM_THE_MODEL[stage]]
+    title, model, data = training_settings(stage)
     others = {"max_epochs": config["trainer"]["max_epochs"], "monitor": config["checkpoint"]["monitor"]}
     parts = [
         _DESCRIPTION.format(stage=stage, title=title),
@@ -75,6 +73,16 @@ def training_help(stage: str) -> str:
         _OTHERS.format(stage=stage, patience=config["early_stopping"]["patience"], **others),
     ]
     return "\n".join(parts)
+
+
+def training_settings(stage: str) -> tuple[str, list[Setting], list[Setting]]:
+    """A stage's objective, and the settings of its model and of its data."""
+    config = read_yaml(CONFIG_DIR / f"{stage}.yaml")
+    title, model = _settings_of(f"moe_lightning.{stage}.module", "model", config)
+    data = _settings_of(f"moe_lightning.{stage}.data", "data", config)[1]
+    if stage != "gating":  # a subclass adds to the shared arguments
+        data += _settings_of(_SHARED_DATA, "data", config)[1]
+    return title, model, [one for one in data if one.name.removeprefix("data.") not in FROM_THE_MODEL[stage]]
 
 
 def _settings_of(module: str, prefix: str, config: Mapping[str, Any]) -> tuple[str, list[Setting]]:
@@ -89,7 +97,8 @@ def _settings_of(module: str, prefix: str, config: Mapping[str, Any]) -> tuple[s
         group = next((one for one in _classes(_GROUPS) if one.name == annotation), None)
         if group is None:
             value = _shown(shipped[name]) if name in shipped else default
-            found.append(Setting(f"{prefix}.{name}", value, described.get(name, "")))
+            is_knob = annotation.startswith("Knob[")
+            found.append(Setting(f"{prefix}.{name}", value, described.get(name, ""), is_knob))
             continue
         parts, own = _described(group), shipped.get(name) or {}
         for part, value, _ in _fields(group):
