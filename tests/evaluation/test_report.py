@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,19 +11,20 @@ import pytest
 import soundfile
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
+from markupsafe import escape
 
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.alignment import align
-from moe_lightning.evaluation.report import clips
-from moe_lightning.evaluation.report.charts import Bar, Dots, bars, dot_plot, line_chart
-from moe_lightning.evaluation.report.clips import audio_clips
-from moe_lightning.evaluation.report.curves import MOST_POINTS, Chart, Curve, read_curves, training_charts
-from moe_lightning.evaluation.report.examples import Example, alignment_html
+from moe_lightning.evaluation.report.examples import Example
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
 from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage
 from moe_lightning.evaluation.verdict import judge
+from moe_lightning.reports import clips
+from moe_lightning.reports.charts import Bar, Dots, alignment_html, bars, dot_plot, line_chart
+from moe_lightning.reports.clips import audio_clips
+from moe_lightning.reports.curves import MOST_POINTS, Chart, Curve, read_curves, training_charts
 from moe_lightning.run.folder import RunDir
 from moe_lightning.settings.evaluation import ScoreSettings
 from tests.evaluation.made_up import utterance

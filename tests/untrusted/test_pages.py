@@ -5,19 +5,19 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from moe_lightning.clustering.__main__ import main as cluster
 from moe_lightning.corpus.checking.command import check_corpus, save_report
 from moe_lightning.data.manifest import write_manifest
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.report.page import page as evaluation_page
-from moe_lightning.reports.html_page import document
+from moe_lightning.reports.pages import content_policy
 from moe_lightning.run.folder import RunDir
 from tests.clustering.conftest import SPLIT_OF, blobs, write_store
 from tests.corpus.conftest import write_audio, write_rows
@@ -160,9 +160,10 @@ def test_these_payloads_do_take_over_a_page_that_lets_them(tmp_path: Path) -> No
 
 @in_a_browser
 def test_the_policy_stops_what_has_become_markup_and_lets_our_script_run(tmp_path: Path) -> None:
-    dom = rendered(
-        document("ours", ["<p>", *PAYLOADS[:1], *PAYLOADS[4:6]], script="document.body.id = 'ran'"), tmp_path
-    )
+    script = "document.body.id = 'ran'"
+    body = "\n".join(["<p>", *PAYLOADS[:1], *PAYLOADS[4:6]])
+    page = f"<!doctype html>{content_policy(script)}<title>ours</title><body>{body}<script>{script}</script></body>"
+    dom = rendered(page, tmp_path)
     assert title(dom) == "ours"
     assert '<body id="ran">' in dom
 

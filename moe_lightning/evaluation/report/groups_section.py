@@ -1,19 +1,18 @@
 """Groups section of the page: each group before and after, and the worst one."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from moe_lightning.evaluation.fields import DURATION, MOST_VALUES, shown_fields
-from moe_lightning.evaluation.report.charts import Dots, dot_plot
 from moe_lightning.evaluation.report.scores_section import num_seeds_of
 from moe_lightning.evaluation.system_lines import group_name
 from moe_lightning.evaluation.system_names import called
+from moe_lightning.reports.charts import Dots, dot_plot
 
 Results = Mapping[str, Any]
 
 
-def groups_section(results: Results) -> str:
+def groups_section(results: Results) -> dict[str, Any]:
     """A dot plot per informative field: bare backbone, the headline's system, and its baseline if different."""
     comparison = next(iter(results["comparisons"].values()))
     first = "backbone" if "backbone" in results["systems"] else comparison["baseline"]
@@ -22,19 +21,19 @@ def groups_section(results: Results) -> str:
     fields = shown_fields(before["groups"])
     fields += [field for field in (DURATION, "cluster") if 2 <= len(before["groups"].get(field, {})) <= MOST_VALUES]
     if not fields:
-        return ""
+        return {}
     metric = results["metric"]["name"]
     third = f", the diamond {called(results, other)}" if other else ""
     said = (
         f"{metric[:1].upper()}{metric[1:]}: the empty dot is {called(results, first)}, the full one"
         f" {called(results, comparison['system'])} with its interval{third}; orange where it got worse."
     )
-    parts = [f"<h2>Groups</h2>\n<p>{escape(said)}</p>"]
+    shown = []
     for field in fields:
         third_system = results["systems"][other] if other else None
         plot = dot_plot(_rows(field, before, after, third_system, num_seeds_of(results)))
-        parts.append(f"<h3>{escape(field)}</h3>\n{plot}{_worst(field, before, after)}")
-    return "\n".join(parts)
+        shown.append({"name": field, "plot": plot, "worst": _worst(field, before, after)})
+    return {"explanation": said, "fields": shown}
 
 
 def _rows(field: str, before: Results, after: Results, other: Results | None, num_seeds: int) -> list[Dots]:
@@ -54,7 +53,7 @@ def _rows(field: str, before: Results, after: Results, other: Results | None, nu
 def _worst(field: str, before: Results, after: Results) -> str:
     first, then = before["worst_group"][field], after["worst_group"][field]
     return (
-        f'<p class="soft">Worst: {escape(field)} {escape(first["value"])} with {100 * first["rate"]:.1f} % before,'
-        f" {escape(then['value'])} with {100 * then['rate']:.1f} % after. Spread between groups:"
-        f" {100 * before['spread'][field]:.1f} before, {100 * after['spread'][field]:.1f} after.</p>"
+        f"Worst: {field} {first['value']} with {100 * first['rate']:.1f} % before, {then['value']} with"
+        f" {100 * then['rate']:.1f} % after. Spread between groups: {100 * before['spread'][field]:.1f} before,"
+        f" {100 * after['spread'][field]:.1f} after."
     )

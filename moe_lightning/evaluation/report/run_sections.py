@@ -1,72 +1,48 @@
-"""Page sections from the run's files: routing, clusters, training, cost and settings."""
+"""Page sections from the run's files: routing, training, cost and settings."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from moe_lightning.evaluation.report.charts import line_chart
-from moe_lightning.evaluation.report.curves import Chart
-from moe_lightning.reports.html_page import bar_cell, cards, heat_map, picture, table
+from moe_lightning.reports.charts import line_chart
+from moe_lightning.reports.curves import Chart
+from moe_lightning.reports.pages import Bar
 
 Results = Mapping[str, Any]
 
 
-def routing_section(results: Results) -> str:
+def routing_section(results: Results) -> dict[str, Any]:
     """Distribution of the utterances over the experts, overall and by field."""
     experts = results.get("experts")
     if not experts:
-        return ""
+        return {}
     most = max(*experts["usage"], *experts["weight"])
-    rows = [
-        [str(expert), bar_cell(share / most), f"{100 * share:.1f} %", f"{100 * weight:.1f} %"]
-        for expert, (share, weight) in enumerate(zip(experts["usage"], experts["weight"], strict=True))
-    ]
-    dead = ", ".join(map(str, experts["dead"])) or "none"
+    shares = list(zip(experts["usage"], experts["weight"], strict=True))
     figures = [
-        (str(len(rows)), "experts"),
+        (str(len(shares)), "experts"),
         (f"{experts['entropy']:.2f}", "entropy of an utterance's mixture: 0 is one expert, 1 all alike"),
-        (dead, "dead experts (under 0.5 % of the weight)"),
+        (", ".join(map(str, experts["dead"])) or "none", "dead experts (under 0.5 % of the weight)"),
     ]
-    maps = [
-        f"<h3>experts by {escape(field)}</h3>\n"
-        + heat_map(field, [f"expert {expert}" for expert in range(len(rows))], list(values.items()))
-        for field, values in experts["by_field"].items()
-    ]
-    heads = ["expert", "", "utterances (likeliest expert)", "share of the gate's weight"]
-    return f"<h2>Routing</h2>\n{cards(figures)}\n{table(heads, rows)}\n" + "\n".join(maps)
+    return {
+        "figures": figures,
+        "rows": [
+            [str(expert), Bar(share / most), f"{100 * share:.1f} %", f"{100 * weight:.1f} %"]
+            for expert, (share, weight) in enumerate(shares)
+        ],
+        "experts": [f"expert {expert}" for expert in range(len(shares))],
+        "fields": [(field, list(values.items())) for field, values in experts["by_field"].items()],
+    }
 
 
-def cluster_section(report: Results | None, png: bytes | None, address: str) -> str:
-    """The clustering's verdict and picture, with a link to its report.
-
-    Args:
-        report: Its ``report.json``; None if missing.
-        address: Address of its page, relative to this one.
-    """
-    if report is None and png is None:
-        return ""
-    said = f"<p>{escape(report['verdict'])}</p>" if report else ""
-    link = f'<p><a href="{escape(address)}">The report of the clusters</a> has the utterances one by one.</p>'
-    shown = f'<div class="pictures">{picture("training utterances by cluster", png)}</div>' if png else ""
-    return f"<h2>Clusters</h2>\n{said}{link if report else ''}{shown}"
-
-
-def training_section(charts: Mapping[str, Sequence[Chart]]) -> str:
+def training_section(charts: Mapping[str, Sequence[Chart]]) -> list[tuple[str, list[str]]]:
     """Curves of every trained stage."""
-    if not charts:
-        return ""
-    parts = [
-        f'<h3>{escape(stage)}</h3>\n<div class="charts">{"".join(map(line_chart, of_stage))}</div>'
-        for stage, of_stage in charts.items()
-    ]
-    return "<h2>Training</h2>\n" + "\n".join(parts)
+    return [(stage, [line_chart(chart) for chart in of_stage]) for stage, of_stage in charts.items()]
 
 
-def cost_section(results: Results) -> str:
+def cost_section(results: Results) -> dict[str, Any]:
     """Parameters, seconds, memory, real-time factor."""
-    rows = [
+    systems = [
         [
-            escape(name),
+            name,
             *(f"{one[key]:,}" for key in ("parameters", "trained_parameters")),
             f"{one['seconds']:.1f}" if "seconds" in one else "-",
             f"{one['real_time_factor']:.4f}",
@@ -75,26 +51,23 @@ def cost_section(results: Results) -> str:
         if "real_time_factor" in one
     ]
     stages = [
-        [escape(stage), "-" if one["seconds"] is None else f"{one['seconds']:.0f}", escape(str(one["started"] or "-"))]
+        [stage, "-" if one["seconds"] is None else f"{one['seconds']:.0f}", str(one["started"] or "-")]
         for stage, one in results["environment"]["stages"].items()
     ]
-    heads = ["system", "parameters", "trained", "seconds of decoding", "real-time factor"]
-    of_stages = table(["stage", "seconds", "started"], stages)
-    return f"<h2>Cost</h2>\n{table(heads, rows)}\n{_where_decoded(results.get('decoding'))}\n{of_stages}"
+    return {"systems": systems, "where": _where_decoded(results.get("decoding")), "stages": stages}
 
 
 def _where_decoded(decoding: Results | None) -> str:
     if not decoding:
         return ""
     threads = "1 thread" if decoding["num_threads"] == 1 else f"{decoding['num_threads']} threads"
-    said = (
+    return (
         f"Decoded on {decoding['device']}, {threads}: {decoding['audio_seconds']:.0f} s of audio, peak memory"
         f" {decoding['memory_bytes'] / 2**30:.2f} GiB. The mixture's time has the embedding in it."
     )
-    return f'<p class="soft">{escape(said)}</p>'
 
 
-def snapshot_section(results: Results) -> str:
+def environment_section(results: Results) -> dict[str, Any]:
     """Versions, hardware, revision, seed, and every setting of every stage."""
     environment = results["environment"]
     facts = {
@@ -103,18 +76,9 @@ def snapshot_section(results: Results) -> str:
         **environment["machine"],
         **environment["versions"],
     }
-    parts = [
-        f"<details><summary>{escape(stage)}: {len(one['settings'])} settings</summary>"
-        f"{_settings(one['settings'])}</details>"
-        for stage, one in environment["stages"].items()
-    ]
-    return f"<h2>Settings and environment</h2>\n{_settings(facts)}\n" + "\n".join(parts)
+    stages = [(stage, _rows(one["settings"])) for stage, one in environment["stages"].items()]
+    return {"facts": _rows(facts), "stages": stages}
 
 
-def _settings(values: Mapping[str, Any]) -> str:
-    rows = [[escape(name), escape(_text(value))] for name, value in values.items()]
-    return table(["setting", "value"], rows, text_columns=True)
-
-
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _rows(values: Mapping[str, Any]) -> list[list[str]]:
+    return [[name, f"{value:g}" if isinstance(value, float) else str(value)] for name, value in values.items()]

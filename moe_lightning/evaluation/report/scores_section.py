@@ -1,24 +1,21 @@
 """Verdict and systems sections of the page."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from moe_lightning.evaluation.doubts import no_comparison
-from moe_lightning.evaluation.report.charts import Bar, bars
 from moe_lightning.evaluation.system_lines import COLUMNS, shown_columns, system_lines
 from moe_lightning.evaluation.system_names import called
-from moe_lightning.reports.html_page import cards, table, verdict
+from moe_lightning.reports.charts import Bar, bars
+from moe_lightning.reports.pages import Left
 
 Results = Mapping[str, Any]
 
 
-def head_section(results: Results) -> str:
+def head_section(results: Results) -> dict[str, Any]:
     """The verdict with its remarks, and the figures behind it."""
     comparison = next(iter(results["comparisons"].values()))
     system, metric = results["systems"][comparison["system"]], results["metric"]
-    said = results["verdict"]
-    details = "".join(f"<li>{escape(text)}</li>" for text in said["details"])
     figures = [
         (f"{100 * system['rate']:.1f} %", f"{metric['name']} of {called(results, comparison['system'])}"),
         *(_claims(results, comparison)),
@@ -26,14 +23,14 @@ def head_section(results: Results) -> str:
         (str(results["utterances"]), f"utterances of {results['speakers']} speakers"),
         (str(system["length"] // num_seeds_of(results)), f"{metric['units']} of the {results['split']} split"),
     ]
-    return (
-        "<h1>Does the mixture help?</h1>\n"
-        f"{verdict(said['sentence'], said['is_warning'])}\n<ul>{details}</ul>\n{cards(figures)}\n"
-        f'<p class="soft">Intervals hold with 95 %: the bootstrap draws {escape(comparison["over"])} with replacement,'
-        f" {results['bootstrap']['num_resamples']} times (Bisani and Ney 2004). The probability is the share of draws"
-        f" in which the system makes fewer errors. Texts are normalised: {escape(results['normaliser']['name'])}."
-        f"{_left_out(results)}</p>"
-    )
+    return {
+        **results["verdict"],
+        "figures": figures,
+        "over": comparison["over"],
+        "num_resamples": results["bootstrap"]["num_resamples"],
+        "normaliser": results["normaliser"]["name"],
+        "left_out": _left_out(results),
+    }
 
 
 def _claims(results: Results, comparison: Results) -> list[tuple[str, str]]:
@@ -46,7 +43,7 @@ def _claims(results: Results, comparison: Results) -> list[tuple[str, str]]:
     ]
 
 
-def systems_section(results: Results) -> str:
+def systems_section(results: Results) -> dict[str, Any]:
     """Every system as a bar with its interval, and its numbers."""
     headline = next(iter(results["comparisons"].values()))["system"]
     rows = [
@@ -56,32 +53,29 @@ def systems_section(results: Results) -> str:
     ]  # fmt: skip
     lines = system_lines(results)
     columns = shown_columns(COLUMNS, lines)
-    numbers = [[escape(line.name), *(escape(column.cell(line)) for column in columns)] for line in lines]
-    heads = ["system", *(column.head for column in columns)]
-    num_seeds = num_seeds_of(results)
-    of_seeds = f'<p class="soft">All {num_seeds} seeds together; a dot is one seed.</p>' if num_seeds > 1 else ""
-    return f"<h2>Systems</h2>\n{bars(rows)}\n{of_seeds}{table(heads, numbers)}\n{_comparison_table(results)}"
+    return {
+        "bars": bars(rows),
+        "num_seeds": num_seeds_of(results),
+        "heads": ["system", *(column.head for column in columns)],
+        "rows": [[line.name, *(column.cell(line) for column in columns)] for line in lines],
+        "comparisons": _comparisons(results),
+    }
 
 
-def _comparison_table(results: Results) -> str:
-    rows = []
+def _comparisons(results: Results) -> list[list[Any]]:
+    rows: list[list[Any]] = []
     for comparison in results["comparisons"].values():
         if no_comparison(results, comparison["system"], comparison["baseline"]):
             continue
         by_utterance = comparison["over_utterances"]
         rows.append([
-            escape(called(results, comparison["system"]).removeprefix("the ")),
-            f'<td class="text">{escape(called(results, comparison["baseline"]).removeprefix("the "))}</td>',
+            called(results, comparison["system"]).removeprefix("the "),
+            Left(called(results, comparison["baseline"]).removeprefix("the ")),
             _improvement(comparison), _interval(comparison.get("interval")),
             _probability(comparison["probability_better"]),
             _interval(by_utterance["interval"]), _probability(by_utterance["probability_better"]),
         ])  # fmt: skip
-    if not rows:
-        return ""
-    over = next(iter(results["comparisons"].values()))["over"]
-    heads = ["system", "against", "fewer errors", f"95 %, over {over}", "probability", "95 %, over utterances",
-             "probability"]  # fmt: skip
-    return "<h3>Comparisons</h3>\n" + table(heads, rows)
+    return rows
 
 
 def num_seeds_of(results: Results) -> int:

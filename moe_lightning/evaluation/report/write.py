@@ -9,11 +9,11 @@ from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.alignment import align
 from moe_lightning.evaluation.fields import shown_fields
-from moe_lightning.evaluation.report.clips import audio_clips
-from moe_lightning.evaluation.report.curves import training_charts
 from moe_lightning.evaluation.report.examples import Example, example_ids
 from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
+from moe_lightning.reports.clips import audio_clips
+from moe_lightning.reports.curves import training_charts
 from moe_lightning.run.folder import ReportDir, RunDir
 from moe_lightning.system.json_files import read_json_object
 
