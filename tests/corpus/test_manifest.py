@@ -124,7 +124,7 @@ def test_a_disk_that_is_full_is_named(tmp_path, utterances, monkeypatch):
 PLAN_AN_EPOCH = """
 import resource, sys, time
 from pathlib import Path
-from moe_lightning.corpus import read_manifest
+from moe_lightning.data.manifest import read_manifest
 from moe_lightning.data.batch_plan import BatchPlan
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 durations = [utterance.duration for utterance in read_manifest(Path(sys.argv[1]))]
