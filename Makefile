@@ -13,9 +13,7 @@ BIN := .venv/bin
 NEWEST := .venv-newest/bin
 # The second holds the build to the file too, for pip from 25.3 on; before, the first does.
 LOCKED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
-FAST_TESTS := tests/test_every_module.py tests/test_layers.py tests/test_configs.py tests/backbone/test_whisper.py \
-	tests/backbone/test_ctc.py tests/backbone/test_ctc_encoders.py tests/clustering tests/corpus tests/store \
-	tests/embedding tests/gating tests/experts/test_gated_lora.py tests/experts/test_adapters.py tests/training
+FAST_TESTS := tests/unit
 
 .PHONY: demo site test check install faults soak fuzz lock newest
 
@@ -43,14 +41,14 @@ site: install
 	$(BIN)/mkdocs build --strict --quiet
 
 faults: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.robustness.faults
 
 soak: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 fuzz: install
 	$(LOCKED) $(BIN)/pip install --quiet --editable '.[demo,dev,fuzz]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.robustness.fuzz
 
 lock:
 	$(PYTHON) .ci/lock.py

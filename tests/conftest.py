@@ -8,14 +8,25 @@ import pytest
 from hypothesis import settings
 
 from moe_lightning.run.folder import RunDir
+from tests.corpora import jsonl_corpus, real_corpus
 from tests.ctc_models import write_ctc
 from tests.stage_runs import fit
 from tests.tones import write_tones
 from tests.whisper_models import write_whisper
 
+__all__ = ["jsonl_corpus", "real_corpus"]  # fixtures for all tests
+TIERS = ("unit", "stages", "robustness")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that would reach for the hub fails at once
 settings.register_profile("any machine", deadline=None)  # one that others use too makes no property untrue
 settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier: the folder that it lies in."""
+    for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        assert tier in TIERS, f"{item.path} belongs in one of {', '.join(TIERS)}"
+        item.add_marker(tier)
 
 
 @pytest.fixture(scope="session")

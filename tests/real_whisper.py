@@ -22,6 +22,7 @@ FOLDERS = [Path(folder) for folder in os.environ.get("MOE_LIGHTNING_WHISPER", ""
 Row = dict[str, Any]
 
 NEEDS = [
+    pytest.mark.real,
     pytest.mark.skipif(not FOLDERS, reason="MOE_LIGHTNING_WHISPER names no folder of real Whisper weights"),
     pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of recordings is not on this machine"),
     pytest.mark.timeout(3 * 3600),

@@ -4,13 +4,11 @@ import os
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
 from moe_lightning.run.folder import RunDir
-
-ROOT = Path(__file__).parents[1]
+from tests.places import ROOT
 
 
 class Refusals:

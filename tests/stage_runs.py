@@ -11,11 +11,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
+from tests.places import ROOT
+
 
 def fit(stage: str, run: Path, whisper_model: Path, *options: str) -> None:
     """Train one stage of a run in this process, as its command would."""
     module = importlib.import_module(f"moe_lightning.{stage}.__main__")
-    config = Path(__file__).parents[1] / "configs" / f"{stage}.yaml"
+    config = ROOT / "configs" / f"{stage}.yaml"
     command = ["fit", "--config", str(config), "--run_dir", str(run)]
     command += [] if stage == "moe" else ["--model.whisper_model", str(whisper_model)]  # moe reads it from the run
     command += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]

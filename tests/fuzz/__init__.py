@@ -1,1 +1,0 @@
-"""Coverage-guided fuzzing of everything that reads files: `python -m tests.fuzz`, or ``make fuzz``."""
