@@ -18,15 +18,20 @@ ELSEWHERE = {
     "changelog.md": "CHANGELOG.md",
 }
 """Page of the site -> file of the checkout."""
-PICTURES = ("clustering_growth.png", "mixture_cost.png")
+FILES = (
+    "benchmarks/clustering_growth.png",
+    "benchmarks/mixture_cost.png",
+    "examples/from_recordings_to_report.ipynb",
+)
+"""Pictures and a notebook that pages lead to."""
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages and pictures from outside of docs/."""
+    """Add the pages and files from outside of docs/."""
     for page, source in ELSEWHERE.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
-    for name in PICTURES:
-        files.append(File.generated(config, name, abs_src_path=str(ROOT / "benchmarks" / name)))
+    for name in FILES:
+        files.append(File.generated(config, posixpath.basename(name), abs_src_path=str(ROOT / name)))
     return files
 
 

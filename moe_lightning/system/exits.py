@@ -1,4 +1,4 @@
-"""How a command ends: an error that a user can mend is one line, a signal has its exit code."""
+"""End of a command: one line for an error that a user can mend, an exit code for a signal."""
 
 import os
 import sys
