@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from moe_lightning.clustering.fit import fit_clusterer
-from moe_lightning.clustering.hdbscan_search import SAMPLE_LIMIT, hdbscan_partition
+from moe_lightning.clustering.hdbscan import SAMPLE_LIMIT, hdbscan_partition
 from moe_lightning.clustering.spectral import spectral_partition
 from moe_lightning.data.embedding_store import EmbeddingStore
 from moe_lightning.settings.clustering import ClusteringSettings, HdbscanOptions

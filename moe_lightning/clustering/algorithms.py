@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_lightning.clustering.given_labels import label_partition, random_partition
-from moe_lightning.clustering.hdbscan_search import hdbscan_partition
+from moe_lightning.clustering.hdbscan import hdbscan_partition
 from moe_lightning.clustering.kmeans import balanced_partition, kmeans_partition
 from moe_lightning.clustering.num_experts import Choice
 from moe_lightning.clustering.partition import Partition

@@ -10,7 +10,7 @@ from moe_lightning.clustering.clusterer_files import ARRAYS_FILE, CONFIG_FILE, r
 from moe_lightning.clustering.features import FeatureSpace
 from moe_lightning.clustering.memberships import Closeness, closeness, cosines, place_noise, softmax
 from moe_lightning.clustering.neighbours import Neighbours, vote
-from moe_lightning.clustering.residuals import Removal
+from moe_lightning.clustering.nuisance import Removal
 from moe_lightning.system.json_files import write_json
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from moe_lightning.clustering.neighbours import Neighbours
+from moe_lightning.clustering.nuisance import Removal, fit_removal
 from moe_lightning.clustering.predicted_gradients import predicted_directions
-from moe_lightning.clustering.residuals import Removal, fit_removal
 from moe_lightning.data.store_info import StoreInfo
 from moe_lightning.errors import InputError
 

@@ -8,10 +8,9 @@ import numpy as np
 from moe_lightning.clustering.clusterer import Prediction
 from moe_lightning.clustering.fit import FittedClustering
 from moe_lightning.clustering.plot import Layout, lay_out, plot_clusters, plot_column
-from moe_lightning.clustering.projector import write_projector
 from moe_lightning.clustering.report import Column, known_columns, make_report
 from moe_lightning.clustering.report_page import page
-from moe_lightning.clustering.scatter_data import scatter_data
+from moe_lightning.clustering.scatter_data import scatter_data, write_projector
 from moe_lightning.data.embedding_store import StoreEntry
 from moe_lightning.data.utterance import Utterance, is_bookkeeping
 from moe_lightning.run.folder import RunDir

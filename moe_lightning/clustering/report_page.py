@@ -6,7 +6,7 @@ from typing import Any
 
 from moe_lightning.clustering.association import Association
 from moe_lightning.clustering.report import Report
-from moe_lightning.reports.pages import Bar, Noted, render_page, safe_json
+from moe_lightning.reports.pages import BarCell, NotedCell, render_page, safe_json
 
 
 def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> str:
@@ -63,7 +63,7 @@ def _clusters(report: Report) -> list[list[Any]]:
     return [
         [
             row.name,
-            Bar(sum(row.counts.values()) / most),
+            BarCell(sum(row.counts.values()) / most),
             *(str(row.counts[split]) for split in splits),
             _number(row.max_probability),
         ]
@@ -73,15 +73,15 @@ def _clusters(report: Report) -> list[list[Any]]:
 
 def _association(one: Association) -> list[Any]:
     kind = "measured" if one.is_nuisance else "bookkeeping" if one.is_bookkeeping else ""
-    bar = Bar(max(one.ami, 0), "nuisance" if one.is_nuisance else "")
+    bar = BarCell(max(one.ami, 0), "nuisance" if one.is_nuisance else "")
     figures = (f"{one.ami:.2f}", f"{one.purity:.2f}", f"{one.chance_purity:.2f}", str(one.num_missing))
-    return [Noted(one.name, kind), bar, *figures]
+    return [NotedCell(one.name, kind), bar, *figures]
 
 
 def _candidates(report: Report) -> list[list[Any]]:
     most = max([*(one["eigengap"] for one in report.candidates), 1e-9])
     return [
-        [str(one["num_experts"]), Bar(one["eigengap"] / most), f"{one['eigengap']:.4f}", f"{one['stability']:.2f}"]
+        [str(one["num_experts"]), BarCell(one["eigengap"] / most), f"{one['eigengap']:.4f}", f"{one['stability']:.2f}"]
         for one in report.candidates
     ]
 

@@ -12,9 +12,8 @@ from moe_lightning.clustering.features import pool, select_parts
 from moe_lightning.clustering.fit import FittedClustering, fit_clusterer
 from moe_lightning.clustering.report_files import write_pictures
 from moe_lightning.clustering.speakers import choose_share, pooled_in_words, speakers_of, towards_speakers
-from moe_lightning.clustering.stored_frames import stored_vectors
 from moe_lightning.clustering.summary import print_summary
-from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances
+from moe_lightning.clustering.utterances import field_values, nuisance_columns, read_utterances, stored_vectors
 from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry
 from moe_lightning.data.soft_labels import HardLabels, SoftLabels
 from moe_lightning.data.store_info import GRADIENTS_DIR

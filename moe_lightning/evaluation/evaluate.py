@@ -12,8 +12,7 @@ from moe_lightning.evaluation.hypotheses import Decoded
 from moe_lightning.evaluation.report.write import write_model_card, write_report
 from moe_lightning.evaluation.systems import check_same_utterances, score_systems
 from moe_lightning.evaluation.table import print_results
-from moe_lightning.evaluation.true_groups import true_experts
-from moe_lightning.evaluation.usage import expert_usage
+from moe_lightning.evaluation.usage import expert_usage, true_experts
 from moe_lightning.evaluation.verdict import judge
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import RunInputs, read_split

@@ -1,8 +1,9 @@
-"""Error rates of systems, overall and by group, from the counts per utterance."""
+"""Error rates of systems, overall and by group, with the typed parts of the results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,39 @@ from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.alignment import Counts, count_characters, count_words
 from moe_lightning.evaluation.bootstrap import Interval, Resampled, intervals, resample
-from moe_lightning.evaluation.metric import metric_of
+
+
+class Metric(NamedTuple):
+    """An error rate, named for tables and sentences."""
+
+    name: str
+    short: str
+    """``WER``, ``CER``, or ``WER/CER`` for a mixture of both kinds of languages."""
+    units: str
+    """Units counted in the references."""
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.short == MIXED
+
+
+MIXED = "WER/CER"
+
+
+def metric_of(languages: Iterable[str | None]) -> Metric:
+    """Error rate for utterances in these languages.
+
+    >>> metric_of(["en", None]).name, metric_of(["ja"]).short, metric_of(["en", "zh"]).units
+    ('word error rate', 'CER', 'words (characters in zh)')
+    """
+    kinds = {language: has_spaces(language) for language in set(languages)}
+    by_character = ", ".join(sorted(str(language) for language, is_spaced in kinds.items() if not is_spaced))
+    if not by_character:
+        return Metric("word error rate", "WER", "words")
+    if not any(kinds.values()):
+        return Metric("character error rate", "CER", "characters")
+    name = f"error rate (of characters in {by_character}, else of words)"
+    return Metric(name, MIXED, f"words (characters in {by_character})")
 
 
 @dataclass(frozen=True)
@@ -192,3 +225,33 @@ def _has_figures(references: References, hypotheses: Sequence[str]) -> np.ndarra
 def has_figures(text: str) -> bool:
     """True for a text with a number in figures."""
     return any(character.isdecimal() for character in text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScores(Rates):
+    """Scores of a system on a group's utterances."""
+
+    utterances: int
+    speakers: int
+    interval: Interval | None
+    """For the headline's rate, 95 %."""
+    interval_over: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemScores(Rates):
+    """Scores of a system on all utterances, and by group."""
+
+    interval: Interval | None
+    """For the headline's rate, 95 %."""
+    interval_over: str
+    interval_over_utterances: Interval | None
+    raw: dict[str, float]
+    """``wer`` and ``cer`` of the texts without normalisation."""
+    figures_for_words: int
+    """Utterances with figures but none in the reference, in languages whose normaliser changes neither."""
+    groups: dict[str, dict[str, GroupScores]]
+    worst_group: dict[str, dict[str, Any]]
+    """Per field: the value with the highest rate, and that rate."""
+    spread: dict[str, float]
+    """Per field: highest rate of a group minus the lowest."""

@@ -14,9 +14,17 @@ from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.bootstrap import compare
 from moe_lightning.evaluation.fields import DURATION, DURATION_SLOTS, LAST_SLOT, OWN_FIELDS, group_columns
-from moe_lightning.evaluation.metric import metric_of
-from moe_lightning.evaluation.results import GroupScores, SystemScores
-from moe_lightning.evaluation.scores import Draws, References, SystemCounts, draw, error_rate, rates
+from moe_lightning.evaluation.scores import (
+    Draws,
+    GroupScores,
+    References,
+    SystemCounts,
+    SystemScores,
+    draw,
+    error_rate,
+    metric_of,
+    rates,
+)
 from moe_lightning.settings.evaluation import ScoreSettings
 
 Hypotheses: TypeAlias = Mapping[str, str]

@@ -7,9 +7,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from moe_lightning.errors import printable
-from moe_lightning.evaluation.doubts import no_comparison
 from moe_lightning.evaluation.fields import shown_fields
 from moe_lightning.evaluation.system_lines import counted, group_name
+from moe_lightning.evaluation.verdict import no_comparison
 
 
 def print_results(results: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-class Bar(NamedTuple):
+class BarCell(NamedTuple):
     """A table cell with a bar."""
 
     share: float
@@ -25,14 +25,14 @@ class Bar(NamedTuple):
     """Its CSS class."""
 
 
-class Noted(NamedTuple):
+class NotedCell(NamedTuple):
     """A table cell with a small note after its text."""
 
     text: str
     note: str
 
 
-class Left(NamedTuple):
+class LeftCell(NamedTuple):
     """A table cell aligned left."""
 
     left: str

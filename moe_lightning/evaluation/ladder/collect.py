@@ -7,11 +7,9 @@ from typing import Any
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.environment import environment
 from moe_lightning.evaluation.hypotheses import Decoded
-from moe_lightning.evaluation.ladder.rows import Row, Rung, rungs
+from moe_lightning.evaluation.ladder.rows import Row, Rung, run_size, rungs
 from moe_lightning.evaluation.ladder.runs import Ladder, Training
-from moe_lightning.evaluation.ladder.size import run_size
-from moe_lightning.evaluation.ladder.table import print_ladder
-from moe_lightning.evaluation.ladder.verdict import judge_ladder
+from moe_lightning.evaluation.ladder.verdict import judge_ladder, print_ladder
 from moe_lightning.evaluation.report.write import write_report
 from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moe_lightning.evaluation.ladder.collect import collect
-from moe_lightning.evaluation.ladder.rows import MIXTURE, Row, trained_rows
+from moe_lightning.evaluation.ladder.rows import MIXTURE, Row, run_size, trained_rows
 from moe_lightning.evaluation.ladder.runs import Ladder, Training
-from moe_lightning.evaluation.ladder.size import run_size
 from moe_lightning.evaluation.ladder.tuning import base_rates, best_factor, dev_score
 from moe_lightning.settings.evaluation import ScoreSettings
 from moe_lightning.system.locks import RUN_LOCK, locked

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe_lightning.evaluation.system_names import called
+from moe_lightning.evaluation.system_lines import called
 from moe_lightning.reports.charts import alignment_html
 
 NUM_EXAMPLES = 5

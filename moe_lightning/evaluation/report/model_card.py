@@ -12,10 +12,10 @@ from moe_lightning.evaluation.system_lines import (
     Column,
     group_name,
     interval_in_words,
+    label,
     shown_columns,
     system_lines,
 )
-from moe_lightning.evaluation.system_names import label
 from moe_lightning.reports.pages import render
 
 _COLUMNS = (

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from moe_lightning.evaluation.report.examples import Example, example_section
-from moe_lightning.evaluation.report.groups_section import groups_section
-from moe_lightning.evaluation.report.run_sections import (
+from moe_lightning.evaluation.report.sections import (
     cost_section,
     environment_section,
+    groups_section,
+    head_section,
     routing_section,
+    systems_section,
     training_section,
 )
-from moe_lightning.evaluation.report.scores_section import head_section, systems_section
 from moe_lightning.reports.curves import Chart
 from moe_lightning.reports.pages import render_page
 

@@ -15,8 +15,8 @@ from moe_lightning.evaluation.alignment import count_words
 from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.evaluate import gate_speakers
 from moe_lightning.evaluation.hypotheses import read_hypotheses
-from moe_lightning.evaluation.system_names import check_systems
-from moe_lightning.evaluation.true_groups import true_experts
+from moe_lightning.evaluation.system_lines import check_systems
+from moe_lightning.evaluation.usage import true_experts
 from moe_lightning.models.backbones.base import DecodeOptions
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.run.folder import RunDir

@@ -6,7 +6,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from moe_lightning.clustering.algorithms import partition_points
 from moe_lightning.clustering.fit import fit_clusterer
-from moe_lightning.clustering.hdbscan_search import hdbscan_partition
+from moe_lightning.clustering.hdbscan import hdbscan_partition
 from moe_lightning.clustering.kmeans import balanced_labels
 from moe_lightning.clustering.num_experts import choose_num_experts
 from moe_lightning.errors import InputError

@@ -5,8 +5,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from moe_lightning.clustering.features import unit_rows
-from moe_lightning.clustering.hdbscan_memberships import fit_hdbscan
-from moe_lightning.clustering.hdbscan_search import hdbscan_partition, merge_clusters, search
+from moe_lightning.clustering.hdbscan import fit_hdbscan, hdbscan_partition, merge_clusters, search
 from moe_lightning.errors import InputError
 from moe_lightning.settings.clustering import TREE_ALGORITHMS, HdbscanOptions
 

@@ -8,8 +8,7 @@ import soundfile
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from moe_lightning.clustering.__main__ import main
-from moe_lightning.clustering.nuisance import measure_waveform
-from moe_lightning.clustering.residuals import fit_removal
+from moe_lightning.clustering.nuisance import fit_removal, measure_waveform
 from moe_lightning.data.manifest import write_manifest
 from moe_lightning.data.soft_labels import HardLabels
 from moe_lightning.data.utterance import Utterance

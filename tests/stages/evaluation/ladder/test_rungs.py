@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.errors import InputError
-from moe_lightning.evaluation.ladder.rows import MIXTURE, one_lora, rungs, trained_rows
-from moe_lightning.evaluation.ladder.size import run_size
+from moe_lightning.evaluation.ladder.rows import MIXTURE, one_lora, run_size, rungs, trained_rows
 from moe_lightning.evaluation.ladder.tuning import base_rates, best_factor, check_factors, rate_flags
 from moe_lightning.evaluation.ladder.verdict import judge_ladder, recovered
 from moe_lightning.evaluation.systems import score_systems
