@@ -29,7 +29,7 @@ from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.experts import SpeechExperts
 from moe_lightning.models.weights import read_metadata, read_tensors
 from moe_lightning.run.folder import RunDir
-from moe_lightning.run.record import recorded_stage, renew_record
+from moe_lightning.run.record import read_record, recorded_stage, renew_record
 from moe_lightning.run.stages import STAGES, Stage
 from moe_lightning.settings.command_line import CommandParser, read_yaml
 from moe_lightning.settings.comparison import StageSettings, decisive_settings, flat_settings
@@ -186,11 +186,10 @@ def join(run: RunDir) -> int:
 
 def _together(part: RunDir) -> StageSettings:
     """Settings of a single-expert job, as one job for all would have had them."""
-    needed = dict.fromkeys(("settings", "defaults", "resolved"), dict)
-    record = read_json_object(part.record_file("experts"), "moe-lightning experts", needed)
+    record = read_record(part.record_file("experts"), "experts")
     given = {name: value for name, value in record["settings"].items() if name != "data.expert"}
-    known = frozenset(record.get("knobs", ()))
-    return StageSettings(given, {**record["resolved"], "data.expert": None}, record["defaults"], known)
+    resolved = {**record.get("resolved", {}), "data.expert": None}
+    return StageSettings(given, resolved, record.get("defaults", {}), frozenset(record.get("knobs", ())))
 
 
 def _read_config(run: RunDir) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def is_finished(run: RunDir, stage: Stage, settings: StageSettings) -> bool:
     for file in (finished, begun):
         is_empty = file == begun and stage == "embedding" and not _has_work(run, stage)
         if file.exists() and not is_empty:
-            _check_unchanged(run, stage, _read_record(file, stage), settings)
+            _check_unchanged(run, stage, read_record(file, stage), settings)
     return finished.exists()
 
 
@@ -216,12 +216,20 @@ def _partial(run: RunDir, stage: Stage) -> Path:
     return file.with_name(file.name + ".begun")
 
 
-def _read_record(file: Path, stage: str) -> dict[str, Any]:
+def read_record(file: Path, stage: str) -> dict[str, Any]:
+    """A stage's record, finished or begun.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
     try:
         record = read_json_object(file, f"moe-lightning {stage}", {"settings": dict})
         for name in ("defaults", "inputs", "resolved"):
             if not isinstance(record.get(name, {}), dict):
                 raise InputError(f'{file}: "{name}" must be an object')
+        knobs = record.get("knobs", [])
+        if not isinstance(knobs, list) or not all(isinstance(name, str) for name in knobs):
+            raise InputError(f'{file}: "knobs" must be a list of names')
     except InputError as error:
         raise InputError(
             f"{str(error).partition('; run `')[0]}; remove it and run the same command again: what the stage {stage}"
@@ -232,7 +240,7 @@ def _read_record(file: Path, stage: str) -> dict[str, Any]:
 
 def _input_hashes(run: RunDir, stage: Stage) -> dict[str, str]:
     records = {name: run.record_file(name) for name in info(stage).after}
-    return {name: _read_record(file, name).get("hash", "") for name, file in records.items() if file.exists()}
+    return {name: read_record(file, name).get("hash", "") for name, file in records.items() if file.exists()}
 
 
 def _hash(settings: StageSettings, inputs: dict[str, str]) -> str:

@@ -257,3 +257,12 @@ def test_a_run_can_be_moved(run: RunDir, tmp_path: Path) -> None:
     finish(run)
     os.rename(run.path, tmp_path / "moved")
     assert finish(RunDir(tmp_path / "moved")) is False
+
+
+@pytest.mark.parametrize("knobs", [5, "seed", [["seed"]], {"seed": 1}, [None]])
+def test_a_record_whose_knobs_are_no_names_is_refused_in_one_line(run: RunDir, knobs: object) -> None:
+    finish(run)
+    file = run.record_file("corpus")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "knobs": knobs}))
+    with pytest.raises(InputError, match='"knobs" must be a list of names'):
+        is_finished(run, "corpus", StageSettings({**SETTINGS, "seed": 7.0}))
