@@ -1,10 +1,20 @@
 """Settings of the joint stage that come in groups, as in YAML: ``model.gate_training.balance_weight``."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from moe_lightning.errors import InputError
 
+DECIDED: dict[str, tuple[str, ...]] = {
+    "experts": (
+        *("window", "rank", "alpha", "dropout", "shared_rank", "target_modules"),
+        *("adapt_from_layer", "rslora", "noop_expert"),
+    ),
+    "gating": ("hidden_dim", "gate", "gate_layers"),
+    "embedding": ("whisper_model",),
+}
+"""Settings that the joint stage reads from what these stages wrote."""
 RefineBy = Literal["utterance", "speaker"]
 
 
@@ -35,8 +45,9 @@ class GateTraining:
     lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("balance_weight", "z_weight", "entropy_weight", "pull_weight", "router_noise"):
-            if not getattr(self, name) >= 0:
+        names = ("balance_weight", "z_weight", "entropy_weight", "pull_weight", "router_noise", "lr_factor")
+        for name in names:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 < self.pull_until <= 1:
             raise InputError(f"pull_until must be in (0, 1], a share of the training, got {self.pull_until}")
@@ -73,6 +84,8 @@ class RefinementSettings:
                 "refinement.num_rounds and refinement.gate_epochs must be at least 0, got"
                 f" {self.num_rounds} and {self.gate_epochs}"
             )
+        if not 0 < self.gate_learning_rate < math.inf:
+            raise InputError(f"refinement.gate_learning_rate must be over 0, got {self.gate_learning_rate}")
         if self.by not in get_args(RefineBy) or self.per_speaker < 1:
             raise InputError(
                 f"refinement.by must be one of {', '.join(get_args(RefineBy))} and refinement.per_speaker at least 1,"
@@ -83,3 +96,12 @@ class RefinementSettings:
                 "refinement.temperature must be over 0 nats a token and refinement.balance in 0 to 1, got"
                 f" {self.temperature} and {self.balance}"
             )
+
+
+def decided_before(words: str) -> str:
+    """For a refused command line of the joint stage: the stage that decided a setting; "" if none did."""
+    asked = {word[len("--model.") :].partition("=")[0] for word in words.split() if word.startswith("--model.")}
+    found = [(name, stage) for stage, names in DECIDED.items() for name in names if name in asked]
+    return "; ".join(
+        f"{name} is decided in the stage {stage}, and the joint stage reads it there" for name, stage in found
+    )

@@ -9,12 +9,11 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -28,8 +27,8 @@ from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import require_trained
 from moe_lightning.run.record import check_inputs, is_first_process, recorded_stage
 from moe_lightning.run.stages import Stage
-from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short, flat_settings
-from moe_lightning.settings.lightning import LIGHTNING_KNOBS, declared_knobs
+from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short, fit_settings, flat_settings
+from moe_lightning.settings.joint import decided_before
 from moe_lightning.system.exits import exits_cleanly
 from moe_lightning.system.signals import STOP, Stopped, name_as_parent
 from moe_lightning.system.terminal import quiet_libraries
@@ -78,6 +77,8 @@ class StageParser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         words = " ".join(message.split()).rstrip(".")
+        if "moe_lightning.moe" in self.prog and (decided := decided_before(words)):
+            words = f"{words}: {decided}"
         print(f"error: {words}; see `{self.prog.split(' [')[0]} fit --help`", file=sys.stderr)
         sys.exit(2)
 
@@ -246,21 +247,6 @@ class StageCLI(LightningCLI):
         if self.trainer.is_global_zero:
             model.export(self.run)  # type: ignore[operator]
         self.trainer.strategy.barrier("export")
-
-
-def fit_settings(
-    parser: LightningArgumentParser, config: Namespace, arguments: Sequence[str], declared: Mapping[str, Any]
-) -> StageSettings:
-    """Settings for ``fit ...``: as given, as resolved, the parser's defaults, and the knobs.
-
-    Args:
-        config: The arguments as parsed.
-        declared: Classes whose arguments are settings, by prefix.
-    """
-    defaults = flat_settings(parser.get_defaults().as_dict())
-    own = {f"{prefix}.{name}" for prefix, cls in declared.items() for name in declared_knobs(cls)}
-    knobs = LIGHTNING_KNOBS | own
-    return StageSettings(command_settings(arguments), flat_settings(config.as_dict()), defaults, knobs)
 
 
 def _run_of(config: Any, stage: Stage) -> RunDir:

@@ -98,3 +98,9 @@ def test_a_negative_weight_is_refused_by_its_name(name: str) -> None:
 def test_the_pull_ends_within_the_training(value: float) -> None:
     with pytest.raises(InputError, match=rf"pull_until must be in \(0, 1\], a share of the training, got {value}"):
         GateTraining(pull_until=value)
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_the_gate_never_learns_backwards(value: float) -> None:
+    with pytest.raises(InputError, match=f"lr_factor must be at least 0, got {value}"):
+        GateTraining(lr_factor=value)

@@ -12,7 +12,9 @@ import yaml
 
 from moe_lightning.errors import InputError
 from moe_lightning.moe.module import MoEASRModule
+from moe_lightning.settings.embedding import EmbeddingSettings
 from moe_lightning.settings.guide import build_parser, parse
+from moe_lightning.settings.joint import DECIDED
 from tests.places import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -131,10 +133,13 @@ def test_the_gate_is_512_wide(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_joint_stage_asks_for_nothing_that_an_earlier_stage_decided(capsys: pytest.CaptureFixture[str]) -> None:
-    own = [set(printed_config(stage, capsys)["model"]) for stage in ("gating", "experts", "moe")]
-    decided = {"whisper_model", "window", "rank", "alpha", "dropout", "shared_rank", "target_modules", "gate_layers"}
-    assert decided | {"adapt_from_layer", "rslora", "noop_expert", "hidden_dim", "gate"} <= own[0] | own[1]
-    assert not own[2] & (decided | {"adapt_from_layer", "rslora", "noop_expert", "hidden_dim", "gate"})
+    own = {stage: set(printed_config(stage, capsys)["model"]) for stage in TRAINED_STAGES}
+    decided = {name for names in DECIDED.values() for name in names}
+    assert len(decided) == 13
+    assert not own["moe"] & decided
+    for stage in ("gating", "experts"):
+        assert set(DECIDED[stage]) <= own[stage]
+    assert set(DECIDED["embedding"]) <= set(EmbeddingSettings.__dataclass_fields__)
 
 
 def test_the_joint_stage_has_at_most_22_arguments() -> None:
