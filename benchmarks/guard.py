@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from recordings import Row, read_rows, waveforms, word_error_rate
 
-from moe_lightning.models.backbones.base import DecodeOptions, SpeechBackbone
+from moe_lightning.models.backbones.base import SpeechBackbone
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.loading import load_backbone
 
 

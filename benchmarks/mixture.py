@@ -24,7 +24,8 @@ from random_whisper import random_whisper
 from timing import System, measure, timed
 from torch import Tensor, nn
 
-from moe_lightning.models.backbones.base import DecodeOptions, SpeechBackbone
+from moe_lightning.models.backbones.base import SpeechBackbone
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.pretrained import load_whisper
 from moe_lightning.models.backbones.whisper import WhisperBackbone
 from moe_lightning.models.backbones.window import LONGEST

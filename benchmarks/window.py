@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from recordings import Row, read_rows, waveforms, word_error_rate
 
-from moe_lightning.models.backbones.base import DecodeOptions
-from moe_lightning.models.backbones.decoding import MOST_COMPRESSION, compression_ratio
+from moe_lightning.models.backbones.decoding import MOST_COMPRESSION, DecodeOptions, compression_ratio
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.experts import SpeechExperts

@@ -15,10 +15,10 @@ from moe_lightning.data.manifest import write_manifest
 from moe_lightning.data.recordings import write_recordings
 from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER
 from moe_lightning.errors import InputError
+from moe_lightning.run.folder import LEFT_OUT_FILE
 from moe_lightning.settings.corpus import DEMO, CorpusSettings
 from moe_lightning.system.json_files import write_json
 
-LEFT_OUT = "left_out.json"
 OPEN_ALL = 20_000
 """Up to this number, all recordings are opened even for a small sample: it takes seconds."""
 STRATIFY_FIELD = "etiology"
@@ -71,7 +71,7 @@ def save_corpus(corpus: PreparedCorpus, folder: Path) -> None:
     """Write the manifests ``<split>.jsonl.gz``, ``left_out.json`` and ``recordings.json``."""
     for split in SPLITS:
         write_manifest(corpus.splits[split], folder / f"{split}.jsonl.gz")
-    write_json(folder / LEFT_OUT, [asdict(one) for one in corpus.left_out])
+    write_json(folder / LEFT_OUT_FILE, [asdict(one) for one in corpus.left_out])
     write_recordings((utterance for split in SPLITS for utterance in corpus.splits[split]), folder)
 
 
@@ -149,7 +149,7 @@ def print_corpus(corpus: PreparedCorpus, folder: Path) -> None:
     faults = sum(one.is_fault for one in corpus.left_out)
     if corpus.left_out:
         long = len(corpus.left_out) - faults
-        print(f"left out: {faults} faulty, {long} over 30 s; listed in {folder / LEFT_OUT}")
+        print(f"left out: {faults} faulty, {long} over 30 s; listed in {folder / LEFT_OUT_FILE}")
     table = Table("split", *(("utterances", "speakers", "hours")))
     for split in SPLITS:
         utterances = corpus.splits[split]

@@ -17,7 +17,8 @@ from moe_lightning.data.loader import FixedLoader
 from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.hypotheses import Decoded, Decoding, Guarded, SystemCost
 from moe_lightning.models.backbones.activity import speech_probs
-from moe_lightning.models.backbones.base import DECODE, DecodeOptions, Frames, Notes
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions, Notes
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.models.routing import pooled
 from moe_lightning.settings.evaluation import DEFAULT_SYSTEMS, System

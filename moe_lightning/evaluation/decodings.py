@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from moe_lightning.data.batches import SpeechBatch
 from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.evaluation.alignment import count_words
-from moe_lightning.models.backbones.base import DECODE, DecodeOptions, Frames, Hypotheses, Notes
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions, Hypotheses, Notes
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.settings.evaluation import System
 

@@ -44,7 +44,7 @@ def rescore(run: RunDir, settings: EvaluationSettings) -> dict[str, Any]:
 def decode_split(run: RunDir, utterances: Sequence[Utterance], settings: EvaluationSettings) -> None:
     """Write the hypotheses of a split, aligned with the references."""
     from moe_lightning.evaluation.decode import decode  # torch: scoring needs none
-    from moe_lightning.models.backbones.base import DecodeOptions
+    from moe_lightning.models.backbones.decoding import DecodeOptions
     from moe_lightning.models.device import autocast, choose_device, deterministic
     from moe_lightning.models.mixture import MixtureASR
     from moe_lightning.training.speech_loaders import SpeechLoaders

@@ -15,7 +15,7 @@ from moe_lightning.system.json_files import fits, from_json, parse_json, read_js
 from moe_lightning.system.plain_files import numbered_lines
 
 if TYPE_CHECKING:  # torch: scoring needs none
-    from moe_lightning.models.backbones.base import Notes
+    from moe_lightning.models.backbones.decoding import Notes
 
 _MADE_BY = "moe-lightning evaluate"
 

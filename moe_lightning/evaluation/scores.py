@@ -23,10 +23,6 @@ class Metric(NamedTuple):
     units: str
     """Units counted in the references."""
 
-    @property
-    def is_mixed(self) -> bool:
-        return self.short == MIXED
-
 
 MIXED = "WER/CER"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moe_lightning.errors import InputError
 from moe_lightning.inference.transcribe import Transcript, transcribe_files
-from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.window import Window
 from moe_lightning.models.device import autocast, choose_device
 from moe_lightning.models.mixture import MixtureASR

@@ -12,7 +12,7 @@ from torch import Tensor
 from moe_lightning.data.audio import read_file
 from moe_lightning.data.batches import PaddedWaveforms, pad_waveforms
 from moe_lightning.models.backbones.activity import is_silent, speech_probs
-from moe_lightning.models.backbones.base import DECODE, DecodeOptions
+from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions
 from moe_lightning.models.backbones.log_mel import SAMPLE_RATE, WINDOW_SECONDS
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.models.routing import logits_by_speaker
@@ -71,7 +71,7 @@ def transcribe_files(
             speech_B = speech_probs(waveforms_BL, num_samples_B)
             best = int(speech_B.argmax())  # silence has no language
             likeliest = slice(best, best + 1)
-            part_language = spoken or mixture.detect_language(waveforms_BL[likeliest], num_samples_B[likeliest])
+            part_language = spoken or mixture.experts.detect_language(waveforms_BL[likeliest], num_samples_B[likeliest])
             if not (options.guard and is_silent(speech_B[likeliest])):
                 spoken = part_language
             languages = [part_language] * len(waveforms_BL)

@@ -1,28 +1,20 @@
 """SpeechExperts: one frozen backbone, all experts, any mixture of them in one pass."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from moe_lightning.data.augmentation import SpecAugment
 from moe_lightning.data.batches import SpeechBatch
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.base import (
-    DECODE,
-    Average,
-    DecodeOptions,
-    Frames,
-    Hypotheses,
-    SpeechBackbone,
-    TokenLoss,
-)
+from moe_lightning.models.backbones.base import Average, Frames, SpeechBackbone, TokenLoss
+from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions, Hypotheses
 from moe_lightning.models.backbones.tokens import Targets
 from moe_lightning.models.expert_config import ExpertConfig
+from moe_lightning.models.layer_wrapping import checkpoint_layers, compile_layers
 from moe_lightning.models.lora import install_experts, mix_of
 
 MAX_ROWS = 64
@@ -206,6 +198,14 @@ class SpeechExperts(nn.Module):
         features = self.backbone.features(waveforms_BL, num_samples_B, self.backbone.own_window)
         return self.backbone.encode(features)
 
+    @torch.no_grad()
+    def detect_language(self, waveforms_1L: Tensor, num_samples_1: Tensor) -> str | None:
+        """Code of the language detected by the bare backbone; its only language, or None, if it detects none."""
+        backbone = self.backbone
+        if backbone.only_language or not backbone.detects_languages:
+            return backbone.only_language
+        return backbone.detect_languages(self.bare_frames(waveforms_1L, num_samples_1))[0].language
+
     def expert_state(self) -> dict[str, Tensor]:
         """The stacked deltas of all layers: ``<linear layer>.down_RD`` and ``.up_RD``."""
         return {
@@ -248,57 +248,6 @@ class SpeechExperts(nn.Module):
             "rank": self.config.rank,
             "shared_rank": self.config.shared_rank,
         }
-
-
-_LAYER = re.compile(r"(?:^|\.)(?:encoder|decoder)\.layers\.\d+$")
-
-
-def compile_layers(model: nn.Module, backend: str = "inductor") -> None:
-    """Compile each encoder and decoder layer for training, not for decoding: its shapes grow token by token.
-
-    The gates are an input of the compiled layer like its frames, since they change with every batch.
-    """
-    for layer in _layers(model):
-        layer.forward = _compiled(layer.forward, backend)
-
-
-def _compiled(forward: Callable[..., Any], backend: str) -> Callable[..., Any]:
-    fast = torch.compile(forward, backend=backend, dynamic=True)
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return fast(*args, **kwargs) if torch.is_grad_enabled() else forward(*args, **kwargs)
-
-    return run
-
-
-def checkpoint_layers(backbone: SpeechBackbone) -> None:
-    """Keep only the input of each layer in training, and run the layer again in the backward pass.
-
-    By then gates and masks are gone, so each layer keeps those of its forward pass. Chen et al. 2016,
-    arXiv:1604.06174.
-    """
-    for layer in _layers(backbone.model):
-        layer.forward = _checkpointed(layer, layer.forward, backbone)
-
-
-def _checkpointed(layer: nn.Module, forward: Callable[..., Any], backbone: SpeechBackbone) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if not layer.training or not torch.is_grad_enabled():
-            return forward(*args, **kwargs)
-        kept = backbone.state.kept()
-
-        def as_now(*args: Any, **kwargs: Any) -> Any:
-            with kept():
-                return forward(*args, **kwargs)
-
-        return checkpoint(as_now, *args, use_reentrant=False, **kwargs)
-
-    return run
-
-
-def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """Transformer layers of encoder and decoder."""
-    return (module for name, module in model.named_modules() if _LAYER.search(name))
 
 
 @contextmanager

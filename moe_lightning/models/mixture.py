@@ -35,15 +35,8 @@ from torch.nn import functional as F
 
 from moe_lightning.data.batches import SpeechBatch
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.models.backbones.base import (
-    DECODE,
-    Average,
-    DecodeOptions,
-    Frames,
-    Hypotheses,
-    SpeechBackbone,
-    TokenLoss,
-)
+from moe_lightning.models.backbones.base import Average, Frames, SpeechBackbone, TokenLoss
+from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions, Hypotheses, most_confident
 from moe_lightning.models.backbones.loading import load_backbone, resolve_window
 from moe_lightning.models.backbones.pooling import layer_frames
 from moe_lightning.models.backbones.window import Window, window_words
@@ -165,14 +158,6 @@ class MixtureASR(nn.Module):
         speech = (waveforms_BL, num_samples_B, languages)
         return mixture_hypotheses(self.experts, *speech, self.route(logits_BE), self.rule.mode, base, options)
 
-    @torch.no_grad()
-    def detect_language(self, waveforms_1L: Tensor, num_samples_1: Tensor) -> str | None:
-        """Code of the language detected by the bare backbone; its only language, or None, if it detects none."""
-        backbone = self.experts.backbone
-        if backbone.only_language or not backbone.detects_languages:
-            return backbone.only_language
-        return backbone.detect_languages(self.experts.bare_frames(waveforms_1L, num_samples_1))[0].language
-
     def get_extra_state(self) -> dict[str, Any]:
         """Checkpoint state beside the weights: the routing of their validation."""
         return {"routing": self.rule.mode, "gate_temperature": self.rule.temperature}
@@ -270,19 +255,6 @@ def mixture_hypotheses(
     repeated = [language for language in languages for _ in range(num_rows)]
     found = experts.decode(frames, repeated, gate_NE, options=options)
     return most_confident(found, num_rows)
-
-
-def most_confident(hypotheses: Hypotheses, num_side_by_side: int) -> Hypotheses:
-    """The highest-scored of each utterance's K consecutive hypotheses; the first of equals."""
-    scores_BK = hypotheses.scores_B.unflatten(0, (-1, num_side_by_side))
-    best_B = scores_BK.argmax(dim=1)
-    rows = [row * num_side_by_side + best for row, best in enumerate(best_B.tolist())]
-    return Hypotheses(
-        texts=[hypotheses.texts[row] for row in rows],
-        scores_B=scores_BK.gather(1, best_B[:, None])[:, 0],
-        tokens=[hypotheses.tokens[row] for row in rows],
-        notes=[hypotheses.notes[row] for row in rows],
-    )
 
 
 def check_ability(backbone: SpeechBackbone, mode: RoutingMode) -> None:

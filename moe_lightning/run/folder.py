@@ -5,6 +5,7 @@ from pathlib import Path
 
 from moe_lightning.run.stages import Stage, info
 
+LEFT_OUT_FILE = "left_out.json"
 LOGS_DIR = Path("lightning_logs")
 """Default folder for runs, under the working folder."""
 
@@ -52,7 +53,7 @@ class RunDir:
     @property
     def left_out_file(self) -> Path:
         """Recordings in the corpus that the run does not use, each with the reason."""
-        return self.stage_dir("corpus") / "left_out.json"
+        return self.stage_dir("corpus") / LEFT_OUT_FILE
 
     @property
     def unpacked_audio_dir(self) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from moe_lightning.settings.command_line import read_yaml
-from moe_lightning.settings.lightning import FULL_TRAINING, LEARNING_CALLBACKS
+from moe_lightning.settings.lightning import FULL_TRAINING, LEARNING_CALLBACKS, LIGHTNING_KNOBS, declared_knobs
 
 Settings = dict[str, Any]
 
@@ -217,3 +217,16 @@ def _plain(value: Any) -> Any:
         return float(value)  # YAML 1.1 reads 1e-4 as a text
     except (TypeError, ValueError, OverflowError):
         return str(value)
+
+
+def fit_settings(parser: Any, config: Any, arguments: Sequence[str], declared: Mapping[str, Any]) -> StageSettings:
+    """Settings for ``fit ...``: as given, as resolved, the parser's defaults, and the knobs.
+
+    Args:
+        parser: LightningCLI's, for ``fit``.
+        config: The arguments as it parsed them, a namespace of jsonargparse.
+        declared: Classes whose arguments are settings, by prefix.
+    """
+    defaults = flat_settings(parser.get_defaults().as_dict())
+    own = {f"{prefix}.{name}" for prefix, cls in declared.items() for name in declared_knobs(cls)}
+    return StageSettings(command_settings(arguments), flat_settings(config.as_dict()), defaults, LIGHTNING_KNOBS | own)

@@ -115,18 +115,13 @@ def from_options(cls: type[Any], options: argparse.Namespace) -> Any:
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def resolved_settings(
-    cls: type[Settings], parser: CommandParser, arguments: Sequence[str], all_settings: Mapping[str, Any] | None = None
-) -> StageSettings:
+def resolved_settings(cls: type[Settings], parser: CommandParser, arguments: Sequence[str]) -> StageSettings:
     """Settings of a command line, for the stage's record.
-
-    Args:
-        all_settings: As the command resolves them; None takes the parsed flags.
 
     Raises:
         InputError: A flag or value is unknown.
     """
-    options = vars(parser.parse(arguments)) if all_settings is None else all_settings
+    options = vars(parser.parse(arguments))
     return StageSettings(
         command_settings(arguments), flat_settings(options), flat_settings(parser.defaults), frozenset(knobs(cls))
     )

@@ -17,7 +17,7 @@ from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.evaluation.__main__ import main as evaluate
 from moe_lightning.inference.__main__ import main as transcribe
 from moe_lightning.inference.transcribe import transcribe_files
-from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.backbones.pretrained import load_ctc
 from moe_lightning.models.mixture import MixtureASR

@@ -12,7 +12,6 @@ parameters. Decoding can also take their weighted geometric mean, a product of e
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 from moe_lightning.data.languages import language_code
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.tokens import MAX_TOKENS, Targets
+from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions, Hypotheses
+from moe_lightning.models.backbones.tokens import Targets
 from moe_lightning.models.backbones.window import own_window
 
 Average = Literal["arithmetic", "geometric"]
@@ -80,45 +80,6 @@ class TokenLoss(NamedTuple):
     def a_token(self) -> Tensor:
         """Mean over all tokens of the batch, a scalar."""
         return self.sum_B.sum() / self.num_tokens_B.sum()
-
-
-@dataclass(frozen=True)
-class DecodeOptions:
-    """Settings of decoding."""
-
-    max_tokens: int = MAX_TOKENS
-    """Most tokens after the prompt; the decoder has 448 positions in all."""
-    num_beams: int = 1
-    """Hypotheses that a CTC model keeps; 1 takes the likeliest path."""
-    guard: bool = True
-    """End an utterance whose text loops, and write nothing where ``speech_B`` and the model find no speech.
-    Without it, decoding equals that of transformers, token for token.
-    """
-    speech_B: Tensor | None = None
-    """Probability of speech in each utterance (`activity.speech_probs`); None if it was not computed."""
-
-
-DECODE = DecodeOptions()
-
-
-class Notes(NamedTuple):
-    """Findings of the guard in an utterance."""
-
-    has_looped: bool = False
-    """Its text looped, and was cut where a phrase would repeat."""
-    is_silenced: bool = False
-    """It holds no speech, and has no text."""
-
-
-class Hypotheses(NamedTuple):
-    """Transcripts of a batch, with the model's confidence in them."""
-
-    texts: list[str]
-    scores_B: Tensor
-    """Mean log-probability of the chosen tokens (frames of a CTC model), float32, at most 0."""
-    tokens: list[list[int]]
-    """Tokens written after the prompt, without the end of text; labels of a CTC model."""
-    notes: list[Notes]
 
 
 class Detected(NamedTuple):

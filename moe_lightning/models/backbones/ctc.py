@@ -15,17 +15,8 @@ from torch.nn import functional as F
 
 from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.activity import is_silent
-from moe_lightning.models.backbones.base import (
-    DECODE,
-    Average,
-    DecodeOptions,
-    Frames,
-    Hypotheses,
-    Notes,
-    SpeechBackbone,
-    TokenLoss,
-    mean_log_probs,
-)
+from moe_lightning.models.backbones.base import Average, Frames, SpeechBackbone, TokenLoss, mean_log_probs
+from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions, Hypotheses, Notes
 from moe_lightning.models.backbones.pretrained import CTCParts, load_ctc
 from moe_lightning.models.backbones.tokens import IGNORED, CTCTokens, Targets
 from moe_lightning.models.backbones.window import REAL, Window, parse_window, window_words

@@ -3,14 +3,54 @@
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_lightning.models.backbones.base import Hypotheses, Notes
-from moe_lightning.models.backbones.tokens import SpeechTokens
+from moe_lightning.models.backbones.tokens import MAX_TOKENS, SpeechTokens
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """Settings of decoding."""
+
+    max_tokens: int = MAX_TOKENS
+    """Most tokens after the prompt; the decoder has 448 positions in all."""
+    num_beams: int = 1
+    """Hypotheses that a CTC model keeps; 1 takes the likeliest path."""
+    guard: bool = True
+    """End an utterance whose text loops, and write nothing where ``speech_B`` and the model find no speech.
+    Without it, decoding equals that of transformers, token for token.
+    """
+    speech_B: Tensor | None = None
+    """Probability of speech in each utterance (`activity.speech_probs`); None if it was not computed."""
+
+
+DECODE = DecodeOptions()
+
+
+class Notes(NamedTuple):
+    """Findings of the guard in an utterance."""
+
+    has_looped: bool = False
+    """Its text looped, and was cut where a phrase would repeat."""
+    is_silenced: bool = False
+    """It holds no speech, and has no text."""
+
+
+class Hypotheses(NamedTuple):
+    """Transcripts of a batch, with the model's confidence in them."""
+
+    texts: list[str]
+    scores_B: Tensor
+    """Mean log-probability of the chosen tokens (frames of a CTC model), float32, at most 0."""
+    tokens: list[list[int]]
+    """Tokens written after the prompt, without the end of text; labels of a CTC model."""
+    notes: list[Notes]
+
 
 MOST_COMPRESSION = 2.4
 """Characters of a text per byte of its zlib form; repetitive text exceeds it. Radford et al. 2022, section 4.5."""
@@ -219,3 +259,16 @@ def _scores(log_probs: list[Tensor], was_open: list[Tensor], num_once_B: Tensor)
     is_written_BS &= (num_once_B[:, None] < 0) | (place_S < num_once_B[:, None])
     sum_B = (torch.stack(log_probs, dim=1) * is_written_BS).sum(dim=1)
     return sum_B / is_written_BS.sum(dim=1).clamp(min=1)
+
+
+def most_confident(hypotheses: Hypotheses, num_side_by_side: int) -> Hypotheses:
+    """The highest-scored of each utterance's K consecutive hypotheses; the first of equals."""
+    scores_BK = hypotheses.scores_B.unflatten(0, (-1, num_side_by_side))
+    best_B = scores_BK.argmax(dim=1)
+    rows = [row * num_side_by_side + best for row, best in enumerate(best_B.tolist())]
+    return Hypotheses(
+        texts=[hypotheses.texts[row] for row in rows],
+        scores_B=scores_BK.gather(1, best_B[:, None])[:, 0],
+        tokens=[hypotheses.tokens[row] for row in rows],
+        notes=[hypotheses.notes[row] for row in rows],
+    )

@@ -13,8 +13,6 @@ SAMPLE_RATE = 16_000
 HOP = 160
 """Samples between two mel frames: 100 frames a second."""
 WINDOW = 400
-SAMPLES_PER_FRAME = 320
-"""Samples per encoder frame, after the second convolution's stride of 2."""
 WINDOW_SECONDS = 30
 """Whisper's window; its position embeddings end there."""
 

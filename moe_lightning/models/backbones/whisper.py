@@ -16,19 +16,26 @@ from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.activity import is_doubtful, is_silent
 from moe_lightning.models.backbones.base import (
-    DECODE,
     Average,
-    DecodeOptions,
     Detected,
     Features,
     Frames,
-    Hypotheses,
     SpeechBackbone,
     TokenLoss,
     frame_mask,
     mean_log_probs,
 )
-from moe_lightning.models.backbones.decoding import MOST_TOKENS, Limits, Spoken, greedy, hypotheses, longest_spoken_run
+from moe_lightning.models.backbones.decoding import (
+    DECODE,
+    MOST_TOKENS,
+    DecodeOptions,
+    Hypotheses,
+    Limits,
+    Spoken,
+    greedy,
+    hypotheses,
+    longest_spoken_run,
+)
 from moe_lightning.models.backbones.log_mel import SAMPLE_RATE, WINDOW_SECONDS, log_mel
 from moe_lightning.models.backbones.pretrained import load_whisper
 from moe_lightning.models.backbones.tokens import IGNORED, MAX_TOKENS, SpeechTokens, Targets

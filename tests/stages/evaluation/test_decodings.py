@@ -15,13 +15,12 @@ from moe_lightning.evaluation.alignment import count_words
 from moe_lightning.evaluation.decodings import decode_as
 from moe_lightning.evaluation.evaluate import gate_speakers
 from moe_lightning.evaluation.hypotheses import read_hypotheses
-from moe_lightning.evaluation.system_lines import check_systems
 from moe_lightning.evaluation.usage import true_experts
-from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import RunInputs
-from moe_lightning.settings.evaluation import System
+from moe_lightning.settings.evaluation import EvaluationSettings, System
 from moe_lightning.training.speech_loaders import SpeechLoaders
 
 EXACT = DecodeOptions(max_tokens=60, guard=False)
@@ -75,7 +74,7 @@ def test_every_system_that_is_asked_for_is_scored(finished_run: Path, tmp_path: 
 )
 def test_systems_that_there_are_not_are_refused(names: tuple[str, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        check_systems(names)
+        EvaluationSettings(systems=",".join(names))
 
 
 def test_the_true_groups_experts_are_known_only_to_a_run_clustered_by_a_field(

@@ -13,7 +13,7 @@ from moe_lightning.data.audio import read_file
 from moe_lightning.data.batches import pad_waveforms
 from moe_lightning.inference.__main__ import main, newest_run
 from moe_lightning.inference.transcribe import cut, transcribe_files
-from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.models.routing import logits_by_speaker
 from moe_lightning.run.folder import RunDir

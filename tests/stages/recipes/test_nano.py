@@ -9,7 +9,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from moe_lightning.corpus.demo.grammar import random_sentence, vocabulary
 from moe_lightning.corpus.demo.populations import POPULATIONS, SPLIT_VARIANTS
-from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.names import NANO_DIR
 from moe_lightning.models.backbones.whisper import WhisperBackbone
 from recipes.nano import blueprint, speech

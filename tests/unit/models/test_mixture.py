@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from moe_lightning.data.batches import SpeechBatch
-from moe_lightning.models.backbones.base import DecodeOptions, Hypotheses, Notes, mean_log_probs
+from moe_lightning.models.backbones.base import mean_log_probs
+from moe_lightning.models.backbones.decoding import DecodeOptions, Hypotheses, Notes, most_confident
 from moe_lightning.models.experts import SpeechExperts
-from moe_lightning.models.mixture import mixture_hypotheses, mixture_loss, most_confident
+from moe_lightning.models.mixture import mixture_hypotheses, mixture_loss
 from moe_lightning.models.routing import ONE_PASS, Routing, RoutingMode, route
 from tests.unit.models.conftest import NUM_EXPERTS
 

@@ -19,11 +19,10 @@ from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import is_finished, recorded_stage
 from moe_lightning.run.stages import STAGES, Stage
 from moe_lightning.settings.clustering import parser as clustering_parser
-from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short
+from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short, fit_settings
 from moe_lightning.settings.corpus import parser as corpus_parser
 from moe_lightning.settings.embedding import parser as embedding_parser
 from moe_lightning.settings.evaluation import parser as evaluation_parser
-from moe_lightning.training.stage_cli import fit_settings
 from tests.parsed import TRAINED, Parsed
 
 Resolve = Callable[[Sequence[str]], StageSettings]

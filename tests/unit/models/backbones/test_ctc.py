@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.base import DecodeOptions, Frames
+from moe_lightning.models.backbones.base import Frames
 from moe_lightning.models.backbones.ctc import CTCBackbone, beam_search, best_path
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.backbones.tokens import IGNORED
 from tests.ctc_models import write_ctc

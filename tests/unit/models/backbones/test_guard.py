@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.models.backbones.base import DecodeOptions, Frames, Hypotheses
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.decoding import DecodeOptions, Hypotheses
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.backbones.whisper import WhisperBackbone
 from tests.ctc_models import write_ctc

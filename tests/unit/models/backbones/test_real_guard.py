@@ -10,7 +10,8 @@ from torch import Tensor
 
 from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.models.backbones.activity import speech_probs
-from moe_lightning.models.backbones.base import DecodeOptions, Hypotheses, SpeechBackbone
+from moe_lightning.models.backbones.base import SpeechBackbone
+from moe_lightning.models.backbones.decoding import DecodeOptions, Hypotheses
 from moe_lightning.models.backbones.loading import load_backbone
 from tests.real_whisper import FOLDERS, NEEDS, Row, batches, recordings, waveforms
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-from moe_lightning.models.backbones.base import DecodeOptions, SpeechBackbone
+from moe_lightning.models.backbones.base import SpeechBackbone
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.loading import load_backbone
 from tests.real_whisper import FOLDERS, NEEDS, Row, batches, recordings, waveforms
 

@@ -8,7 +8,8 @@ import torch
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.base import DecodeOptions, Frames
+from moe_lightning.models.backbones.base import Frames
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.log_mel import log_mel
 from moe_lightning.models.backbones.whisper import WhisperBackbone
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moe_lightning.errors import InputError
-from moe_lightning.models.backbones.base import DecodeOptions
+from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.loading import load_backbone, resolve_window
 from moe_lightning.models.backbones.pooling import pool
 from moe_lightning.models.backbones.whisper import WhisperBackbone
