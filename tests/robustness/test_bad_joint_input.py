@@ -54,8 +54,8 @@ def soft_labels(run: RunDir, file: Path, num_experts: int, prefix: str = "") -> 
         (["--model.gate_training.pull_until", "0"], "pull_until must be in (0, 1], a share of the training, got 0"),
         (["--model.gate_training.lr_factor", "-1"], "lr_factor must be at least 0, got -1"),
         (["--model.refinement.gate_learning_rate", "0"], "refinement.gate_learning_rate must be over 0, got 0"),
-        (["--model.rank", "8"], "rank is set in the stage experts, where the joint stage reads it"),
-        (["--model.gate", "attentive"], "gate is set in the stage gating, where the joint stage reads it"),
+        (["--model.rank", "8"], "rank is decided in the stage experts"),
+        (["--model.gate", "attentive"], "gate is decided in the stage gating"),
         (["--model.max_skipped_batches", "-1"], "max_skipped_batches must be at least 0, got -1"),
     ],
 )
