@@ -42,7 +42,9 @@ class ExpertFields(Callback):
 
     def __init__(self, fields: Sequence[str] | None = None, every_n_epochs: int = 1):
         if every_n_epochs < 1:
-            raise InputError(f"every_n_epochs must be at least 1, got {every_n_epochs}")
+            raise InputError(
+                "setting.range", f"every_n_epochs must be at least 1, got {every_n_epochs}", every_n_epochs
+            )
         self.fields = None if fields is None else list(fields)
         self.every_n_epochs = every_n_epochs
         self._values: dict[str, dict[str, str]] = {}
@@ -116,7 +118,11 @@ def _field_values(run: RunDir, wanted: Sequence[str] | None) -> dict[str, dict[s
     known = list(dict.fromkeys(name for utterance in utterances for name in utterance.fields))
     missing = [name for name in wanted or () if name not in [*known, "speaker"]]
     if missing:
-        raise InputError(f"no dev utterance has a field {missing[0]!r}; there are {', '.join([*known, 'speaker'])}")
+        raise InputError(
+            "corpus.no-field",
+            f"no dev utterance has a field {missing[0]!r}; there are {', '.join([*known, 'speaker'])}",
+            missing[0],
+        )
     found: dict[str, dict[str, str]] = {}
     filed = bookkeeping_fields(utterances)
     for name in [name for name in known if name not in filed] if wanted is None else wanted:

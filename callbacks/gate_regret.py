@@ -32,8 +32,9 @@ class GateRegret(Callback):
     def __init__(self, every_n_epochs: int = 1, max_batches: int = 4):
         if every_n_epochs < 1 or max_batches < 1:
             raise InputError(
+                "setting.range",
                 f"every_n_epochs and max_batches must be at least 1, got {every_n_epochs} and {max_batches};"
-                " leave the callback out to save its time"
+                " leave the callback out to save its time",
             )
         self.every_n_epochs = every_n_epochs
         self.max_batches = max_batches

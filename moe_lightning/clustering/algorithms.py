@@ -61,6 +61,8 @@ def _check_enough(points_NR: np.ndarray, num_experts: int, settings: ClusteringS
     num_different = len(np.unique(points_NR.round(9), axis=0))
     if num_different < wanted:
         raise InputError(
+            "clusters.too-few",
             f"the train split has {len(points_NR)} utterances with {num_different} different embeddings,"
-            f" --{flag}-experts {wanted} needs as many; lower it or embed more utterances"
+            f" --{flag}-experts {wanted} needs as many; lower it or embed more utterances",
+            num_different,
         )

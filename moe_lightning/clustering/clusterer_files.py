@@ -37,7 +37,9 @@ def read_config(values: dict[str, object], file: Path) -> ClustererConfig:
     for name in ("temperature", "noise_temperature"):
         if not 1e-6 <= getattr(config, name) <= 1e6:
             raise InputError(
-                f"{file}: {name} must be in [1e-6, 1e6], got {getattr(config, name)}; run `{MADE_BY}` again"
+                "file.malformed",
+                f"{file}: {name} must be in [1e-6, 1e6], got {getattr(config, name)}; run `{MADE_BY}` again",
+                name,
             )
     return config
 
@@ -58,14 +60,16 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         arrays = load_file(path)
     except FileNotFoundError:
-        raise MissingInputError(f"{path} is missing; run `{MADE_BY}` first") from None
+        raise MissingInputError("file.missing", f"{path} is missing; run `{MADE_BY}` first", path) from None
     except Exception as error:  # safetensors raises its own error, and numpy lacks some of its types
-        raise InputError(f"{path} cannot be read ({error}); run `{MADE_BY}` again") from error
+        raise InputError("file.unreadable", f"{path} cannot be read ({error}); run `{MADE_BY}` again", path) from error
     missing = {"mean_D", "scale_D", "centroids_ER", "points_NR", "labels_NV"} - arrays.keys()
     pairs = [{"write_DJ", "read_JD"}, {"umap_rows_ND", "umap_points_NR"}]
     missing |= {name for pair in pairs if pair & arrays.keys() for name in pair - arrays.keys()}
     if missing:
-        raise InputError(f"{path} lacks {', '.join(sorted(missing))} of a clusterer; run `{MADE_BY}` again")
+        raise InputError(
+            "file.malformed", f"{path} lacks {', '.join(sorted(missing))} of a clusterer; run `{MADE_BY}` again", path
+        )
     _check_shapes(arrays, path)
     return arrays
 
@@ -77,7 +81,11 @@ def _check_shapes(arrays: dict[str, np.ndarray], path: Path) -> None:
             continue
         is_numbers = array.dtype.kind in "fiu" and bool((np.abs(array) <= LARGEST).all())  # also false for NaN
         if array.ndim != len(letters) or not array.size or not is_numbers:
-            raise InputError(f"{path}: {name} must hold numbers with {len(letters)} axes; run `{MADE_BY}` again")
+            raise InputError(
+                "file.malformed",
+                f"{path}: {name} must hold numbers with {len(letters)} axes; run `{MADE_BY}` again",
+                name,
+            )
     sizes = {letter: size for name in ("mean_D", "centroids_ER") for letter, size in _named(arrays, name)}
     reduced = len(arrays["components_RD"]) if "components_RD" in arrays else sizes["D"]
     sizes |= {"U": reduced} if "umap_rows_ND" in arrays else {"R": reduced}
@@ -85,10 +93,16 @@ def _check_shapes(arrays: dict[str, np.ndarray], path: Path) -> None:
         for letter, size in _named(arrays, name):
             if letter != "P" and sizes.setdefault(letter, size) != size:
                 raise InputError(
-                    f"{path}: {name} has {size} where the others have {sizes[letter]}; run `{MADE_BY}` again"
+                    "file.malformed",
+                    f"{path}: {name} has {size} where the others have {sizes[letter]}; run `{MADE_BY}` again",
+                    name,
                 )
     if sizes["V"] not in (sizes["E"] + 1, 2 * sizes["E"] + 1):
-        raise InputError(f"{path}: labels_NV has {sizes['V']} columns for {sizes['E']} clusters; run `{MADE_BY}` again")
+        raise InputError(
+            "file.malformed",
+            f"{path}: labels_NV has {sizes['V']} columns for {sizes['E']} clusters; run `{MADE_BY}` again",
+            "labels_NV",
+        )
 
 
 _AXES = {

@@ -26,9 +26,17 @@ def pool(embeddings: np.ndarray, pooling: str) -> np.ndarray:
     if embeddings.ndim == 2:
         return embeddings
     if embeddings.ndim != 3:
-        raise InputError(f"embeddings must have the shape (N, D) or (N, T, D), got {embeddings.shape}")
+        raise InputError(
+            "embeddings.shape",
+            f"embeddings must have the shape (N, D) or (N, T, D), got {embeddings.shape}",
+            embeddings.shape,
+        )
     if pooling == "none":
-        raise InputError(f"--pooling none needs one vector an utterance, the store holds {embeddings.shape[1:]} each")
+        raise InputError(
+            "embeddings.shape",
+            f"--pooling none needs one vector an utterance, the store holds {embeddings.shape[1:]} each",
+            embeddings.shape,
+        )
     return embeddings.mean(axis=1) if pooling == "mean" else embeddings.reshape(len(embeddings), -1)
 
 
@@ -47,12 +55,20 @@ def select_parts(
     """
     pooling, stored = (info.pooling, info.embedding_layer) if info else ("mean", "last")
     if (stats == "mean+std" and pooling != stats) or (stats and pooling == "flatten"):
-        raise InputError(f"--pool-stats {stats}: the store holds {pooling}; embed with --pooling {stats}")
+        raise InputError(
+            "setting.conflict",
+            f"--pool-stats {stats}: the store holds {pooling}; embed with --pooling {stats}",
+            f"--pool-stats {stats}",
+        )
     missing = [layer for layer in layers if layer not in stored.split(",")]
     if missing or (layers and pooling == "flatten"):
         held = f"layers {stored} flattened" if pooling == "flatten" else f"layers {stored}"
         wanted = ",".join(layers)
-        raise InputError(f"--layers {wanted}: the store holds {held}; embed with --embedding-layer {wanted}")
+        raise InputError(
+            "setting.conflict",
+            f"--layers {wanted}: the store holds {held}; embed with --embedding-layer {wanted}",
+            f"--layers {wanted}",
+        )
     parts = [part.split() for part in info.parts] if info and pooling != "flatten" else []
     is_kept = [(stats != "mean" or part[2] == "mean") and (not layers or part[1] in layers) for part in parts]
     if all(is_kept):
@@ -151,14 +167,24 @@ def fit_features(
 def check_embeddings(embeddings_ND: np.ndarray, dim: int | None = None) -> None:
     """Raise an InputError unless this is a finite matrix, with ``dim`` columns if given."""
     if embeddings_ND.ndim != 2 or 0 in embeddings_ND.shape:
-        raise InputError(f"embeddings must have the shape (N, D) with N and D at least 1, got {embeddings_ND.shape}")
+        raise InputError(
+            "embeddings.shape",
+            f"embeddings must have the shape (N, D) with N and D at least 1, got {embeddings_ND.shape}",
+            embeddings_ND.shape,
+        )
     if dim is not None and embeddings_ND.shape[1] != dim:
-        raise InputError(f"the clustering was made on embeddings of size {dim}, got {embeddings_ND.shape[1]}")
+        raise InputError(
+            "embeddings.shape",
+            f"the clustering was made on embeddings of size {dim}, got {embeddings_ND.shape[1]}",
+            embeddings_ND.shape,
+        )
     is_bad_N = ~np.isfinite(embeddings_ND).all(axis=1)
     if is_bad_N.any():
         raise InputError(
+            "embeddings.not-finite",
             f"{is_bad_N.sum()} of {len(is_bad_N)} embeddings hold NaN or infinity, first row {is_bad_N.argmax()};"
-            " make them again with `moe-lightning embed`"
+            " make them again with `moe-lightning embed`",
+            int(is_bad_N.argmax()),
         )
 
 

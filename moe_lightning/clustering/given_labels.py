@@ -29,7 +29,9 @@ def label_partition(points_NR: np.ndarray, values: Sequence[str | None], field: 
     """
     names = sorted({value for value in values if value is not None})
     if not names:
-        raise InputError(f"no training utterance has the field {field!r}; name another with --label-field")
+        raise InputError(
+            "corpus.no-field", f"no training utterance has the field {field!r}; name another with --label-field", field
+        )
     known_N = np.array([-1 if value is None else names.index(value) for value in values])
     memberships_NE = _spread(points_NR, known_N, len(names))
     labels_N = np.where(memberships_NE.any(axis=1), memberships_NE.argmax(axis=1), -1)

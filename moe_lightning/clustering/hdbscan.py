@@ -60,8 +60,10 @@ def _fit(points_NR: np.ndarray, min_cluster_size: int, options: HdbscanOptions) 
             return model.fit(points_NR.astype(np.float64))  # the generic tree does not accept float32
     except (ValueError, TypeError) as error:
         raise InputError(
+            "setting.conflict",
             f"HDBSCAN refuses --metric {options.metric} with --hdbscan-algorithm {options.hdbscan_algorithm} ({error});"
-            " euclidean, cosine, manhattan and chebyshev work with each"
+            " euclidean, cosine, manhattan and chebyshev work with each",
+            f"--metric {options.metric}",
         ) from error
 
 
@@ -134,7 +136,11 @@ def exact_partition(
     found = f"HDBSCAN found {fit.num_clusters} clusters (min_cluster_size {min_cluster_size})"
     wanted = options.min_clusters if keeps_all else max(options.min_clusters, num_experts)
     if options.no_reduce_experts and fit.num_clusters < wanted:
-        raise InputError(f"{found}, --no-reduce-experts wants {wanted}; lower --min-clusters or --num-experts")
+        raise InputError(
+            "clusters.too-few",
+            f"{found}, --no-reduce-experts wants {wanted}; lower --min-clusters or --num-experts",
+            wanted,
+        )
     if fit.num_clusters < options.min_experts or fit.num_clusters == 0:
         return _fallback(points_NR, num_experts, seed, options, found, fit.num_clusters)
     partition = Partition("hdbscan", fit.labels_N, fit.memberships_NC, (found,))

@@ -49,4 +49,8 @@ def _check_same_kind(clusterer: Clusterer, store: EmbeddingStore, folder: Path) 
     if not expected or not store.info:
         return
     for name, found, value in store.info.differences(StoreInfo.of(expected)):
-        raise InputError(f"{folder} has the {name} {found!r}, the clustering was made on {value!r}; embed it alike")
+        raise InputError(
+            "embeddings.other",
+            f"{folder} has the {name} {found!r}, the clustering was made on {value!r}; embed it alike",
+            name,
+        )

@@ -51,7 +51,9 @@ def predicted_directions(
     rows_MD, targets_MG = rows_ND[some], clipped(gradients_NG[some].astype(np.float64))
     targets_MG = targets_MG - targets_MG.mean(axis=0)
     if not targets_MG.any():
-        raise InputError("--reduce gradients: the gradients of all utterances are the same; take --reduce pca")
+        raise InputError(
+            "clusters.no-signal", "--reduce gradients: the gradients of all utterances are the same; take --reduce pca"
+        )
     fold_M = _folds(np.array(speakers or [""] * len(rows_ND))[some], seed)
     penalties = PENALTIES * (float(rows_MD.var(axis=0).mean()) or 1.0)
     errors_FP = [_left_out_errors(rows_MD, targets_MG, fold_M == fold, penalties) for fold in np.unique(fold_M)]

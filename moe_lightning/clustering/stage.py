@@ -111,7 +111,11 @@ def _fit(embeddings_ND: np.ndarray, training: list[StoreEntry], settings: Cluste
 def refuse_gradients(store: EmbeddingStore, folder: Path) -> None:
     """Raise an InputError for a store of gradients; clustering needs embeddings of speech."""
     if store.info and store.info.kind == "gradients":
-        raise InputError(f"{folder} holds gradients of the loss; take the folder of embeddings that it lies in")
+        raise InputError(
+            "embeddings.shape",
+            f"{folder} holds gradients of the loss; take the folder of embeddings that it lies in",
+            folder,
+        )
 
 
 def _gradients(embedding_dir: Path, ids: list[str]) -> np.ndarray:
@@ -121,8 +125,10 @@ def _gradients(embedding_dir: Path, ids: list[str]) -> np.ndarray:
     except InputError as error:
         problem = "there are none" if isinstance(error, MissingInputError) else str(error)
         raise InputError(
+            "embeddings.no-gradients",
             f"--reduce gradients: gradients of the loss lie in {embedding_dir / GRADIENTS_DIR}, and {problem};"
-            " `moe-lightning embed --gradients` on this run adds them to its embeddings"
+            " `moe-lightning embed --gradients` on this run adds them to its embeddings",
+            embedding_dir,
         ) from error
 
 
@@ -130,7 +136,11 @@ def _training_rows(store: EmbeddingStore) -> np.ndarray:
     """Rows of the train split, sorted by id, so that the order in the store does not matter."""
     rows = np.flatnonzero(store.splits_N == "train")
     if not len(rows):
-        raise InputError("no entry of mapping.json is of the split train; clusters are fitted on train alone")
+        raise InputError(
+            "corpus.no-split",
+            "no entry of mapping.json is of the split train; clusters are fitted on train alone",
+            "train",
+        )
     return rows[np.argsort(np.array(store.ids)[rows])]
 
 

@@ -43,7 +43,11 @@ def _pool_frames(store: EmbeddingStore, pooling: Pooling) -> np.ndarray:
     """One utterance after another, so that only one utterance's frames are in memory."""
     lengths = {entry.num_frames for entry in store.entries}
     if pooling == "flatten" and len(lengths) > 1:
-        raise InputError("--pooling flatten needs as many frames of every utterance; embed with --pooling flatten")
+        raise InputError(
+            "setting.conflict",
+            "--pooling flatten needs as many frames of every utterance; embed with --pooling flatten",
+            "--pooling flatten",
+        )
     return np.stack([_pooled(store.frames_of(id_), pooling) for id_ in store.ids])
 
 
@@ -65,14 +69,18 @@ def read_utterances(manifest_dir: Path, ids: Sequence[str]) -> list[Utterance]:
     present = [file for file in files if file.exists()]
     if not present:
         raise MissingInputError(
-            f"{manifest_dir} holds no manifest (train.jsonl.gz ...); name the folder with --manifest-dir"
+            "file.missing",
+            f"{manifest_dir} holds no manifest (train.jsonl.gz ...); name the folder with --manifest-dir",
+            manifest_dir,
         )
     by_id = {utterance.id: utterance for file in present for utterance in read_manifest(file)}
     missing = [id_ for id_ in ids if id_ not in by_id]
     if missing:
         raise InputError(
+            "corpus.other-utterances",
             f"{len(missing)} of {len(ids)} embedded utterances are in no manifest of {manifest_dir}, the first is"
-            f" {missing[0]!r}; embed the corpus of this run again"
+            f" {missing[0]!r}; embed the corpus of this run again",
+            missing[0],
         )
     return [by_id[id_] for id_ in ids]
 
@@ -86,7 +94,11 @@ def field_values(utterances: Sequence[Utterance], field: str) -> list[str | None
     values = [utterance.speaker if field == "speaker" else utterance.fields.get(field) for utterance in utterances]
     if all(value in (None, "") for value in values):
         known = sorted({name for utterance in utterances for name in utterance.fields} | {"speaker"})
-        raise InputError(f"no training utterance has the field {field!r}; the manifests have {', '.join(known)}")
+        raise InputError(
+            "corpus.no-field",
+            f"no training utterance has the field {field!r}; the manifests have {', '.join(known)}",
+            field,
+        )
     return [None if value in (None, "") else str(value) for value in values]
 
 
@@ -105,5 +117,9 @@ def nuisance_columns(utterances: Sequence[Utterance], names: Sequence[str]) -> n
 def _numeric_field(utterances: Sequence[Utterance], name: str) -> np.ndarray:
     values = [utterance.fields.get(name) for utterance in utterances]
     if all(value is None for value in values) or any(isinstance(value, str) for value in values):
-        raise InputError(f"--residualise {name}: measured are {', '.join(NUISANCES)}; of fields, only numbers will do")
+        raise InputError(
+            "setting.choice",
+            f"--residualise {name}: measured are {', '.join(NUISANCES)}; of fields, only numbers will do",
+            f"--residualise {name}",
+        )
     return np.array([np.nan if value is None else float(value) for value in values])

@@ -36,4 +36,6 @@ def _check_same_ids(labels: SoftLabels | HardLabels, ids: list[str]) -> None:
     odd = sorted(set(labels.ids) ^ set(ids))
     if odd:
         where = "lacks" if odd[0] in set(ids) else "has"
-        raise InputError(f"it {where} {odd[0]!r} and {len(odd) - 1} more, unlike the manifests")
+        raise InputError(
+            "run.inconsistent", f"it {where} {odd[0]!r} and {len(odd) - 1} more, unlike the manifests", odd[0]
+        )

@@ -54,7 +54,7 @@ def plain_value(value: Any) -> FieldValue:
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:
-        raise InputError("a field is nested too deeply") from None
+        raise InputError("corpus.bad-row", "a field is nested too deeply") from None
 
 
 def field_name(name: str) -> str:

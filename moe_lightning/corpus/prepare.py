@@ -61,7 +61,11 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     if not settings.skip_bad_audio:
         refuse_faults(probed.left_out)
     if not probed.splits:
-        raise InputError(f"none of {len(entries)} utterances can be used; {probed.left_out[0].reason}")
+        raise InputError(
+            "audio.unusable",
+            f"none of {len(entries)} utterances can be used; {probed.left_out[0].reason}",
+            len(entries),
+        )
     _refuse_emptied_splits(entries, probed.splits)
     splits = complete_splits(probed.splits, settings.seed, settings.allow_shared_speakers, stratify)
     return PreparedCorpus(_sampled(splits, settings, stratify), probed.left_out, _warnings(entries, settings))
@@ -100,7 +104,11 @@ def _candidates(entries: list[Entry], settings: CorpusSettings) -> list[Entry]:
 def _refuse_emptied_splits(entries: Sequence[Entry], splits: Splits) -> None:
     for split in dict.fromkeys(entry.split for entry in entries):
         if not splits.get(split):
-            raise InputError(f"no utterance of the {split} split can be used; repair it, or remove the whole split")
+            raise InputError(
+                "audio.unusable",
+                f"no utterance of the {split} split can be used; repair it, or remove the whole split",
+                split,
+            )
 
 
 def _stratify_field(entries: Sequence[Entry], settings: CorpusSettings) -> str | None:
@@ -110,7 +118,9 @@ def _stratify_field(entries: Sequence[Entry], settings: CorpusSettings) -> str |
     if settings.stratify:
         names = sorted({name for entry in entries for name in entry.fields})
         raise InputError(
-            f"--stratify {field}: no utterance has this field; there are {', '.join(names) or 'no fields'}"
+            "corpus.no-field",
+            f"--stratify {field}: no utterance has this field; there are {', '.join(names) or 'no fields'}",
+            field,
         )
     return None
 

@@ -69,7 +69,9 @@ def refuse_faults(left_out: Iterable[LeftOut]) -> None:
         first = faults[0]
         more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
         raise InputError(
-            f"{first.origin}: {first.reason}{more}; --skip-bad-audio lists such recordings and leaves them out"
+            "audio.unusable",
+            f"{first.origin}: {first.reason}{more}; --skip-bad-audio lists such recordings and leaves them out",
+            first.audio_file,
         )
 
 
@@ -116,20 +118,32 @@ def _finite(value: int | float | None) -> int | float | None:
 def _duration(entry: Entry, audio: AudioInfo) -> float:
     """Seconds of the segment within the file."""
     if entry.channel is not None and entry.channel >= audio.num_channels:
-        raise InputError(f"{entry.audio_file} has {audio.num_channels} channels, channel {entry.channel} is asked for")
+        raise InputError(
+            "audio.channel",
+            f"{entry.audio_file} has {audio.num_channels} channels, channel {entry.channel} is asked for",
+            entry.channel,
+        )
     rest = audio.seconds - entry.start
     lost = seconds_cut_off(entry.audio_file) if entry.duration is None else 0.0
     if lost > DURATION_TOLERANCE:
         raise InputError(
-            f"{entry.audio_file} is cut off: it holds {audio.seconds:.2f} s, its header says {lost:.2f} s more"
+            "audio.cut-off",
+            f"{entry.audio_file} is cut off: it holds {audio.seconds:.2f} s, its header says {lost:.2f} s more",
+            entry.audio_file,
         )
     wanted = rest if entry.duration is None else entry.duration
     lasts = f"{entry.audio_file} lasts {audio.seconds:.2f} s, but the utterance is said to"
     if rest <= 0:
-        raise InputError(f"{lasts} begin at {entry.start:.2f} s")
+        raise InputError("audio.span", f"{lasts} begin at {entry.start:.2f} s", entry.audio_file)
     if wanted > rest + DURATION_TOLERANCE:
-        raise InputError(f"{lasts} lie at {entry.start:.2f} to {entry.start + wanted:.2f} s")
+        raise InputError(
+            "audio.span", f"{lasts} lie at {entry.start:.2f} to {entry.start + wanted:.2f} s", entry.audio_file
+        )
     duration = min(wanted, rest)
     if duration < MIN_SECONDS:
-        raise InputError(f"{entry.audio_file} holds {duration:.3f} s of audio for {entry.id!r}, under {MIN_SECONDS} s")
+        raise InputError(
+            "audio.too-short",
+            f"{entry.audio_file} holds {duration:.3f} s of audio for {entry.id!r}, under {MIN_SECONDS} s",
+            entry.audio_file,
+        )
     return duration

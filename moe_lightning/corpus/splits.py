@@ -38,7 +38,9 @@ def complete_splits(
     """
     if not splits.get("train"):
         found = ", ".join(split for split in SPLITS if splits.get(split)) or "nothing"
-        raise InputError(f"the corpus has no training utterances, only {found}; add a train split")
+        raise InputError(
+            "corpus.no-split", f"the corpus has no training utterances, only {found}; add a train split", "train"
+        )
     splits = {split: list(utterances) for split, utterances in splits.items() if utterances}
     if not allow_shared_speakers:
         refuse_shared_speakers(splits)
@@ -47,10 +49,14 @@ def complete_splits(
     missing = [split for split in SPLITS if split not in splits]
     by_speaker = _num_speakers(splits["train"]) > len(missing)
     if missing and not by_speaker and not allow_shared_speakers:
-        raise InputError(_too_few_speakers(splits["train"], missing))
+        raise InputError("corpus.few-speakers", _too_few_speakers(splits["train"], missing), missing)
     num_train = len({_key(utterance, by_speaker) for utterance in splits["train"]})
     if missing and num_train <= len(missing):
-        raise InputError(f"{num_train} training utterances are too few to carve {' and '.join(missing)} out of them")
+        raise InputError(
+            "corpus.few-speakers",
+            f"{num_train} training utterances are too few to carve {' and '.join(missing)} out of them",
+            num_train,
+        )
     for split in missing:
         share = HELD_OUT * num_train / len({_key(utterance, by_speaker) for utterance in splits["train"]})
         splits[split], splits["train"] = _hold_out(splits["train"], share, f"{seed} {split}", by_speaker, stratify)
@@ -65,7 +71,11 @@ def sample_percent(utterances: Sequence[Utterance], percent: float, seed: int, f
         field: Keep the shares of this field's values (by largest remainder); None draws at random.
     """
     if not 0 < percent <= 100:
-        raise InputError(f"--data-percent must be over 0 and at most 100, got {percent:g}")
+        raise InputError(
+            "setting.range",
+            f"--data-percent must be over 0 and at most 100, got {percent:g}",
+            f"--data-percent {percent:g}",
+        )
     total = max(1, round(len(utterances) * percent / 100))
     rows_of: dict[Hashable, list[int]] = defaultdict(list)
     for row, utterance in enumerate(utterances):
@@ -89,7 +99,11 @@ def largest_remainder(sizes: Sequence[int], total: int) -> list[int]:
 def sample_handful(utterances: Sequence[Spoken], count: int, seed: int) -> list[Spoken]:
     """A small seeded sample of a split, in its order, from as many speakers as possible."""
     if count < 1:
-        raise InputError(f"--max-utterances must be at least 1 for every split, got {count}")
+        raise InputError(
+            "setting.range",
+            f"--max-utterances must be at least 1 for every split, got {count}",
+            f"--max-utterances {count}",
+        )
     rng = random.Random(f"{seed} handful")
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row in rng.sample(range(len(utterances)), len(utterances)):

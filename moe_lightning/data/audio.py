@@ -34,13 +34,17 @@ def read_header(audio_file: Path) -> AudioInfo:
     try:
         info = soundfile.info(str(audio_file))
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
-        raise InputError(f"{audio_file} {describe_fault(audio_file, error)}; {_WAY_OUT}") from error
+        raise InputError(
+            "audio.undecodable", f"{audio_file} {describe_fault(audio_file, error)}; {_WAY_OUT}", audio_file
+        ) from error
     if info.frames <= 0 or info.samplerate <= 0:
-        raise InputError(f"{audio_file} holds no samples; {_WAY_OUT}")
+        raise InputError("audio.empty", f"{audio_file} holds no samples; {_WAY_OUT}", audio_file)
     if info.samplerate > MAX_SAMPLE_RATE or info.channels > MAX_CHANNELS:
         raise InputError(
+            "audio.too-large",
             f"{audio_file} says that it has {info.channels} channels at {info.samplerate} Hz, at most {MAX_CHANNELS} at"
-            f" {MAX_SAMPLE_RATE} Hz are taken; {_WAY_OUT}"
+            f" {MAX_SAMPLE_RATE} Hz are taken; {_WAY_OUT}",
+            audio_file,
         )
     return AudioInfo(info.samplerate, info.channels, info.frames)
 
@@ -74,21 +78,25 @@ def read_audio(utterance: Utterance) -> np.ndarray:
         with soundfile.SoundFile(str(path)) as file:
             sample_rate = file.samplerate
             if utterance.start * sample_rate >= file.frames:
-                raise InputError(f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}")
+                raise InputError("audio.span", f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}", path)
             file.seek(round(utterance.start * sample_rate))
             num_samples = round(min(utterance.duration * sample_rate, file.frames))
             _refuse_bomb(path, num_samples, file.channels)
             samples_LC = file.read(num_samples, dtype="float32", always_2d=True)
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
-        raise InputError(f"{path} {describe_fault(path, error)}; {_WAY_OUT}") from error
+        raise InputError("audio.undecodable", f"{path} {describe_fault(path, error)}; {_WAY_OUT}", path) from error
     if not len(samples_LC):
-        raise InputError(f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}")
+        raise InputError("audio.span", f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}", path)
     channel = 0 if samples_LC.shape[1] == 1 and utterance.channel is None else utterance.channel
     if channel is not None and not 0 <= channel < samples_LC.shape[1]:
-        raise InputError(f"{path} has {samples_LC.shape[1]} channels, channel {channel} is asked for; {_WAY_OUT}")
+        raise InputError(
+            "audio.channel",
+            f"{path} has {samples_LC.shape[1]} channels, channel {channel} is asked for; {_WAY_OUT}",
+            channel,
+        )
     waveform_L = samples_LC.mean(axis=1) if channel is None else samples_LC[:, channel]
     if not np.isfinite(waveform_L).all():
-        raise InputError(f"{path} holds samples that are not finite; {_WAY_OUT}")
+        raise InputError("audio.not-finite", f"{path} holds samples that are not finite; {_WAY_OUT}", path)
     return resample(waveform_L, sample_rate)
 
 
@@ -108,14 +116,16 @@ def _refuse_special(audio_file: Path) -> None:
         refuse_special(audio_file)
     except InputError as error:
         if not os.path.isdir(audio_file):
-            raise InputError(f"{error}; {_WAY_OUT}") from error
+            raise InputError(error.code, f"{error}; {_WAY_OUT}", error.value) from error
 
 
 def _refuse_bomb(audio_file: Path, num_samples: int, num_channels: int) -> None:
     if num_samples * num_channels > MAX_SAMPLES:
         raise InputError(
+            "audio.too-large",
             f"{audio_file} says that it holds {num_samples:,} samples of {num_channels} channels, more than are decoded"
-            f" at once ({MAX_SAMPLES:,}); cut it into files"
+            f" at once ({MAX_SAMPLES:,}); cut it into files",
+            audio_file,
         )
 
 

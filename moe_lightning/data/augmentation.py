@@ -41,12 +41,20 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not self.speeds or not all(0.5 <= speed <= 2.0 for speed in self.speeds):
-            raise InputError(f"speeds must be between 0.5 and 2.0, got {list(self.speeds)}")
+            raise InputError(
+                "setting.range",
+                f"speeds must be between 0.5 and 2.0, got {list(self.speeds)}",
+                f"speeds={list(self.speeds)}",
+            )
         for name, share in (("noise_share", self.noise_share), ("reverb_share", self.reverb_share)):
             if not 0 <= share <= 1:
-                raise InputError(f"{name} must be in 0..1, got {share}")
+                raise InputError("setting.range", f"{name} must be in 0..1, got {share}", f"{name}={share}")
         if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
-            raise InputError(f"snr_db must be two numbers, the lower first, got {list(self.snr_db)}")
+            raise InputError(
+                "setting.range",
+                f"snr_db must be two numbers, the lower first, got {list(self.snr_db)}",
+                f"snr_db={list(self.snr_db)}",
+            )
 
     @classmethod
     def from_folders(
@@ -121,7 +129,11 @@ def _recordings(folder: str | Path | None, name: str) -> tuple[Path, ...]:
         return ()
     found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in _SUFFIXES)
     if not found:
-        raise InputError(f"{name} {folder} holds no recordings; give a folder with wav, flac, ogg or mp3 files")
+        raise InputError(
+            "audio.no-folder",
+            f"{name} {folder} holds no recordings; give a folder with wav, flac, ogg or mp3 files",
+            folder,
+        )
     return tuple(found)
 
 
@@ -146,9 +158,17 @@ class SpecAugment:
 
     def __post_init__(self) -> None:
         if min(self.num_freq_masks, self.max_freq_bins, self.num_time_masks) < 0:
-            raise InputError("num_freq_masks, max_freq_bins and num_time_masks must be 0 or more")
+            raise InputError(
+                "setting.range",
+                "num_freq_masks, max_freq_bins and num_time_masks must be 0 or more",
+                "num_freq_masks, max_freq_bins, num_time_masks",
+            )
         if not 0 <= self.max_time_share <= 1:
-            raise InputError(f"max_time_share must be in 0..1, got {self.max_time_share}")
+            raise InputError(
+                "setting.range",
+                f"max_time_share must be in 0..1, got {self.max_time_share}",
+                f"max_time_share={self.max_time_share}",
+            )
 
     def __call__(self, log_mel_BMT: Tensor, num_frames_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The spectrograms; masked parts get their utterance's mean over real frames.
@@ -163,8 +183,10 @@ class SpecAugment:
         num_bins, num_frames = log_mel_BMT.shape[1:]
         if num_bins == 1 and self.num_freq_masks:
             raise InputError(
+                "setting.conflict",
                 f"num_freq_masks is {self.num_freq_masks}, and the speech model reads waveforms, which have no bands;"
-                " set it to 0 (num_time_masks hides stretches of a waveform too)"
+                " set it to 0 (num_time_masks hides stretches of a waveform too)",
+                f"num_freq_masks={self.num_freq_masks}",
             )
         device = log_mel_BMT.device
         is_real_BT = torch.arange(num_frames, device=device) < num_frames_B[:, None]

@@ -56,13 +56,21 @@ class BatchPlan:
     ) -> None:
         self.durations_N = np.asarray(durations_N, dtype=np.float64)
         if not len(self.durations_N):
-            raise InputError("there is no utterance to make batches of")
+            raise InputError("corpus.empty", "there is no utterance to make batches of")
         if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+            raise InputError(
+                "setting.range", f"batch_size must be at least 1, got {batch_size}", f"batch_size={batch_size}"
+            )
         if max_seconds is not None and not max_seconds > 0:
-            raise InputError(f"max_seconds must be over 0, got {max_seconds}")
+            raise InputError(
+                "setting.range", f"max_seconds must be over 0, got {max_seconds}", f"max_seconds={max_seconds}"
+            )
         if not quadratic_seconds > 0:
-            raise InputError(f"quadratic_seconds must be over 0, got {quadratic_seconds}")
+            raise InputError(
+                "setting.range",
+                f"quadratic_seconds must be over 0, got {quadratic_seconds}",
+                f"quadratic_seconds={quadratic_seconds}",
+            )
         self.batch_size = batch_size
         self.seed = seed
         self.max_seconds = max_seconds
@@ -96,7 +104,9 @@ class BatchPlan:
         assert 0 <= rank < num_ranks, f"rank {rank} of {num_ranks}"
         if len(self.durations_N) < num_ranks:
             raise InputError(
-                f"{len(self.durations_N)} utterances cannot be shared by {num_ranks} processes; use fewer --devices"
+                "corpus.few-utterances",
+                f"{len(self.durations_N)} utterances cannot be shared by {num_ranks} processes; use fewer --devices",
+                len(self.durations_N),
             )
         if self.by_group:
             return self._epoch_by_group(epoch, rank, num_ranks)

@@ -96,8 +96,10 @@ class EmbeddingStore:
         missing = [id_ for id_ in ids if id_ not in self._rows]
         if missing:
             raise InputError(
+                "embeddings.missing",
                 f"{len(missing)} of {len(ids)} utterances have no embedding, the first is {missing[0]!r};"
-                f" run `{_MADE_BY}` on this corpus"
+                f" run `{_MADE_BY}` on this corpus",
+                missing[0],
             )
         return self.embeddings_ND[[self._rows[id_] for id_ in ids]]
 
@@ -109,15 +111,21 @@ class EmbeddingStore:
         """
         entry = self.entries[self._rows[id_]] if id_ in self._rows else None
         if entry is None or entry.frames_path is None or self.folder is None:
-            raise InputError(f"there are no frames of {id_!r}; run `{_MADE_BY} --store frames` in another --run-dir")
+            raise InputError(
+                "embeddings.no-frames",
+                f"there are no frames of {id_!r}; run `{_MADE_BY} --store frames` in another --run-dir",
+                id_,
+            )
         if entry.frames_path not in self._frame_shards:
             self._frame_shards[entry.frames_path] = read_array(self.folder / entry.frames_path, in_memory=False)
         shard_TD = self._frame_shards[entry.frames_path]
         first, end = entry.first_frame or 0, (entry.first_frame or 0) + (entry.num_frames or 0)
         if end > len(shard_TD):
             raise InputError(
+                "embeddings.shape",
                 f"{self.folder / entry.frames_path} has {len(shard_TD)} frames, the mapping wants {first} to {end} for"
-                f" {id_!r}; run `{_MADE_BY}` again"
+                f" {id_!r}; run `{_MADE_BY}` again",
+                id_,
             )
         return shard_TD[first:end]
 
@@ -180,7 +188,11 @@ def _read_rows(folder: Path, entries: Sequence[StoreEntry]) -> np.ndarray:
         if embeddings is None:
             embeddings = np.empty((len(entries), *shard.shape[1:]), dtype=np.float32)
         if shard.shape[1:] != embeddings.shape[1:]:
-            raise InputError(f"{folder}: embeddings differ in size; pool them with --pooling mean when they are made")
+            raise InputError(
+                "embeddings.shape",
+                f"{folder}: embeddings differ in size; pool them with --pooling mean when they are made",
+                folder,
+            )
         embeddings[places_n] = shard[rows]
     assert embeddings is not None
     return embeddings
@@ -190,8 +202,10 @@ def _whole_file(path: Path, array: np.ndarray, owners: Sequence[StoreEntry]) -> 
     """The only utterance in a file, as a shard with one row: (1, D) for a vector, (1, T, D) for frames."""
     if len(owners) > 1:
         raise InputError(
+            "embeddings.shared-file",
             f"{path} belongs to {len(owners)} utterances, the first are {owners[0].id!r} and {owners[1].id!r}; give"
-            ' each its own file, or a "row" of this one in the mapping'
+            ' each its own file, or a "row" of this one in the mapping',
+            path,
         )
     kept = [size for size in array.shape[:-1] if size != 1]
     return array.reshape(1, *kept, array.shape[-1])
@@ -201,45 +215,65 @@ def _check_places(path: Path, row: dict[str, Any]) -> None:
     """Check types and locations: file names are texts within the store, rows are whole numbers."""
     if not isinstance(row["embedding_path"], str):
         raise InputError(
-            f'{path}: the "embedding_path" of {row["id"]!r} must be the name of a file, got {row["embedding_path"]!r}'
+            "file.malformed",
+            f'{path}: the "embedding_path" of {row["id"]!r} must be the name of a file, got {row["embedding_path"]!r}',
+            row["id"],
         )
     for names, kind, words in ((_FILES, str, "the name of a file"), (_NUMBERS, int, "a whole number")):
         for name in names:
             if not isinstance(row.get(name), kind | None) or isinstance(row.get(name), bool):
-                raise InputError(f'{path}: the "{name}" of {row["id"]!r} must be {words}, got {row[name]!r}')
+                raise InputError(
+                    "file.malformed",
+                    f'{path}: the "{name}" of {row["id"]!r} must be {words}, got {row[name]!r}',
+                    row["id"],
+                )
     folder = os.path.abspath(path.parent)
     for name in _FILES:
         if "/" in (row.get(name) or "") and not os.path.abspath(path.parent / row[name]).startswith(f"{folder}/"):
-            raise InputError(f'{path}: the "{name}" of {row["id"]!r} must lie in {folder}, got {row[name]!r}')
+            raise InputError(
+                "file.malformed",
+                f'{path}: the "{name}" of {row["id"]!r} must lie in {folder}, got {row[name]!r}',
+                row["id"],
+            )
 
 
 def _check_rows(path: Path, num_rows: int, entries: Sequence[StoreEntry], rows: Sequence[int]) -> None:
     for entry, row in zip(entries, rows, strict=True):
         if not 0 <= row < num_rows:
             raise InputError(
-                f"{path} has {num_rows} rows, the mapping wants row {row} for {entry.id!r}; run `{_MADE_BY}` again"
+                "embeddings.shape",
+                f"{path} has {num_rows} rows, the mapping wants row {row} for {entry.id!r}; run `{_MADE_BY}` again",
+                entry.id,
             )
 
 
 def _read_shard(path: Path) -> np.ndarray:
     rows = read_array(path)
     if not np.isfinite(rows).all():
-        raise InputError(f"{path} holds values that are not finite; run `{_MADE_BY}` again")
+        raise InputError(
+            "embeddings.not-finite", f"{path} holds values that are not finite; run `{_MADE_BY}` again", path
+        )
     return rows
 
 
 def _read_entries(path: Path) -> list[StoreEntry]:
     rows = read_json(path, _MADE_BY)
     if not isinstance(rows, list) or not rows:
-        raise InputError(f"{path} must be a list with an entry for each utterance")
+        raise InputError("file.malformed", f"{path} must be a list with an entry for each utterance", path)
     known = StoreEntry.__dataclass_fields__
     defaults = {"contributor_id": "", "wav_filename": "", "wav_path": "", "row": None, "split": "train"}
     entries = []
     for row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("id"), str) or "embedding_path" not in row:
-            raise InputError(f'{path}: every entry needs an "id" and an "embedding_path", got {str(row)[:80]}')
+            raise InputError(
+                "file.malformed",
+                f'{path}: every entry needs an "id" and an "embedding_path", got {str(row)[:80]}',
+                path,
+            )
         _check_places(path, row)
         entries.append(StoreEntry(**{**defaults, **{key: row[key] for key in row if key in known}}))
     if len({entry.id for entry in entries}) != len(entries):
-        raise InputError(f"{path}: an id comes more than once; every utterance needs an id of its own")
+        raise InputError(
+            "corpus.id-twice", f"{path}: an id comes more than once; every utterance needs an id of its own", path
+        )
     return entries

@@ -36,7 +36,7 @@ def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
         _write_lines(partial, (json.dumps(_cut(utterance), ensure_ascii=False) for utterance in utterances))
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise InputError("file.unwritable", f"{path} cannot be written ({error.strerror or error})", path) from error
     finally:
         if partial.is_file():
             partial.unlink()
@@ -51,7 +51,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingInputError(f"{path} is missing; run `moe-lightning corpus` first")
+        raise MissingInputError("file.missing", f"{path} is missing; run `moe-lightning corpus` first", path)
     with _paused_garbage_collection():
         return list(_read_utterances(path))
 
@@ -73,21 +73,25 @@ def _read_utterances(path: Path) -> Iterator[Utterance]:
         try:
             cut = parse_json(line)
         except ValueError as error:
-            raise InputError(f"{path}, line {number} is not JSON ({error}); one cut a line is expected") from error
+            raise InputError(
+                "file.malformed", f"{path}, line {number} is not JSON ({error}); one cut a line is expected", number
+            ) from error
         try:
             yield _utterance(cut)
         except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
+            raise InputError(error.code, f"{path}, line {number}: {error}", error.value) from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             rule = "a cut with a recording in one file and one supervision with text and speaker is expected"
-            raise InputError(f"{path}, line {number}: {rule} ({type(error).__name__}: {error})") from error
+            raise InputError(
+                "file.malformed", f"{path}, line {number}: {rule} ({type(error).__name__}: {error})", number
+            ) from error
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         yield from numbered_lines(path)
     except InputError as error:
-        raise InputError(f"{error}; run `moe-lightning corpus` again") from error
+        raise InputError(error.code, f"{error}; run `moe-lightning corpus` again", error.value) from error
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -62,7 +62,9 @@ def changed_recordings(folder: Path) -> Iterator[tuple[Path, str]]:
     try:
         known = [(Path(row["path"]), from_json(Fingerprint, row, file)) for row in rows]
     except (KeyError, TypeError) as error:
-        raise InputError(f"{file} must be a list of recordings with path, bytes and sha256_of_ends") from error
+        raise InputError(
+            "file.malformed", f"{file} must be a list of recordings with path, bytes and sha256_of_ends", file
+        ) from error
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         for (path, then), now in zip(known, pool.map(_fingerprint_now, (path for path, _ in known)), strict=True):
             if not isinstance(now, Fingerprint):

@@ -128,11 +128,17 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
         if in_memory and isinstance(array, np.ndarray):
             array = np.array(array)
     except FileNotFoundError:
-        raise InputError(f"{path} is missing, though the mapping names it; run `{_MADE_BY}` again") from None
+        raise InputError(
+            "file.missing", f"{path} is missing, though the mapping names it; run `{_MADE_BY}` again", path
+        ) from None
     except Exception as error:  # numpy raises many kinds of errors for a broken header
-        raise InputError(f"{path} cannot be read as an array ({error}); run `{_MADE_BY}` again") from error
+        raise InputError(
+            "file.unreadable", f"{path} cannot be read as an array ({error}); run `{_MADE_BY}` again", path
+        ) from error
     if not isinstance(array, np.ndarray) or not array.ndim or array.dtype.kind not in "fiu":
-        raise InputError(f"{path} is no array of numbers, one row an utterance; run `{_MADE_BY}` again")
+        raise InputError(
+            "file.malformed", f"{path} is no array of numbers, one row an utterance; run `{_MADE_BY}` again", path
+        )
     return array
 
 

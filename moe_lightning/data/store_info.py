@@ -80,7 +80,11 @@ class StoreInfo:
         names = ("whisper_model", "pooling", "window") if isinstance(values, Mapping) else ()
         missing = [name for name in names if name not in values]
         if missing:
-            raise InputError(f"a store's {INFO_FILE} must name {', '.join(missing)}; run `{_MADE_BY}` again")
+            raise InputError(
+                "file.malformed",
+                f"a store's {INFO_FILE} must name {', '.join(missing)}; run `{_MADE_BY}` again",
+                missing,
+            )
         return from_json(cls, values, f"a store's {INFO_FILE}")
 
     @classmethod

@@ -63,17 +63,37 @@ class Utterance:
 
     def __post_init__(self) -> None:
         if not self.id or not self.id.isprintable():
-            raise InputError(f"an utterance's id must be a printable text, got {self.id!r} for {self.audio_file}")
+            raise InputError(
+                "corpus.bad-row",
+                f"an utterance's id must be a printable text, got {self.id!r} for {self.audio_file}",
+                self.id,
+            )
         if not self.text.strip():
-            raise InputError(f"utterance {self.id!r} has no transcript; every utterance needs one")
+            raise InputError(
+                "transcript.empty", f"utterance {self.id!r} has no transcript; every utterance needs one", self.id
+            )
         if not self.speaker:
-            raise InputError(f"utterance {self.id!r} has no speaker; splits are made by speaker")
+            raise InputError(
+                "corpus.bad-row", f"utterance {self.id!r} has no speaker; splits are made by speaker", self.id
+            )
         if not self.speaker.isprintable():
-            raise InputError(f"utterance {self.id!r}: its speaker must be a printable text, got {self.speaker!r}")
+            raise InputError(
+                "corpus.bad-row",
+                f"utterance {self.id!r}: its speaker must be a printable text, got {self.speaker!r}",
+                self.speaker,
+            )
         if not (math.isfinite(self.start) and self.start >= 0):
-            raise InputError(f"utterance {self.id!r}: start must be 0 or more seconds, got {self.start}")
+            raise InputError(
+                "corpus.bad-row",
+                f"utterance {self.id!r}: start must be 0 or more seconds, got {self.start}",
+                self.start,
+            )
         if not (math.isfinite(self.duration) and self.duration > 0):
-            raise InputError(f"utterance {self.id!r}: duration must be more than 0 seconds, got {self.duration}")
+            raise InputError(
+                "corpus.bad-row",
+                f"utterance {self.id!r}: duration must be more than 0 seconds, got {self.duration}",
+                self.duration,
+            )
 
     @property
     def language(self) -> str | None:
@@ -155,4 +175,8 @@ def refuse_shared_speakers(splits: Mapping[str, Sequence[Utterance]]) -> None:
             if shared:
                 some = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
                 count = f"{len(shared)} speaker{'s are' if len(shared) > 1 else ' is'}"
-                raise InputError(f"{count} in both {first} and {second} ({some}); {ALLOW_SHARED_SPEAKERS} accepts that")
+                raise InputError(
+                    "corpus.shared-speakers",
+                    f"{count} in both {first} and {second} ({some}); {ALLOW_SHARED_SPEAKERS} accepts that",
+                    count,
+                )

@@ -112,21 +112,33 @@ def _predict(trainer: Trainer, module: EmbeddingModule | GradientModule, data: E
 def _check_flatten(pooling: str, window: float) -> None:
     if pooling == "flatten" and window != LONGEST:
         raise InputError(
+            "setting.conflict",
             f"--pooling flatten joins all frames of a fixed window, and the window is {window_words(window)}; add"
-            f" --window {LONGEST:g}, or use --pooling mean"
+            f" --window {LONGEST:g}, or use --pooling mean",
+            "--pooling flatten",
         )
 
 
 def _check(settings: EmbeddingSettings) -> None:
     if settings.precision.endswith("-true") and not settings.precision.startswith("32"):
         raise InputError(
-            f"--precision {settings.precision} would also round the audio; use bf16-mixed, 16-mixed or 32-true"
+            "setting.conflict",
+            f"--precision {settings.precision} would also round the audio; use bf16-mixed, 16-mixed or 32-true",
+            f"--precision {settings.precision}",
         )
     for name, least in (("shard_size", 1), ("batch_size", 1), ("num_workers", 0)):
         if (value := getattr(settings, name)) < least:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+            raise InputError(
+                "setting.range",
+                f"--{name.replace('_', '-')} must be at least {least}, got {value}",
+                f"--{name.replace('_', '-')} {value}",
+            )
     if settings.max_seconds is not None and not settings.max_seconds > 0:
-        raise InputError(f"--max-seconds must be over 0, got {settings.max_seconds:g}")
+        raise InputError(
+            "setting.range",
+            f"--max-seconds must be over 0, got {settings.max_seconds:g}",
+            f"--max-seconds {settings.max_seconds:g}",
+        )
 
 
 def _info(settings: EmbeddingSettings, module: EmbeddingModule) -> StoreInfo:
@@ -159,6 +171,6 @@ def _trainer(settings: EmbeddingSettings) -> Trainer:
     except (TypeError, ValueError, MisconfigurationException) as error:  # not available on this machine or in Lightning
         names = ("accelerator", "devices", "num_nodes", "strategy", "precision")
         asked = " ".join(f"--{name.replace('_', '-')} {getattr(settings, name)}" for name in names)
-        raise InputError(f"{asked}: {error}") from error
+        raise InputError("setting.hardware", f"{asked}: {error}", asked) from error
     check_cpu_processes(trainer)
     return trainer

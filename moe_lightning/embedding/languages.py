@@ -82,8 +82,10 @@ def _is_settled(run: RunDir, made_with: dict[str, str | None], whisper_model: st
         pairs = [(name, before.get(name), now) for name, now in made_with.items() if before.get(name) != now]
         words = ", ".join(f"{name} was {then}, now {now}" for name, then, now in pairs)
         raise InputError(
+            "run.other-settings",
             f"{run.languages_file} has the languages of the embeddings in {folder}, made with other settings: {words};"
-            " choose another --run-dir, or remove that folder to make it again"
+            " choose another --run-dir, or remove that folder to make it again",
+            folder,
         )
     return True  # by an older version
 
@@ -99,7 +101,7 @@ def _check_named(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> N
         try:
             backbone.check_language(language)
         except InputError as error:
-            raise InputError(f"{count} of {len(utterances)} utterances: {error}") from error
+            raise InputError(error.code, f"{count} of {len(utterances)} utterances: {error}", error.value) from error
 
 
 @torch.no_grad()

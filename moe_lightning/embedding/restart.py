@@ -51,7 +51,9 @@ def check_folder(folder: Path, info: StoreInfo) -> None:
     """
     if (folder / MAPPING_FILE).exists() and unindexed_shards(folder):
         raise InputError(
-            f"{folder} holds embeddings that this command did not write; choose another --run-dir, or move them away"
+            "folder.taken",
+            f"{folder} holds embeddings that this command did not write; choose another --run-dir, or move them away",
+            folder,
         )
     before = StoreInfo.read(folder)
     if before and finished_shards(folder):
@@ -71,7 +73,9 @@ def finish_store(folder: Path, splits: Sequence[tuple[str, Utterance]], info: St
     missing = [utterance.id for _, utterance in splits if utterance.id not in places]
     if missing:
         raise InputError(
-            f"{folder} lacks {len(missing)} embeddings, the first of {missing[0]!r}; run the same command again"
+            "embeddings.missing",
+            f"{folder} lacks {len(missing)} embeddings, the first of {missing[0]!r}; run the same command again",
+            missing[0],
         )
     entries = [_entry(split, utterance, places[utterance.id]) for split, utterance in splits]
     write_mapping(folder, entries)
@@ -89,7 +93,9 @@ def _check_same(folder: Path, before: StoreInfo, info: StoreInfo) -> None:
     if pairs:
         words = ", ".join(f"{name} was {then}, now {now}" for name, then, now in pairs)
         raise InputError(
-            f"{folder} holds other embeddings: {words}; choose another --run-dir, or remove the folder to make it again"
+            "embeddings.other",
+            f"{folder} holds other embeddings: {words}; choose another --run-dir, or remove the folder",
+            folder,
         )
 
 

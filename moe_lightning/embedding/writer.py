@@ -121,12 +121,18 @@ class StoreWriter(Callback):
         for id_, embedding_D in zip(ids, embeddings_BD, strict=True):
             if not np.isfinite(embedding_D).all():
                 raise InputError(
+                    "embeddings.not-finite",
                     f"the embedding of {id_!r} is not finite with --precision {self.settings.precision};"
-                    " use bf16-mixed or 32-true"
+                    " use bf16-mixed or 32-true",
+                    id_,
                 )
         for id_, frames_TD in zip(ids, frames, strict=False):
             if not np.isfinite(frames_TD).all():
-                raise InputError(f"{self.settings.frames_dtype} cannot hold the frames of {id_!r}; use float32")
+                raise InputError(
+                    "embeddings.not-finite",
+                    f"{self.settings.frames_dtype} cannot hold the frames of {id_!r}; use float32",
+                    id_,
+                )
 
     def _start_shard(self) -> None:
         self._ids: list[str] = []

@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if has_work:
                     evaluate(run, settings)
         except StaleStageError as error:
-            raise StaleStageError(f"{error}; or score what was decoded before with --rescore") from error
+            raise StaleStageError(
+                error.code, f"{error}; or score what was decoded before with --rescore", error.value
+            ) from error
 
 
 if __name__ == "__main__":

@@ -18,7 +18,11 @@ def check_split(run: RunDir, split: str) -> int:
     """
     train, held_out = read_manifest(run.manifest_file("train")), read_manifest(run.manifest_file(split))
     if not held_out:
-        raise InputError(f"the {split} split of {run.path} has no utterance; make one with `moe-lightning corpus`")
+        raise InputError(
+            "corpus.no-split",
+            f"the {split} split of {run.path} has no utterance; make one with `moe-lightning corpus`",
+            split,
+        )
     shared = {utterance.speaker for utterance in train} & {utterance.speaker for utterance in held_out}
     if _accepts_shared_speakers(run):
         return len(shared)
@@ -26,8 +30,10 @@ def check_split(run: RunDir, split: str) -> int:
         refuse_shared_speakers({"train": train, split: held_out})
     except InputError as error:
         raise InputError(
+            error.code,
             f"{error}; a test on known voices says too much: split by speaker with `moe-lightning corpus`, or accept"
-            " it with `moe-lightning pipeline --allow-shared-speakers`, in another --run-dir"
+            " it with `moe-lightning pipeline --allow-shared-speakers`, in another --run-dir",
+            error.value,
         ) from error
     return 0
 

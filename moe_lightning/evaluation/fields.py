@@ -38,8 +38,10 @@ def group_columns(utterances: Sequence[Utterance], by: Sequence[str] = ()) -> Co
     unknown = [name for name in by if name not in columns]
     if unknown:
         raise InputError(
+            "corpus.no-field",
             f"--by {unknown[0]}: no utterance has such a field; there are {', '.join(sorted(columns))}"
-            " (`moe-lightning corpus check` lists a corpus's fields and their values)"
+            " (`moe-lightning corpus check` lists a corpus's fields and their values)",
+            unknown[0],
         )
     if by:
         return {name: columns[name] for name in by}

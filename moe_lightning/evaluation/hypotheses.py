@@ -146,7 +146,9 @@ class Decoded:
             return cls(systems, gates, decoding, {name: _guarded(rows, name) for name in systems})
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"{report.path} was not written by this version ({error!r}); remove it and run `{_MADE_BY}` again"
+                "file.malformed",
+                f"{report.path} was not written by this version ({error!r}); remove it and run `{_MADE_BY}` again",
+                report.path,
             ) from error
 
 
@@ -162,15 +164,19 @@ def read_hypotheses(report: ReportDir) -> list[dict[str, Any]]:
     """
     file = report.hypotheses_file
     if not file.exists():
-        raise MissingInputError(f"{file} is missing: nothing was decoded yet; run `{_MADE_BY}` without --rescore first")
+        raise MissingInputError(
+            "file.missing",
+            f"{file} is missing: nothing was decoded yet; run `{_MADE_BY}` without --rescore first",
+            file,
+        )
     try:
         rows = [parse_json(line) for _, line in numbered_lines(file)]
     except ValueError as error:
         raise InputError(
-            f"{file} has a line that is no JSON ({error}); remove it and run `{_MADE_BY}` again"
+            "file.malformed", f"{file} has a line that is no JSON ({error}); remove it and run `{_MADE_BY}` again", file
         ) from error
     if not rows:
-        raise InputError(f"{file} has no utterance; remove it and run `{_MADE_BY}` again")
+        raise InputError("file.malformed", f"{file} has no utterance; remove it and run `{_MADE_BY}` again", file)
     for row in rows:
         _check_row(row, file)
     return rows
@@ -183,6 +189,8 @@ def _check_row(row: Any, file: Path) -> None:
     is_whole = is_whole and all(fits(row.get(kind, []), list[str]) for kind in Guarded._fields)
     if not is_whole or not all(isinstance(row.get(name), str) for name in row["alignments"]):
         raise InputError(
+            "file.malformed",
             f"{file} has a line that is no utterance with its gate and its texts ({str(row)[:60]}); remove it and run"
-            f" `{_MADE_BY}` again"
+            f" `{_MADE_BY}` again",
+            file,
         )

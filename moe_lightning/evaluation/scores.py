@@ -64,8 +64,10 @@ class References:
         kept = [utterance for utterance in utterances if normaliser(utterance.text, utterance.language)]
         if not kept:
             raise InputError(
+                "transcript.no-words",
                 f"no transcript of these {len(utterances)} utterances has a word to compare with; check the texts"
-                " with `moe-lightning corpus check`, then run `moe-lightning pipeline` in another --run-dir"
+                " with `moe-lightning corpus check`, then run `moe-lightning pipeline` in another --run-dir",
+                len(utterances),
             )
         return cls(
             ids=tuple(utterance.id for utterance in kept),

@@ -90,8 +90,10 @@ def check_same_utterances(ids: Sequence[str], systems: Mapping[str, Hypotheses])
         if odd:
             has = "has" if odd[0] in hypotheses else "lacks"
             raise InputError(
+                "corpus.other-utterances",
                 f"systems can only be compared on the same utterances: {name} differs in {len(odd)} of"
-                f" {len(expected)} ({has} {odd[0]!r}); decode it again on this split with `moe-lightning evaluate`"
+                f" {len(expected)} ({has} {odd[0]!r}); decode it again on this split with `moe-lightning evaluate`",
+                odd[0],
             )
 
 

@@ -76,8 +76,10 @@ def true_experts(run: RunDir, utterances: Sequence[Utterance]) -> dict[str, int]
     field = clusterer["settings"].get("label_field")
     if not field:
         raise InputError(
+            "setting.conflict",
             f"--systems label needs a run clustered by a field, and {run.path} is not; make one with"
-            " --clustering-algorithm label --label-field FIELD"
+            " --clustering-algorithm label --label-field FIELD",
+            "--systems label",
         )
     labels = HardLabels.load(run.labels_file("label"))
     expert_of = dict(zip(labels.ids, labels.labels_N.tolist(), strict=True))
@@ -89,7 +91,9 @@ def true_experts(run: RunDir, utterances: Sequence[Utterance]) -> dict[str, int]
     unknown = [one for one in utterances if str(one.fields.get(field)) not in experts]
     if unknown:
         raise InputError(
+            "corpus.no-field",
             f"{len(unknown)} utterances have no {field} that training had, the first is {unknown[0].id!r}"
-            f" ({unknown[0].fields.get(field)!r}); --systems label needs it of every one"
+            f" ({unknown[0].fields.get(field)!r}); --systems label needs it of every one",
+            unknown[0].id,
         )
     return {one.id: experts[str(one.fields[field])] for one in utterances}

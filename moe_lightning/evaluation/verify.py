@@ -51,7 +51,11 @@ def _check_transcripts(run: RunDir, report: ReportDir, split: str) -> None:
     check_same_utterances(list(utterances), Decoded.load(report).systems)
     for row in read_hypotheses(report):
         if row["reference"] != utterances[row["id"]].text:
-            raise InputError(f"the reference of {row['id']!r} is not the transcript that the manifest has")
+            raise InputError(
+                "run.inconsistent",
+                f"the reference of {row['id']!r} is not the transcript that the manifest has",
+                row["id"],
+            )
 
 
 def _disagreements(run: RunDir, report: ReportDir, split: str, results: Any) -> Iterator[str]:

@@ -25,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         edit_command.main(arguments)
     elif arguments and not arguments[0].startswith("-") and arguments[0] not in TRAINING:
         known = ", ".join((*TRAINING, *edit_command.COMMANDS))
-        raise InputError(f"{arguments[0]!r} is no command of the experts; there are {known}")
+        raise InputError(
+            "setting.unknown", f"{arguments[0]!r} is no command of the experts; there are {known}", arguments[0]
+        )
     else:
         if arguments and arguments[0] in ("-h", "--help"):
             changes = ", ".join(edit_command.COMMANDS)

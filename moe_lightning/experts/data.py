@@ -40,7 +40,9 @@ class ExpertDataModule(SpeechDataModule):
         expert = self.hparams["expert"]
         if expert is not None and not 0 <= expert < self.num_experts:
             raise InputError(
-                f"data.expert must be in 0..{self.num_experts - 1}, the columns of the soft labels, got {expert}"
+                "experts.number",
+                f"data.expert must be in 0..{self.num_experts - 1}, the columns of the soft labels, got {expert}",
+                expert,
             )
         return None if expert is None else int(expert)
 

@@ -68,14 +68,18 @@ def main(argv: Sequence[str]) -> None:
     if len(options.experts) != num_named:
         got = len(options.experts)
         usage = " ".join([options.change, *"KL"[:num_named]])
-        raise InputError(f"{options.change} takes {num_named} of the experts' numbers (`{usage}`), got {got}")
+        raise InputError(
+            "setting.syntax", f"{options.change} takes {num_named} of the experts' numbers (`{usage}`), got {got}", got
+        )
     run = RunDir(options.run_dir)
     if options.change == "join":
         num_experts = join(run)
         print(f"joined {num_experts} experts into {run.pretrained_experts_file}")
         return
     if options.output_dir is None:
-        raise InputError(f"{options.change} makes a run of its own: say where with --output-dir")
+        raise InputError(
+            "setting.missing", f"{options.change} makes a run of its own: say where with --output-dir", "--output-dir"
+        )
     temperature = _read_config(run).get("gate_temperature", 1.0)
     changes: dict[str, Change] = {
         "add": lambda mixture: add(mixture, options.like, options.gate_bias),
@@ -118,7 +122,11 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
         InputError: The run has no finished joint stage or other soft labels, or the output exists.
     """
     if output.path.exists():
-        raise InputError(f"{output.path} is there already; nothing is overwritten, choose another --output-dir")
+        raise InputError(
+            "folder.taken",
+            f"{output.path} is there already; nothing is overwritten, choose another --output-dir",
+            output.path,
+        )
     settings = _read_config(run)
     config = ExpertConfig.of(settings["experts"], run.mixture_config_file)
     state = read_tensors(run.mixture_file, "moe-lightning pipeline")
@@ -128,7 +136,11 @@ def change_run(run: RunDir, output: RunDir, change: Change, to_train: bool = Fal
     tensors = [torch.from_numpy(one.probs_NE) for one in labels.values()]
     for file, one in labels.items():
         if one.num_experts != config.num_experts:
-            raise InputError(f"{file} has {one.num_experts} experts, the mixture of {run.path} {config.num_experts}")
+            raise InputError(
+                "experts.unfit",
+                f"{file} has {one.num_experts} experts, the mixture of {run.path} {config.num_experts}",
+                file,
+            )
     changed = change(Mixture(config, state, gate[weight], gate[bias], tensors))
     gate |= {weight: changed.gate_weight_EH.contiguous(), bias: changed.gate_bias_E.contiguous()}
     settings |= {
@@ -159,23 +171,29 @@ def join(run: RunDir) -> int:
     found = run.experts_alone()
     if not found:
         raise MissingInputError(
+            "experts.missing",
             f"{run.stage_dir('experts')} has no expert that was trained alone; run `python -m moe_lightning.experts fit"
-            " --data.expert 0` and so on first"
+            " --data.expert 0` and so on first",
+            run.stage_dir("experts"),
         )
     parts = [RunDir(run.path, expert) for expert in found]
     config = read_expert_config(parts[0].pretrained_experts_file)
     missing = sorted(set(range(config.num_adapted)) - set(found))
     if missing:
         raise MissingInputError(
+            "experts.missing",
             f"expert {missing[0]} of {config.num_experts} has not been trained alone yet; run"
-            f" `python -m moe_lightning.experts fit --data.expert {missing[0]}` with the settings of the others"
+            f" `python -m moe_lightning.experts fit --data.expert {missing[0]}` with the settings of the others",
+            missing[0],
         )
     settings = [_together(part) for part in parts]
     first = decisive_settings(settings[0].all, settings[0].knobs)
     for expert, others in zip(found, [decisive_settings(one.all, one.knobs) for one in settings], strict=True):
         odd = [name for name in sorted({*others, *first}) if others.get(name) != first.get(name)]
         if odd:
-            raise InputError(f"experts {found[0]} and {expert} were trained with different {', '.join(odd)}")
+            raise InputError(
+                "experts.unfit", f"experts {found[0]} and {expert} were trained with different {', '.join(odd)}", odd
+            )
     with recorded_stage(run, "experts", settings[0]) as has_work:
         if has_work:
             deltas = joined([read_tensors(part.pretrained_experts_file, MADE_BY) for part in parts], found, config)

@@ -43,7 +43,7 @@ def drop(mixture: Mixture, expert: int) -> Mixture:
     config = mixture.config
     _check(config, [expert])
     if config.num_adapted < 2 and expert < config.num_adapted:
-        raise InputError("the last expert cannot be dropped; the backbone alone needs no mixture")
+        raise InputError("experts.number", "the last expert cannot be dropped; the backbone alone needs no mixture", 1)
     kept = [other for other in range(config.num_experts) if other != expert]
     is_noop = expert >= config.num_adapted
     smaller = replace(config, num_experts=config.num_experts - 1, noop_expert=config.noop_expert and not is_noop)
@@ -66,7 +66,9 @@ def add(mixture: Mixture, like: int | None = None, gate_bias: float = UNCHOSEN) 
     if like is not None:
         _check(config, [like])
         if like >= place:
-            raise InputError(f"expert {like} is the no-op expert, which has no deltas to start from")
+            raise InputError(
+                "experts.no-op", f"expert {like} is the no-op expert, which has no deltas to start from", like
+            )
     deltas = {}
     for name, stacked_RD in mixture.deltas.items():
         new_RD = stacked_RD[config.rows_of(like)] if like is not None else _untrained(name, stacked_RD, config.rank)
@@ -103,9 +105,13 @@ def merge(mixture: Mixture, first: int, second: int, share: float = 0.5, gate_te
     config = mixture.config
     _check(config, [first, second])
     if first == second or max(first, second) >= config.num_adapted:
-        raise InputError(f"merge takes two different experts with deltas, got {first} and {second}")
+        raise InputError(
+            "experts.number",
+            f"merge takes two different experts with deltas, got {first} and {second}",
+            (first, second),
+        )
     if not 0 < share < 1:
-        raise InputError(f"the share of the first expert must be in (0, 1), got {share}")
+        raise InputError("setting.range", f"the share of the first expert must be in (0, 1), got {share}", share)
     deltas = dict(mixture.deltas)
     for name in {key.rpartition(".")[0] for key in deltas}:
         down, up = f"{name}.down_RD", f"{name}.up_RD"
@@ -133,7 +139,7 @@ def joined(parts: Sequence[dict[str, Tensor]], experts: Sequence[int], config: E
 def _check(config: ExpertConfig, experts: Sequence[int]) -> None:
     wrong = [expert for expert in experts if not 0 <= expert < config.num_experts]
     if wrong:
-        raise InputError(f"expert must be in 0..{config.num_experts - 1}, got {wrong[0]}")
+        raise InputError("experts.number", f"expert must be in 0..{config.num_experts - 1}, got {wrong[0]}", wrong[0])
 
 
 def _without(stacked_RD: Tensor, config: ExpertConfig, expert: int) -> Tensor:

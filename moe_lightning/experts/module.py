@@ -257,7 +257,9 @@ def _best(experts: SpeechExperts, are_independent: bool, patience: int | None) -
     """
     if patience is not None and not are_independent:
         raise InputError(
+            "setting.conflict",
             f"expert_patience {patience} stops experts one by one, which takes experts that do not depend on each"
-            " other: model.shared_rank 0, and model.assignment hard or model.objective separate"
+            " other: model.shared_rank 0, and model.assignment hard or model.objective separate",
+            f"expert_patience={patience}",
         )
     return BestExperts(experts, patience) if are_independent else None

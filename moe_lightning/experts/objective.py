@@ -19,9 +19,13 @@ def assigned_gates(soft_labels_BE: Tensor, assignment: Assignment, top_k: int) -
         InputError: The assignment is unknown, or ``top_k`` is not positive.
     """
     if assignment not in get_args(Assignment):
-        raise InputError(f"assignment must be one of {', '.join(get_args(Assignment))}, got {assignment!r}")
+        raise InputError(
+            "setting.choice",
+            f"assignment must be one of {', '.join(get_args(Assignment))}, got {assignment!r}",
+            f"assignment={assignment}",
+        )
     if top_k < 1:
-        raise InputError(f"top_k must be at least 1, got {top_k}")
+        raise InputError("setting.range", f"top_k must be at least 1, got {top_k}", f"top_k={top_k}")
     num_experts = soft_labels_BE.shape[1]
     num_kept = {"hard": 1, "top_k": min(top_k, num_experts), "soft": num_experts}[assignment]
     probs_BK, experts_BK = soft_labels_BE.topk(num_kept, dim=1)
@@ -45,19 +49,31 @@ class Lessons(NamedTuple):
 def check_objective(objective: Objective, assignment: Assignment, expert: int | None, config: ExpertConfig) -> None:
     """Raise an InputError if one expert cannot be trained alone, or the objective is unknown."""
     if objective not in get_args(Objective):
-        raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
+        raise InputError(
+            "setting.choice",
+            f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}",
+            f"objective={objective}",
+        )
     if expert is not None and expert >= config.num_adapted:
-        raise InputError(f"data.expert {expert} is the no-op expert, which has nothing to train; it needs no job")
+        raise InputError(
+            "experts.no-op",
+            f"data.expert {expert} is the no-op expert, which has nothing to train; it needs no job",
+            expert,
+        )
     if expert is None or are_independent(objective, assignment, config.shared_rank):
         return
     if config.shared_rank:
         raise InputError(
+            "setting.conflict",
             f"data.expert {expert} trains one expert alone, but shared_rank {config.shared_rank} makes a shared expert,"
-            " which learns from all utterances: set model.shared_rank 0, or train all experts in one job"
+            " which learns from all utterances: set model.shared_rank 0, or train all experts in one job",
+            f"shared_rank={config.shared_rank}",
         )
     raise InputError(
+        "setting.conflict",
         f"data.expert {expert} trains one expert alone, but assignment {assignment} merges it with others: set"
-        " model.assignment hard or model.objective separate"
+        " model.assignment hard or model.objective separate",
+        f"assignment={assignment}",
     )
 
 

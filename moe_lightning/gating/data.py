@@ -54,7 +54,9 @@ class GatingDataModule(LightningDataModule):
     ):
         super().__init__()
         if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+            raise InputError(
+                "setting.range", f"batch_size must be at least 1, got {batch_size}", f"batch_size={batch_size}"
+            )
         self.save_hyperparameters()
         self._train_loader: ResumableLoader | None = None
         self._resumed_state: Any = None
@@ -171,7 +173,11 @@ class GatingDataModule(LightningDataModule):
         ids = [entry.id for entry in self.inputs.store.entries if entry.split == split]
         ids = [id_ for id_ in ids if id_ in self.inputs.soft_labels]
         if not ids:
-            raise InputError(f"no utterance of the {split} split has a soft label; run `moe-lightning cluster` again")
+            raise InputError(
+                "labels.missing",
+                f"no utterance of the {split} split has a soft label; run `moe-lightning cluster` again",
+                split,
+            )
         return ids
 
 

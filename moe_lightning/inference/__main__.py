@@ -31,7 +31,11 @@ def newest_run() -> RunDir:
     runs = [RunDir(folder) for folder in LOGS_DIR.glob("*")]
     finished = [run for run in runs if run.mixture_config_file.exists()]
     if not finished:
-        raise MissingInputError(f"no finished run in {LOGS_DIR}; run `moe-lightning pipeline` first, or give --run-dir")
+        raise MissingInputError(
+            "run.missing",
+            f"no finished run in {LOGS_DIR}; run `moe-lightning pipeline` first, or give --run-dir",
+            LOGS_DIR,
+        )
     return max(finished, key=lambda run: run.mixture_config_file.stat().st_mtime)
 
 

@@ -90,5 +90,5 @@ def existing(audio_files: Iterable[str | Path]) -> list[Path]:
     files = [Path(file) for file in audio_files]
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise InputError(f"{missing[0]} is no file; give audio files (wav, flac, ogg, mp3)")
+        raise InputError("file.missing", f"{missing[0]} is no file; give audio files (wav, flac, ogg, mp3)", missing[0])
     return files

@@ -47,14 +47,18 @@ def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
     revision = then.get("revision") or read_metadata(file, MADE_BY).get("revision")  # older files have it apart
     if revision and model_revision(whisper_model) not in (None, revision):
         raise InputError(
+            "model.changed",
             f"the experts in {file} are deltas of a speech model with the revision {revision}, {whisper_model} has"
             f" {model_revision(whisper_model)}: on other weights they mean nothing; ask for the model that they were"
-            " trained on"
+            " trained on",
+            whisper_model,
         )
     now = json.loads(json.dumps({**asdict(experts.config), "window": experts.backbone.window}))
     for name in _SETTINGS:
         if name in then and then[name] != now[name]:
-            raise InputError(f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}")
+            raise InputError(
+                "setting.conflict", f"{name} was {then[name]} when the experts were pre-trained, now {now[name]}", name
+            )
     experts.load_expert_state(read_tensors(file, MADE_BY))
 
 
@@ -67,7 +71,11 @@ def read_window(file: Path) -> float:
     """Training window in seconds, stored by `save_experts`; 0 for real lengths."""
     window = _saved_settings(file).get("window")
     if not isinstance(window, int | float):
-        raise InputError(f"{file} does not say the window of its experts; run `{MADE_BY}` again in another --run-dir")
+        raise InputError(
+            "file.malformed",
+            f"{file} does not say the window of its experts; run `{MADE_BY}` again in another --run-dir",
+            file,
+        )
     return float(window)
 
 
@@ -75,9 +83,11 @@ def _saved_settings(file: Path) -> dict[str, Any]:
     try:
         settings = parse_json(read_metadata(file, MADE_BY).get("experts", "{}"))
     except ValueError as error:
-        raise InputError(f"{file} says no settings of its experts ({error}); run `{MADE_BY}` again") from error
+        raise InputError(
+            "file.malformed", f"{file} says no settings of its experts ({error}); run `{MADE_BY}` again", file
+        ) from error
     if not isinstance(settings, dict):
-        raise InputError(f"{file} says no settings of its experts; run `{MADE_BY}` again")
+        raise InputError("file.malformed", f"{file} says no settings of its experts; run `{MADE_BY}` again", file)
     return settings
 
 

@@ -17,7 +17,11 @@ def choose_device(accelerator: str) -> torch.device:
     """
     has_gpu = torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not has_gpu:
-        raise InputError(f"--accelerator {accelerator}, but this machine has no CUDA GPU; use auto or cpu")
+        raise InputError(
+            "setting.hardware",
+            f"--accelerator {accelerator}, but this machine has no CUDA GPU; use auto or cpu",
+            f"--accelerator {accelerator}",
+        )
     return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")
 
 
@@ -33,9 +37,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
         InputError: The precision is unknown, or the device does not support it.
     """
     if precision not in PRECISIONS:
-        raise InputError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        raise InputError(
+            "setting.choice",
+            f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}",
+            f"--precision {precision}",
+        )
     if precision == "16-mixed" and device.type == "cpu":
-        raise InputError("--precision 16-mixed needs a GPU; on a CPU take bf16-mixed or 32-true")
+        raise InputError(
+            "setting.hardware",
+            "--precision 16-mixed needs a GPU; on a CPU take bf16-mixed or 32-true",
+            f"--precision {precision}",
+        )
     if precision == "32-true":
         return nullcontext()
     return torch.autocast(device.type, AUTOCAST[precision])

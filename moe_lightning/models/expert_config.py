@@ -46,17 +46,29 @@ class ExpertConfig:
     def __post_init__(self) -> None:
         if self.num_experts < 1 or self.rank < 1 or self.shared_rank < 0:
             raise InputError(
+                "setting.range",
                 "num_experts and rank must be at least 1 and shared_rank at least 0, got"
-                f" {self.num_experts}, {self.rank} and {self.shared_rank}"
+                f" {self.num_experts}, {self.rank} and {self.shared_rank}",
+                (self.num_experts, self.rank, self.shared_rank),
             )
         if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must be in [0, 1), got {self.dropout}")
+            raise InputError(
+                "setting.range", f"dropout must be in [0, 1), got {self.dropout}", f"dropout={self.dropout}"
+            )
         if not 0 < self.scale < math.inf:
-            raise InputError(f"alpha must be over 0, got {self.alpha}")
+            raise InputError("setting.range", f"alpha must be over 0, got {self.alpha}", f"alpha={self.alpha}")
         if self.adapt_from_layer < 0:
-            raise InputError(f"adapt_from_layer must be at least 0, got {self.adapt_from_layer}")
+            raise InputError(
+                "setting.range",
+                f"adapt_from_layer must be at least 0, got {self.adapt_from_layer}",
+                f"adapt_from_layer={self.adapt_from_layer}",
+            )
         if self.noop_expert and self.num_experts < 2:
-            raise InputError("noop_expert takes the last of at least 2 experts; there is 1, so leave it out")
+            raise InputError(
+                "setting.conflict",
+                "noop_expert takes the last of at least 2 experts; there is 1, so leave it out",
+                "noop_expert",
+            )
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], where: object = "the settings of the experts") -> "ExpertConfig":

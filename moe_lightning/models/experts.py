@@ -224,14 +224,18 @@ class SpeechExperts(nn.Module):
         if state.keys() != expected.keys():
             odd = sorted(state.keys() ^ expected.keys())[0]
             raise InputError(
+                "experts.unfit",
                 f"the experts are of another backbone or have other target modules: {odd} is in one of the two only;"
-                " ask for the speech model and target_modules that they were trained with"
+                " ask for the speech model and target_modules that they were trained with",
+                odd,
             )
         for key, tensor in state.items():
             if tensor.shape != expected[key].shape:
                 raise InputError(
+                    "experts.unfit",
                     f"{key} has the shape {tuple(tensor.shape)}, these experts need {tuple(expected[key].shape)}:"
-                    " rank, shared_rank or num_experts differ, or the backbone is of another size"
+                    " rank, shared_rank or num_experts differ, or the backbone is of another size",
+                    key,
                 )
         for key, tensor in state.items():
             name, _, kind = key.rpartition(".")

@@ -38,7 +38,9 @@ class Gate(nn.Module):
     def __init__(self, embedding_dim: int, num_experts: int, hidden_dim: int = 512):
         super().__init__()
         if hidden_dim < 1:
-            raise InputError(f"hidden_dim must be at least 1, got {hidden_dim}")
+            raise InputError(
+                "setting.range", f"hidden_dim must be at least 1, got {hidden_dim}", f"hidden_dim={hidden_dim}"
+            )
         self.register_buffer("mean_D", torch.zeros(embedding_dim))
         self.register_buffer("std_D", torch.ones(embedding_dim))
         self.hidden = nn.Linear(embedding_dim, hidden_dim)
@@ -77,9 +79,11 @@ def load_gate(gate: nn.Module, state: dict[str, Tensor], file: Path) -> None:
         found, wanted = (tuple(one[name].shape) if name in one else None for one in (state, own))
         if found != wanted:
             raise InputError(
+                "gate.unfit",
                 f"the gate in {file} does not fit: {name} is {found or 'missing'} there, {wanted or 'not used'} here;"
                 " its number of experts, embeddings, hidden_dim or kind differ: give it the settings and the soft"
-                " labels that it was trained with"
+                " labels that it was trained with",
+                name,
             )
     gate.load_state_dict(state)
 
@@ -124,9 +128,15 @@ class AttentiveGate(nn.Module):
     ):
         super().__init__()
         if num_layers < 1 or frame_dim % num_layers:
-            raise InputError(f"frames of size {frame_dim} are not {num_layers} encoder layers joined")
+            raise InputError(
+                "embeddings.shape", f"frames of size {frame_dim} are not {num_layers} encoder layers joined", frame_dim
+            )
         if attention_dim < 1:
-            raise InputError(f"attention_dim must be at least 1, got {attention_dim}")
+            raise InputError(
+                "setting.range",
+                f"attention_dim must be at least 1, got {attention_dim}",
+                f"attention_dim={attention_dim}",
+            )
         layer_dim = frame_dim // num_layers
         self.num_layers = num_layers
         self.register_buffer("mean_D", torch.zeros(frame_dim))
@@ -214,16 +224,24 @@ class GateConfig:
     def __post_init__(self) -> None:
         for name, value, known in (("gate", self.kind, GateKind), ("gate_input", self.source, GateInput)):
             if value not in get_args(known):
-                raise InputError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}")
+                raise InputError(
+                    "setting.choice",
+                    f"{name} must be one of {', '.join(get_args(known))}, got {value!r}",
+                    f"{name}={value}",
+                )
         if self.layers is not None and self.source == "cached":
             raise InputError(
+                "setting.conflict",
                 f"gate_layers {self.layers} chooses layers of the live encoder, but the gate reads the store, whose"
-                f" frames are of {self.embedding_layer}; take gate_input live, or leave gate_layers out"
+                f" frames are of {self.embedding_layer}; take gate_input live, or leave gate_layers out",
+                f"gate_layers={self.layers}",
             )
         if self.pooling == "flatten" and (self.kind, self.source) != ("mlp", "cached"):
             raise InputError(
+                "setting.conflict",
                 "embeddings that are all frames of a window, flattened, suit gate mlp with gate_input cached only;"
-                " embed with --pooling mean in another --run-dir"
+                " embed with --pooling mean in another --run-dir",
+                "gate_input",
             )
 
     @property

@@ -96,7 +96,11 @@ def find_targets(model: nn.Module, target_modules: Sequence[str], adapt_from_lay
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     num_layers = 1 + max((layer for name in linears if (layer := _encoder_layer(name)) is not None), default=-1)
     if adapt_from_layer > num_layers:
-        raise InputError(f"adapt_from_layer must be in 0..{num_layers}, the encoder's layers, got {adapt_from_layer}")
+        raise InputError(
+            "setting.range",
+            f"adapt_from_layer must be in 0..{num_layers}, the encoder's layers, got {adapt_from_layer}",
+            f"adapt_from_layer={adapt_from_layer}",
+        )
     names: set[str] = set()
     for target in target_modules:
         matched = {name for name in linears if _matches(target, name)}
@@ -104,12 +108,16 @@ def find_targets(model: nn.Module, target_modules: Sequence[str], adapt_from_lay
             matched = {name for name in linears if _matches(_ALSO_CALLED[target], name)}
         if not matched:
             known = sorted({name.rpartition(".")[2] for name in linears})
-            raise InputError(f"the model has no linear layer named {target}; there are {', '.join(known)}")
+            raise InputError(
+                "setting.choice", f"the model has no linear layer named {target}; there are {', '.join(known)}", target
+            )
         names |= matched
     found = {name: linears[name] for name in linears if name in names and not _is_below(name, adapt_from_layer)}
     if not found:
         raise InputError(
-            f"no linear layer named {' or '.join(target_modules)} lies above encoder layer {adapt_from_layer}"
+            "setting.conflict",
+            f"no linear layer named {' or '.join(target_modules)} lies above encoder layer {adapt_from_layer}",
+            f"adapt_from_layer={adapt_from_layer}",
         )
     return found
 
@@ -121,7 +129,9 @@ def _matches(target: str, name: str) -> bool:
         return re.fullmatch(target, name) is not None
     except re.error as error:
         raise InputError(
-            f"target_modules takes names of linear layers or regular expressions, {target!r} is neither ({error})"
+            "setting.syntax",
+            f"target_modules takes names of linear layers or regular expressions, {target!r} is neither ({error})",
+            target,
         ) from error
 
 
@@ -170,8 +180,10 @@ class GatedLoRALinear(nn.Module):
             InputError: Always.
         """
         raise InputError(
+            "model.unfit",
             "the model reads the weight of a linear layer that has experts, and would leave them out; choose other"
-            " target_modules"
+            " target_modules",
+            "target_modules",
         )
 
     def forward(self, x_BTD: Tensor) -> Tensor:

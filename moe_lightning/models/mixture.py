@@ -208,7 +208,9 @@ class MixtureASR(nn.Module):
             InputError: Its gate or experts are of another size.
         """
         if not weights_file.exists():
-            raise MissingInputError(f"{weights_file} is missing; run `moe-lightning pipeline` first")
+            raise MissingInputError(
+                "file.missing", f"{weights_file} is missing; run `moe-lightning pipeline` first", weights_file
+            )
         state = read_tensors(weights_file, "moe-lightning pipeline")
         gate = {name.removeprefix("gate."): state.pop(name) for name in list(state) if name.startswith("gate.")}
         load_gate(self.gate, gate, weights_file)
@@ -263,8 +265,10 @@ def check_ability(backbone: SpeechBackbone, mode: RoutingMode) -> None:
     if needed is not None and needed not in backbone.averages:
         able = [one for one in get_args(RoutingMode) if _AVERAGE.get(one) in (None, *backbone.averages)]
         raise InputError(
+            "setting.choice",
             f"a {type(backbone).__name__} cannot decode by the routing {mode}, which takes the {needed} mean of its"
-            f" experts' probabilities; it can by {', '.join(able)}"
+            f" experts' probabilities; it can by {', '.join(able)}",
+            mode,
         )
 
 

@@ -48,8 +48,10 @@ class MixtureConfig:
         check_routing(self.routing, min(self.top_k, 1) if num_experts == 1 else self.top_k, num_experts)
         if not 0 <= self.min_expert_prob < 1 / num_experts:
             raise InputError(
+                "setting.range",
                 f"min_expert_prob must be at least 0 and under 1 / {num_experts}, one over the number of experts,"
-                f" got {self.min_expert_prob}"
+                f" got {self.min_expert_prob}",
+                f"min_expert_prob={self.min_expert_prob}",
             )
 
     @property

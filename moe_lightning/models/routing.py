@@ -70,9 +70,15 @@ def route(logits_BE: Tensor, mode: RoutingMode, top_k: int, temperature: float =
 def check_routing(mode: str, top_k: int, num_experts: int) -> None:
     """Raise an InputError for an unknown mode, or for ``top_k`` outside 1..E."""
     if mode not in get_args(RoutingMode):
-        raise InputError(f"routing must be one of {', '.join(get_args(RoutingMode))}, got {mode!r}")
+        raise InputError(
+            "setting.choice",
+            f"routing must be one of {', '.join(get_args(RoutingMode))}, got {mode!r}",
+            f"routing={mode}",
+        )
     if not 1 <= top_k <= num_experts:
-        raise InputError(f"top_k must be in 1..{num_experts}, the number of experts, got {top_k}")
+        raise InputError(
+            "setting.range", f"top_k must be in 1..{num_experts}, the number of experts, got {top_k}", f"top_k={top_k}"
+        )
 
 
 def dense_gates(routing: Routing, num_experts: int) -> Tensor:
@@ -114,7 +120,7 @@ class RoutingSchedule:
         _ = self.modes_before
         for name, value in (("gate_temperature", self.temperature), ("gate_temperature_start", self._start)):
             if not value > 0:
-                raise InputError(f"{name} must be above 0, got {value}")
+                raise InputError("setting.range", f"{name} must be above 0, got {value}", f"{name}={value}")
 
     @cached_property
     def modes_before(self) -> list[tuple[RoutingMode, int]]:
@@ -153,8 +159,10 @@ def _parsed(entry: str) -> tuple[RoutingMode, int]:
     mode, _, epochs = str(entry).partition(":")
     if mode not in get_args(RoutingMode) or not epochs.isascii() or not epochs.isdigit() or int(epochs) < 1:
         raise InputError(
+            "setting.syntax",
             f"routing_schedule takes entries MODE:EPOCHS such as merge:2, MODE one of"
-            f" {', '.join(get_args(RoutingMode))}, got {entry!r}"
+            f" {', '.join(get_args(RoutingMode))}, got {entry!r}",
+            f"routing_schedule={entry}",
         )
     return cast(RoutingMode, mode), int(epochs)
 

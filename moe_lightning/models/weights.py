@@ -31,7 +31,9 @@ def read_state(file: Path, made_by: str) -> dict[str, Tensor]:
     """
     state = _read_plain(file, made_by)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{file} must hold tensors by name and nothing else; run `{made_by}` again")
+        raise InputError(
+            "file.malformed", f"{file} must hold tensors by name and nothing else; run `{made_by}` again", file
+        )
     return state
 
 
@@ -43,7 +45,9 @@ def read_checkpoint(file: Path, made_by: str) -> dict[str, Any]:
     """
     checkpoint = _read_plain(file, made_by)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise InputError(f"{file} is no checkpoint with a state_dict; remove it and run `{made_by}` again")
+        raise InputError(
+            "file.malformed", f"{file} is no checkpoint with a state_dict; remove it and run `{made_by}` again", file
+        )
     return checkpoint
 
 
@@ -76,8 +80,10 @@ def refusing_pickles(file: object) -> Iterator[None]:
         called = _FOREIGN.search(str(error))
         what = f"holds {called[1]}, which would run as it is read" if called else "holds no tensors"
         raise InputError(
+            "file.refused",
             f"{file} is refused: it {what}; only tensors and plain values are taken. Remove it, or get a file that"
-            " this version wrote"
+            " this version wrote",
+            file,
         ) from error
 
 
@@ -93,7 +99,9 @@ def _read_plain(file: Path, made_by: str) -> Any:
     except InputError:
         raise
     except Exception as error:  # a damaged archive raises errors of any type
-        raise InputError(f"{file} cannot be read ({_reason(error)}); remove it and run `{made_by}` again") from error
+        raise InputError(
+            "file.unreadable", f"{file} cannot be read ({_reason(error)}); remove it and run `{made_by}` again", file
+        ) from error
 
 
 @contextmanager
@@ -102,7 +110,9 @@ def _naming_safetensors(file: Path, made_by: str) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
-            f"{file} cannot be read as safetensors ({_reason(error)}); run `{made_by}` again, or get it as safetensors"
+            "file.unreadable",
+            f"{file} cannot be read as safetensors ({_reason(error)}); run `{made_by}` again, or get it as safetensors",
+            file,
         ) from error
 
 

@@ -41,8 +41,10 @@ class EarlierStages:
         for name, found in (("gate was", gate.num_experts), ("experts were", experts.num_experts)):
             if found != num_experts:
                 raise InputError(
-                    f"the {name} trained in {run.path} for {found} experts, the soft labels have {num_experts}; choose"
-                    " the soft labels of that training with --data.soft_labels_file, or train gate and experts on these"
+                    "labels.other",
+                    f"the {name} trained in {run.path} for {found} experts, the soft labels have {num_experts};"
+                    " choose the soft labels of that training with --data.soft_labels_file, or train both on these",
+                    found,
                 )
         return cls(whisper_model, experts, gate, read_window(experts_file))
 
@@ -83,4 +85,6 @@ def load_earlier_stages(mixture: MixtureASR, run_dir: Path) -> None:
     try:
         load_experts(mixture.experts, experts_file, mixture.config.whisper_model)
     except InputError as error:
-        raise InputError(f"the experts of {run.path} do not fit the joint stage: {error}") from error
+        raise InputError(
+            "experts.unfit", f"the experts of {run.path} do not fit the joint stage: {error}", run.path
+        ) from error

@@ -123,7 +123,7 @@ class Refinement:
 def read_rounds(file: Path) -> list[Any]:
     rounds = read_json(file, "moe-lightning pipeline")
     if not isinstance(rounds, list):
-        raise InputError(f"{file} must be a list of rounds; run `moe-lightning pipeline` again")
+        raise InputError("file.malformed", f"{file} must be a list of rounds; run `moe-lightning pipeline` again", file)
     return rounds
 
 

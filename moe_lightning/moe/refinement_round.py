@@ -95,8 +95,10 @@ def refinement_epochs(plan: RefinementSettings, max_epochs: int | None) -> tuple
         return ()
     if not max_epochs or not plan.num_rounds <= max_epochs:
         raise InputError(
+            "setting.conflict",
             f"refinement.num_rounds is {plan.num_rounds} and max_epochs {max_epochs}: each round begins an epoch, so"
-            " there must be as many epochs at least"
+            " there must be as many epochs at least",
+            f"refinement.num_rounds={plan.num_rounds}",
         )
     return tuple(max_epochs * number // plan.num_rounds for number in range(plan.num_rounds))
 

@@ -50,7 +50,11 @@ def responsibilities(priors_NE: np.ndarray, losses_NE: np.ndarray, temperature: 
         InputError: The temperature is not positive.
     """
     if not temperature > 0:
-        raise InputError(f"the temperature of the refinement must be over 0 nats a token, got {temperature}")
+        raise InputError(
+            "setting.range",
+            f"the temperature of the refinement must be over 0 nats a token, got {temperature}",
+            f"temperature={temperature}",
+        )
     is_known_N1 = np.isfinite(losses_NE).all(axis=1, keepdims=True)
     evidence_NE = np.where(is_known_N1, -losses_NE.astype(np.float64), 0.0) / temperature
     return _normalised(_logs(priors_NE) + evidence_NE)
@@ -70,7 +74,9 @@ def balanced(probs_NE: np.ndarray, shares_E: np.ndarray) -> np.ndarray:
         InputError: An expert would get nothing, or the shares do not sum to 1.
     """
     if (shares_E <= 0).any() or abs(shares_E.sum() - 1) > 1e-6:
-        raise InputError(f"the experts' shares must be over 0 and sum to 1, got {shares_E.tolist()}")
+        raise InputError(
+            "setting.range", f"the experts' shares must be over 0 and sum to 1, got {shares_E.tolist()}", "shares"
+        )
     logs_NE = _logs(probs_NE)
     logs_NE = np.maximum(logs_NE - logs_NE.max(axis=1, keepdims=True), -FARTHEST)
     offsets_E = np.zeros(len(shares_E))
@@ -118,7 +124,9 @@ def wanted_shares(probs_NE: np.ndarray, balance: float) -> np.ndarray:
         InputError: ``balance`` is not in 0 to 1.
     """
     if not 0 <= balance <= 1:
-        raise InputError(f"the balance of the refinement must be in 0 to 1, got {balance}")
+        raise InputError(
+            "setting.range", f"the balance of the refinement must be in 0 to 1, got {balance}", f"balance={balance}"
+        )
     shares_E = probs_NE.mean(axis=0) * (1 - balance) + balance / probs_NE.shape[1]
     return np.maximum(shares_E, 1e-9) / np.maximum(shares_E, 1e-9).sum()
 
@@ -131,7 +139,9 @@ def judge(gates_NE: np.ndarray, losses_NE: np.ndarray) -> Judgement:
     """
     is_known_N = np.isfinite(losses_NE).all(axis=1)
     if not is_known_N.any():
-        raise InputError("no utterance has a finite loss under every expert; train with a lower learning rate")
+        raise InputError(
+            "training.not-finite", "no utterance has a finite loss under every expert; train with a lower learning rate"
+        )
     losses_NE, chosen_N = losses_NE[is_known_N].astype(np.float64), gates_NE[is_known_N].argmax(axis=1)
     chosen_loss_N = losses_NE[np.arange(len(chosen_N)), chosen_N]
     best_loss_N = losses_NE.min(axis=1)

@@ -29,7 +29,7 @@ def stage_commands(options: argparse.Namespace, run: RunDir) -> dict[Stage, Comm
     for name, value in options.set.items():
         stage, _, setting = name.partition(".")
         if stage not in commands:
-            raise InputError(f"--set {name}: the stage must be one of {', '.join(STAGES)}")
+            raise InputError("setting.unknown", f"--set {name}: the stage must be one of {', '.join(STAGES)}", name)
         if info(stage).is_trained:  # in LightningCLI every setting has a value
             commands[stage] += [f"--{setting}", value]
         else:

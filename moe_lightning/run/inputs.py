@@ -33,7 +33,11 @@ class RunInputs:
             InputError: The store does not name it.
         """
         if self.store.info is None:
-            raise InputError(f"{self.store.folder} does not name its speech model; give it with --data.whisper_model")
+            raise InputError(
+                "setting.missing",
+                f"{self.store.folder} does not name its speech model; give it with --data.whisper_model",
+                "--data.whisper_model",
+            )
         return self.store.info.whisper_model
 
     @classmethod
@@ -49,7 +53,9 @@ class RunInputs:
         """
         if not run.path.is_dir():
             raise MissingInputError(
-                f"the run folder {run.path} does not exist; check --run_dir, or run `moe-lightning pipeline` first"
+                "run.missing",
+                f"the run folder {run.path} does not exist; check --run_dir, or run `moe-lightning pipeline` first",
+                run.path,
             )
         labels_file = (
             Path(soft_labels_file)
@@ -74,14 +80,18 @@ def check_model(info: StoreInfo | None, whisper_model: str) -> None:
         return
     if info.whisper_model != whisper_model:
         raise InputError(
+            "embeddings.other",
             f"the embeddings are of the model {info.whisper_model!r}, the model asked for is {whisper_model!r};"
             f" run `moe-lightning embed --whisper-model {whisper_model}` in another --run-dir, or ask for"
-            f" {info.whisper_model!r}"
+            f" {info.whisper_model!r}",
+            whisper_model,
         )
     if revision:
         raise InputError(
+            "model.changed",
             f"the embeddings are of other weights of {whisper_model!r}: their revision is {info.revision}, today's is"
-            f" {revision}; run `moe-lightning embed` in another --run-dir, or restore the model"
+            f" {revision}; run `moe-lightning embed` in another --run-dir, or restore the model",
+            whisper_model,
         )
 
 
@@ -93,9 +103,13 @@ def check_run_model(run: RunDir, whisper_model: str) -> None:
 
 def _only(paths: list[Path], command: str, choose_by: str) -> Path:
     if not paths:
-        raise MissingInputError(f"the run has no output of `moe-lightning {command}` yet; run it first")
+        raise MissingInputError(
+            "run.stage-missing", f"the run has no output of `moe-lightning {command}` yet; run it first", command
+        )
     if len(paths) > 1:
-        raise InputError(f"the run has several: {', '.join(map(str, paths))}; choose one with {choose_by}")
+        raise InputError(
+            "run.several", f"the run has several: {', '.join(map(str, paths))}; choose one with {choose_by}", paths
+        )
     return paths[0]
 
 
@@ -111,9 +125,11 @@ def check_noise_column(trainer: Any) -> None:
     noise = read_json_object(file, "moe-lightning cluster", {"noise": str})["noise"] if file.exists() else "noop"
     if noise != "noop":
         raise InputError(
+            "setting.conflict",
             "noop_expert leaves the last expert without deltas, but the last column of the run's soft labels is a"
             f" cluster (--noise {noise}); cluster with `--algorithm hdbscan --noise noop` in another --run-dir, or"
-            " leave noop_expert out"
+            " leave noop_expert out",
+            f"--noise {noise}",
         )
 
 
@@ -121,7 +137,9 @@ def require_trained(file: Path, stage: str) -> Path:
     """The file, or a MissingInputError that names the command for it."""
     if not file.exists():
         raise MissingInputError(
-            f"{file} is missing; run `python -m moe_lightning.{stage} fit --config configs/{stage}.yaml` first"
+            "run.stage-missing",
+            f"{file} is missing; run `python -m moe_lightning.{stage} fit --config configs/{stage}.yaml` first",
+            stage,
         )
     return file
 

@@ -55,12 +55,24 @@ def _check_options(options: argparse.Namespace, commands: dict[Stage, Command]) 
     """Check the options that no single stage could check before earlier stages have run."""
     check_whole_trainings(commands)
     if options.data_percent is not None and not 0 < options.data_percent <= 100:
-        raise InputError(f"--data-percent must be over 0 and at most 100, got {options.data_percent:g}")
+        raise InputError(
+            "setting.range",
+            f"--data-percent must be over 0 and at most 100, got {options.data_percent:g}",
+            f"--data-percent {options.data_percent:g}",
+        )
     if options.fp16 and not options.precision and (options.accelerator == "cpu" or not num_cuda_devices()):
-        raise InputError("--fp16 needs a CUDA GPU, and this run has none; leave it out, or say --no-fp16")
+        raise InputError(
+            "setting.hardware",
+            "--fp16 needs a CUDA GPU, and this run has none; leave it out, or say --no-fp16",
+            "--fp16",
+        )
     root = options.dataset_root
     if root != "demo" and not Path(root).exists() and not list(Path(root).parent.glob(f"{Path(root).name}_*.jsonl")):
-        raise InputError(f"--dataset-root {root} does not exist; give a corpus folder, a .jsonl manifest, or demo")
+        raise InputError(
+            "file.missing",
+            f"--dataset-root {root} does not exist; give a corpus folder, a .jsonl manifest, or demo",
+            root,
+        )
 
 
 def _run_stages(run: RunDir, commands: dict[Stage, Command], finished: set[Stage], log: IO[str]) -> None:

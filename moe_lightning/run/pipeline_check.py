@@ -46,7 +46,11 @@ def check_settings(
     answers = [(process.communicate()[1], process.returncode) for process in asked]
     for stage, (complaint, code) in zip(doubtful, answers, strict=True):
         if code == 2:
-            raise InputError(f"--set, stage {stage}: {complaint.strip().rpartition('error: ')[2]}")
+            raise InputError(
+                "setting.unknown",
+                f"--set, stage {stage}: {complaint.strip().rpartition('error: ')[2].removesuffix(' [setting.syntax]')}",
+                f"--set {stage}",
+            )
 
 
 def check_whole_trainings(commands: Mapping[Stage, list[str]]) -> None:
@@ -54,8 +58,10 @@ def check_whole_trainings(commands: Mapping[Stage, list[str]]) -> None:
     for stage in TRAINED:
         if words := cut_short(command_settings(commands[stage])):
             raise InputError(
+                "setting.debug-run",
                 f"the training of the stage {stage} is cut short by {words}: a debug run, of which nothing is kept for"
-                " the stages after it; leave it out, or run that stage by itself (--dry-run prints its command)"
+                " the stages after it; leave it out, or run that stage by itself (--dry-run prints its command)",
+                stage,
             )
 
 

@@ -49,13 +49,17 @@ def check_inputs(run: RunDir, stage: Stage) -> None:
     """Raise a MissingInputError if an input stage has not finished."""
     if info(stage).after and not run.path.is_dir():
         raise MissingInputError(
-            f"the run folder {run.path} does not exist; check --run-dir, or run `moe-lightning pipeline` first"
+            "run.missing",
+            f"the run folder {run.path} does not exist; check --run-dir, or run `moe-lightning pipeline` first",
+            run.path,
         )
     for name in info(stage).after:
         if not run.record_file(name).exists():
             raise MissingInputError(
+                "run.stage-missing",
                 f"{run.record_file(name)} is missing: the stage {name} of this run has not finished; run"
-                f" `python -m moe_lightning.{name}` or `moe-lightning pipeline` first"
+                f" `python -m moe_lightning.{name}` or `moe-lightning pipeline` first",
+                name,
             )
 
 
@@ -193,14 +197,26 @@ def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings
     changed = changes(record, settings)
     unknown = [name for name in changed if settings.resolved is None and _is_unknown(name, record)]
     if unknown:
-        raise InputError(f"the stage {stage} had no setting {', '.join(unknown)} when it was made; is it misspelt?")
+        raise InputError(
+            "setting.unknown",
+            f"the stage {stage} had no setting {', '.join(unknown)} when it was made; is it misspelt?",
+            unknown,
+        )
     if changed:
         words = ", ".join(f"{name} was {shown(then)}, now {shown(now)}" for name, (then, now) in changed.items())
-        raise StaleStageError(f"the stage {stage} in {run.path} was made with other settings: {words}; {way_out}")
+        raise StaleStageError(
+            "run.other-settings",
+            f"the stage {stage} in {run.path} was made with other settings: {words}; {way_out}",
+            stage,
+        )
     inputs = _input_hashes(run, stage)
     other = [name for name, value in record.get("inputs", {}).items() if inputs.get(name) != value]
     if other:
-        raise StaleStageError(f"the stage {stage} in {run.path} was made from another {' and '.join(other)}; {way_out}")
+        raise StaleStageError(
+            "run.other-inputs",
+            f"the stage {stage} in {run.path} was made from another {' and '.join(other)}; {way_out}",
+            stage,
+        )
 
 
 def _is_unknown(name: str, record: Mapping[str, Any]) -> bool:
@@ -226,14 +242,16 @@ def read_record(file: Path, stage: str) -> dict[str, Any]:
         record = read_json_object(file, f"moe-lightning {stage}", {"settings": dict})
         for name in ("defaults", "inputs", "resolved"):
             if not isinstance(record.get(name, {}), dict):
-                raise InputError(f'{file}: "{name}" must be an object')
+                raise InputError("file.malformed", f'{file}: "{name}" must be an object', name)
         knobs = record.get("knobs", [])
         if not isinstance(knobs, list) or not all(isinstance(name, str) for name in knobs):
-            raise InputError(f'{file}: "knobs" must be a list of names')
+            raise InputError("file.malformed", f'{file}: "knobs" must be a list of names', "knobs")
     except InputError as error:
         raise InputError(
+            error.code,
             f"{str(error).partition('; run `')[0]}; remove it and run the same command again: what the stage {stage}"
-            " has done stays, and is recorded anew"
+            " has done stays, and is recorded anew",
+            error.value,
         ) from error
     return record
 

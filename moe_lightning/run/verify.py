@@ -54,8 +54,10 @@ def runs_of(path: Path) -> list[RunDir]:
     found = sorted({file.parents[1] for file in path.glob("runs/*/*/*/*/stage.json")})
     if not found:
         raise MissingInputError(
+            "run.missing",
             f"{path} holds no finished stage of a run, and no runs of a ladder; give the --run-dir of"
-            " `moe-lightning pipeline` or `moe-lightning ladder`"
+            " `moe-lightning pipeline` or `moe-lightning ladder`",
+            path,
         )
     return [RunDir(folder) for folder in found]
 

@@ -155,36 +155,70 @@ class ClusteringSettings:
         _check_at_least(1, num_experts=1 if self.num_experts is None else self.num_experts, reduce_dim=self.reduce_dim)
         _check_at_least(0, seed=self.seed)
         if self.seed > MOST_SEED:
-            raise InputError(f"--seed must be at most {MOST_SEED}, got {self.seed}")
+            raise InputError(
+                "setting.range", f"--seed must be at most {MOST_SEED}, got {self.seed}", f"--seed {self.seed}"
+            )
         if self.pool_speakers is not None and not 0 <= self.pool_speakers <= 1:
-            raise InputError(f"--pool-speakers must be auto or a number from 0 to 1, got {self.pool_speakers}")
+            raise InputError(
+                "setting.range",
+                f"--pool-speakers must be auto or a number from 0 to 1, got {self.pool_speakers}",
+                f"--pool-speakers {self.pool_speakers}",
+            )
         if "" in self.layers:
-            raise InputError("--layers takes encoder layers joined by commas, as in 6,last")
+            raise InputError(
+                "setting.syntax",
+                "--layers takes encoder layers joined by commas, as in 6,last",
+                f"--layers {self.layers}",
+            )
         for name in self.residualise:
             if not name:
-                raise InputError("--residualise takes names joined by commas, as in duration,snr")
+                raise InputError(
+                    "setting.syntax",
+                    "--residualise takes names joined by commas, as in duration,snr",
+                    f"--residualise {self.residualise}",
+                )
         if self.temperature is not None and not 0 < self.temperature < float("inf"):
-            raise InputError(f"--temperature must be auto or a number above 0, got {self.temperature}")
+            raise InputError(
+                "setting.range",
+                f"--temperature must be auto or a number above 0, got {self.temperature}",
+                f"--temperature {self.temperature}",
+            )
         if not 0 < self.target_entropy < 1:
-            raise InputError(f"--target-entropy must lie between 0 and 1, got {self.target_entropy}")
+            raise InputError(
+                "setting.range",
+                f"--target-entropy must lie between 0 and 1, got {self.target_entropy}",
+                f"--target-entropy {self.target_entropy}",
+            )
         if self.noise == "noop" and self.algorithm != "hdbscan":
             raise InputError(
+                "setting.conflict",
                 f"--noise noop makes an expert of what is noise to HDBSCAN, and --algorithm {self.algorithm} knows no"
-                " noise; take --algorithm hdbscan, or leave --noise out"
+                " noise; take --algorithm hdbscan, or leave --noise out",
+                "--noise noop",
             )
         if (self.algorithm == "label") != (self.label_field is not None):
-            raise InputError("--algorithm label and --label-field FIELD go together; give both or neither")
+            raise InputError(
+                "setting.conflict",
+                "--algorithm label and --label-field FIELD go together; give both or neither",
+                "--algorithm label",
+            )
 
 
 def _check_at_least(floor: int, **values: int) -> None:
     for name, value in values.items():
         if value < floor:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {floor}, got {value}")
+            raise InputError(
+                "setting.range",
+                f"--{name.replace('_', '-')} must be at least {floor}, got {value}",
+                f"--{name.replace('_', '-')} {value}",
+            )
 
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InputError(f"--{flag} must be one of {', '.join(choices)}, got {value!r}")
+        raise InputError(
+            "setting.choice", f"--{flag} must be one of {', '.join(choices)}, got {value!r}", f"--{flag} {value}"
+        )
 
 
 _HDBSCAN_NAMES = tuple(one.name for one in fields(HdbscanOptions))

@@ -52,7 +52,9 @@ class CommandParser(argparse.ArgumentParser):
         for name, value in settings.items():
             flag, opposite = f"--{name.replace('_', '-')}", f"--no-{name.replace('_', '-')}"
             if flag not in self._option_string_actions:
-                raise InputError(f"{file}: {name!r} is no setting of this command; see `{self.prog} --help`")
+                raise InputError(
+                    "setting.unknown", f"{file}: {name!r} is no setting of this command; see `{self.prog} --help`", name
+                )
             if isinstance(value, Mapping):
                 flags += [part for key, one in value.items() for part in (flag, f"{key}={_text(one)}")]
             elif value is True:
@@ -67,7 +69,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise an InputError; argparse calls this for an unknown flag or value."""
-        raise InputError(f"{message}; see `{self.prog} --help`")
+        raise InputError("setting.syntax", f"{message}; see `{self.prog} --help`", message)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -79,13 +81,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         contents = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingInputError(f"the config file {path} is missing") from None
+        raise MissingInputError("file.missing", f"the config file {path} is missing", path) from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a date in month 13 is a ValueError
-        raise InputError(f"{path} is no YAML ({error})") from error
+        raise InputError("file.malformed", f"{path} is no YAML ({error})", path) from error
     if not isinstance(contents, dict) or not all(isinstance(key, str) for key in contents):
-        raise InputError(f"{path} must be a mapping of settings to values")
+        raise InputError("file.malformed", f"{path} must be a mapping of settings to values", path)
     if sum(1 for _ in islice(_values(contents), MOST_VALUES + 1)) > MOST_VALUES:
-        raise InputError(f"{path} stands for over {MOST_VALUES:,} values: aliases (*name) that name each other")
+        raise InputError(
+            "file.too-large",
+            f"{path} stands for over {MOST_VALUES:,} values: aliases (*name) that name each other",
+            path,
+        )
     return contents
 
 

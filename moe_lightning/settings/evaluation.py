@@ -56,9 +56,13 @@ class ScoreSettings:
 
     def __post_init__(self) -> None:
         if self.num_resamples < 100:
-            raise InputError(f"--num-resamples must be at least 100, got {self.num_resamples}")
+            raise InputError(
+                "setting.range",
+                f"--num-resamples must be at least 100, got {self.num_resamples}",
+                f"--num-resamples {self.num_resamples}",
+            )
         if self.seed < 0:
-            raise InputError(f"--seed must be 0 or more, got {self.seed}")
+            raise InputError("setting.range", f"--seed must be 0 or more, got {self.seed}", f"--seed {self.seed}")
         _check_choice("normaliser", self.normaliser, get_args(NormaliserChoice))
 
 
@@ -108,7 +112,11 @@ class EvaluationSettings(ScoreSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size < 1:
-            raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
+            raise InputError(
+                "setting.range",
+                f"--batch-size must be at least 1, got {self.batch_size}",
+                f"--batch-size {self.batch_size}",
+            )
         _check_systems(self.system_names)
 
     @property
@@ -132,12 +140,20 @@ def _check_systems(names: tuple[System, ...]) -> None:
     """Raise an InputError for an unknown system; backbone and mixture are required."""
     unknown = [name for name in names if name not in get_args(System)]
     if unknown:
-        raise InputError(f"--systems takes {', '.join(get_args(System))}, joined by commas, got {unknown[0]!r}")
+        raise InputError(
+            "setting.choice",
+            f"--systems takes {', '.join(get_args(System))}, joined by commas, got {unknown[0]!r}",
+            f"--systems {unknown[0]}",
+        )
     missing = [name for name in DEFAULT_SYSTEMS if name not in names]
     if missing:
-        raise InputError(f"--systems must name {missing[0]} too: all comparisons are with it")
+        raise InputError(
+            "setting.conflict", f"--systems must name {missing[0]} too: all comparisons are with it", "--systems"
+        )
 
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InputError(f"--{flag} must be one of {', '.join(choices)}, got {value!r}")
+        raise InputError(
+            "setting.choice", f"--{flag} must be one of {', '.join(choices)}, got {value!r}", f"--{flag} {value}"
+        )

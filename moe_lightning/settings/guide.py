@@ -161,5 +161,9 @@ def _peek(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def _setting(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or "." not in name:
-        raise InputError(f"--set takes STAGE.OPTION=VALUE, such as experts.model.rank=8, got {text!r}")
+        raise InputError(
+            "setting.syntax",
+            f"--set takes STAGE.OPTION=VALUE, such as experts.model.rank=8, got {text!r}",
+            f"--set {text}",
+        )
     return name.replace("-", "_"), value

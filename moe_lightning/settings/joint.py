@@ -48,9 +48,17 @@ class GateTraining:
         names = ("balance_weight", "z_weight", "entropy_weight", "pull_weight", "router_noise", "lr_factor")
         for name in names:
             if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+                raise InputError(
+                    "setting.range",
+                    f"{name} must be at least 0, got {getattr(self, name)}",
+                    f"{name}={getattr(self, name)}",
+                )
         if not 0 < self.pull_until <= 1:
-            raise InputError(f"pull_until must be in (0, 1], a share of the training, got {self.pull_until}")
+            raise InputError(
+                "setting.range",
+                f"pull_until must be in (0, 1], a share of the training, got {self.pull_until}",
+                f"pull_until={self.pull_until}",
+            )
 
 
 @dataclass(frozen=True)
@@ -81,20 +89,30 @@ class RefinementSettings:
     def __post_init__(self) -> None:
         if self.num_rounds < 0 or self.gate_epochs < 0:
             raise InputError(
+                "setting.range",
                 "refinement.num_rounds and refinement.gate_epochs must be at least 0, got"
-                f" {self.num_rounds} and {self.gate_epochs}"
+                f" {self.num_rounds} and {self.gate_epochs}",
+                "refinement.num_rounds, refinement.gate_epochs",
             )
         if not 0 < self.gate_learning_rate < math.inf:
-            raise InputError(f"refinement.gate_learning_rate must be over 0, got {self.gate_learning_rate}")
+            raise InputError(
+                "setting.range",
+                f"refinement.gate_learning_rate must be over 0, got {self.gate_learning_rate}",
+                f"refinement.gate_learning_rate={self.gate_learning_rate}",
+            )
         if self.by not in get_args(RefineBy) or self.per_speaker < 1:
             raise InputError(
+                "setting.choice",
                 f"refinement.by must be one of {', '.join(get_args(RefineBy))} and refinement.per_speaker at least 1,"
-                f" got {self.by!r} and {self.per_speaker}"
+                f" got {self.by!r} and {self.per_speaker}",
+                f"refinement.by={self.by}",
             )
         if not self.temperature > 0 or not 0 <= self.balance <= 1:
             raise InputError(
+                "setting.range",
                 "refinement.temperature must be over 0 nats a token and refinement.balance in 0 to 1, got"
-                f" {self.temperature} and {self.balance}"
+                f" {self.temperature} and {self.balance}",
+                "refinement.temperature, refinement.balance",
             )
 
 

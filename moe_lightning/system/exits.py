@@ -72,7 +72,7 @@ def _complaint(error: Exception) -> str | None:
     if not_loaded := torchaudio_complaint(error):
         return not_loaded
     if isinstance(error, InputError):
-        return str(error)
+        return f"{error} [{error.code}]"
     if isinstance(error, OSError):  # a folder without permission, a full disk: the system's message is enough
         return told_with_causes(error)
     return f"a file cannot be written: {error}" if _is_refused_by_disk(error) else None

@@ -41,9 +41,11 @@ def read_json(path: Path, made_by: str) -> Any:
     try:
         return parse_json(read_text(path))
     except MissingInputError:
-        raise MissingInputError(f"{path} is missing; run `{made_by}` first") from None
+        raise MissingInputError("file.missing", f"{path} is missing; run `{made_by}` first", path) from None
     except ValueError as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); run `{made_by}` again") from error
+        raise InputError(
+            "file.malformed", f"{path} cannot be read as JSON ({error}); run `{made_by}` again", path
+        ) from error
 
 
 def read_json_object(path: Path, made_by: str, needed: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -54,10 +56,10 @@ def read_json_object(path: Path, made_by: str, needed: Mapping[str, Any] | None 
     """
     value = read_json(path, made_by)
     if not isinstance(value, dict):
-        raise InputError(f"{path} must be a JSON object; run `{made_by}` again")
+        raise InputError("file.malformed", f"{path} must be a JSON object; run `{made_by}` again", path)
     for name, kind in (needed or {}).items():
         if not isinstance(value.get(name), kind):
-            raise InputError(f'{path} has no usable "{name}"; run `{made_by}` again')
+            raise InputError("file.malformed", f'{path} has no usable "{name}"; run `{made_by}` again', name)
     return value
 
 
@@ -91,18 +93,22 @@ def from_json(kind: type[T], values: Any, where: object) -> T:
         InputError: It is not an object, lacks a field without a default, or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where} must be a JSON object, got {_shown(values)}")
+        raise InputError("file.malformed", f"{where} must be a JSON object, got {_shown(values)}", where)
     hints = _hints(cast(Hashable, kind))
     own = {name: values[name] for name in hints if name in values}
     for name, value in own.items():
         if not fits(value, hints[name]):
-            raise InputError(f"{where}: {name} must be {_described(hints[name])}, got {_shown(value)}")
+            raise InputError(
+                "file.malformed", f"{where}: {name} must be {_described(hints[name])}, got {_shown(value)}", name
+            )
         if get_origin(hints[name]) is tuple:
             own[name] = tuple(value)
     try:
         return kind(**own)
     except TypeError as error:
-        raise InputError(f"{where} lacks a value ({str(error).partition(') ')[2] or error})") from error
+        raise InputError(
+            "file.malformed", f"{where} lacks a value ({str(error).partition(') ')[2] or error})", where
+        ) from error
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -50,8 +50,10 @@ class LockWatch:
         self._holder = self._holder or signed
         if signed and signed != self._holder:
             raise InputError(
+                "folder.lost",
                 f"{self.path.parent} was taken over by another run ({signed}); this process is left of a run that was"
-                " killed, and ends"
+                " killed, and ends",
+                self.path.parent,
             )
 
     def _signed(self) -> str:
@@ -179,8 +181,10 @@ def _holder(file: TextIO) -> dict[str, Any]:
 def _refusal(path: Path, holder: dict[str, Any]) -> InputError:
     who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
     return InputError(
+        "folder.busy",
         f"{path.parent} is being written by another run ({who}); wait for it or choose another --run-dir;"
-        f" if that run is gone, remove {path}"
+        f" if that run is gone, remove {path}",
+        path.parent,
     )
 
 

@@ -33,10 +33,12 @@ def refuse_special(path: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # a loop of links; a name with a null character
-        raise InputError(f"{str(path)!r} cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+        raise InputError(
+            "file.unreadable", f"{str(path)!r} cannot be opened ({getattr(error, 'strerror', None) or error})", path
+        ) from error
     if not stat.S_ISREG(mode):
         kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "no regular file")
-        raise InputError(f"{path} is {kind}; give a regular file")
+        raise InputError("file.not-regular", f"{path} is {kind}; give a regular file", path)
 
 
 _KINDS = (
@@ -59,11 +61,11 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise MissingInputError(f"{path} is missing") from None
+        raise MissingInputError("file.missing", f"{path} is missing", path) from None
     except UnicodeDecodeError as error:
         raise not_utf8(path, error) from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+        raise InputError("file.unreadable", f"{path} cannot be read ({error.strerror or error})", path) from error
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -83,23 +85,27 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                 allowed -= len(line)
                 if len(line) >= MAX_LINE or allowed < 0:
                     raise InputError(
+                        "file.too-large",
                         f"{path}, line {number}: unpacks to more than a manifest can be ({MAX_LINE:,} bytes a line,"
-                        f" {MAX_EXPANSION} bytes out of one packed); make it again, or unpack it yourself"
+                        f" {MAX_EXPANSION} bytes out of one packed); make it again, or unpack it yourself",
+                        path,
                     )
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
                 if text.strip():
                     yield number, text
     except FileNotFoundError:
-        raise MissingInputError(f"{path} is missing") from None
+        raise MissingInputError("file.missing", f"{path} is missing", path) from None
     except UnicodeDecodeError as error:
         raise not_utf8(f"{path}, line {number}", error) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} breaks off after line {number} ({error})") from error
+        raise InputError("file.cut-off", f"{path} breaks off after line {number} ({error})", number) from error
 
 
 def not_utf8(where: object, error: UnicodeDecodeError) -> InputError:
     """The error for a text in another encoding, such as Latin-1 or UTF-16."""
-    return InputError(f"{where} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8")
+    return InputError(
+        "file.encoding", f"{where} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8", where
+    )
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -50,8 +50,10 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
     whole = next((file for file in files if is_whole(file)), None)
     if files and whole is None:
         raise InputError(
+            "file.changed",
             f"{' and '.join(map(str, files))} cannot be read to the end or have changed since they were written;"
-            f" remove {folder} to train from the start"
+            f" remove {folder} to train from the start",
+            folder,
         )
     return whole
 
@@ -64,8 +66,10 @@ def require_whole(file: Path) -> Path:
     """
     if not is_whole(file):
         raise InputError(
+            "file.changed",
             f"{file} cannot be read to the end or has changed since it was written; remove {file.parent} to train from"
-            " the start"
+            " the start",
+            file,
         )
     return file
 

@@ -40,11 +40,12 @@ def explained(batch: AnyBatch | Callable[[], AnyBatch], way_out: str) -> Iterato
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             worked_on = batch() if callable(batch) else batch
-            raise InputError(f"out of memory at {described(worked_on)}; {way_out}") from error
+            raise InputError("training.out-of-memory", f"out of memory at {described(worked_on)}; {way_out}") from error
         if isinstance(error, RuntimeError) and str(error).startswith(_READER):
             raise InputError(
+                "training.out-of-memory",
                 f"a process that reads audio has ended ({' '.join(str(error).split())}), most often for want of memory;"
-                " lower num_workers, or give the machine more shared memory (/dev/shm); the same command then goes on"
+                " lower num_workers, or give the machine more shared memory (/dev/shm); the same command then goes on",
             ) from error
         raise
 
@@ -85,6 +86,8 @@ def check_cpu_processes(trainer: Trainer) -> None:
     most = max(ALWAYS_ALLOWED, os.cpu_count() or 1)
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > most:
         raise InputError(
+            "setting.hardware",
             f"devices {trainer.num_devices} on a CPU starts as many processes, each with the speech model; this machine"
-            f" has {os.cpu_count()} cores: give at most {most}, or 1"
+            f" has {os.cpu_count()} cores: give at most {most}, or 1",
+            f"devices={trainer.num_devices}",
         )

@@ -112,8 +112,10 @@ class ExpertAdamW(Optimizer):
     ):
         if lr < 0 or eps < 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
             raise InputError(
+                "setting.range",
                 "lr, eps and weight_decay must be at least 0 and betas in [0, 1), got"
-                f" {lr}, {eps}, {weight_decay} and {tuple(betas)}"
+                f" {lr}, {eps}, {weight_decay} and {tuple(betas)}",
+                "lr, eps, weight_decay, betas",
             )
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
 

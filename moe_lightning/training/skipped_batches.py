@@ -29,7 +29,9 @@ class SkippedBatches:
 
     def __init__(self, limit: int):
         if limit < 0:
-            raise InputError(f"max_skipped_batches must be at least 0, got {limit}")
+            raise InputError(
+                "setting.range", f"max_skipped_batches must be at least 0, got {limit}", f"max_skipped_batches={limit}"
+            )
         self.limit = limit
         self.count = 0
         self._ids_since_step: list[str] = []
@@ -88,9 +90,11 @@ class SkippedBatches:
             print(f"warning: a batch is skipped, its {what} is not finite: {names}", file=sys.stderr, flush=True)
         if self.count > self.limit:
             raise InputError(
+                "training.not-finite",
                 f"{self.count} batches had a loss or gradient that is not finite, more than max_skipped_batches"
                 f" {self.limit}; look at the utterances named above, lower the learning rate, or train in another"
-                " precision (bf16-mixed, 32-true)"
+                " precision (bf16-mixed, 32-true)",
+                self.count,
             )
 
 
@@ -111,8 +115,10 @@ def check_finite(module: nn.Module, stage: str) -> None:
     for name, parameter in module.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
             raise InputError(
+                "training.not-finite",
                 f"the training of the stage {stage} has not converged: {name} is not finite; lower the learning rate,"
-                " or train in another precision (bf16-mixed, 32-true), in another --run-dir"
+                " or train in another precision (bf16-mixed, 32-true), in another --run-dir",
+                name,
             )
 
 

@@ -103,8 +103,10 @@ class SpeechLoaders:
         rows = list(map(int, self.choice.rows(self._soft_labels(utterances))))
         if utterances and not rows:
             raise InputError(
+                "labels.missing",
                 f"no {split} utterance is assigned to expert {self.choice.expert}, so it cannot be trained alone;"
-                " train all experts in one job (no data.expert)"
+                " train all experts in one job (no data.expert)",
+                self.choice.expert,
             )
         return rows, [utterances[row] for row in rows]
 
@@ -149,7 +151,7 @@ class SpeechCollate:
 def _share(utterances: list[Utterance], percent: float, seed: int) -> list[Utterance]:
     """A seeded share of the utterances, at least one, in their order."""
     if not 0 < percent <= 100:
-        raise InputError(f"percent must be in (0, 100], got {percent}")
+        raise InputError("setting.range", f"percent must be in (0, 100], got {percent}", f"percent={percent}")
     num_kept = max(1, round(len(utterances) * percent / 100))
     rows = np.random.default_rng(seed).permutation(len(utterances))[:num_kept]
     return [utterances[row] for row in sorted(rows)]
@@ -170,6 +172,8 @@ def require_frames(store: EmbeddingStore) -> None:
     """Raise an InputError if a store has no frames, before any batch is made."""
     if not store.has_frames:
         raise InputError(
+            "embeddings.no-frames",
             f"the store {store.folder} has no encoder frames, which gate attentive reads under gate_input cached; run"
-            " `moe-lightning embed --store frames` in another --run-dir, or take gate_input live"
+            " `moe-lightning embed --store frames` in another --run-dir, or take gate_input live",
+            store.folder,
         )

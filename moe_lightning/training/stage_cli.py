@@ -79,7 +79,7 @@ class StageParser(LightningArgumentParser):
         words = " ".join(message.split()).rstrip(".")
         if "moe_lightning.moe" in self.prog and (decided := decided_before(words)):
             words = f"{words}: {decided}"
-        print(f"error: {words}; see `{self.prog.split(' [')[0]} fit --help`", file=sys.stderr)
+        print(f"error: {words}; see `{self.prog.split(' [')[0]} fit --help` [setting.syntax]", file=sys.stderr)
         sys.exit(2)
 
 
@@ -149,7 +149,7 @@ class StageCLI(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError) as error:  # unavailable devices or an unknown strategy
-            raise InputError(f"the Trainer refuses its settings: {error}") from error
+            raise InputError("setting.conflict", f"the Trainer refuses its settings: {error}", "trainer") from error
         check_cpu_processes(trainer)
         if self.subcommand != "fit":  # a separate validation adds no point to the training curves
             trainer.loggers = []
@@ -235,8 +235,10 @@ class StageCLI(LightningCLI):
         best, score = callback.best_model_path, callback.best_model_score
         if score is not None and not math.isfinite(float(score)):
             raise InputError(
+                "training.not-finite",
                 f"no epoch of the stage {self.stage} had a finite {callback.monitor}: the training has not converged;"
-                " lower the learning rate, or train in another precision (bf16-mixed, 32-true), in another --run-dir"
+                " lower the learning rate, or train in another precision (bf16-mixed, 32-true), in another --run-dir",
+                callback.monitor,
             )
         if not (best and Path(best).exists()):
             rank_zero_warn("no epoch was validated, so there is no best one: the last epoch's weights are written")
@@ -290,6 +292,6 @@ def stage_command(
         try:
             StageCLI(stage, model_class, datamodule_class, argv)
         except MisconfigurationException as error:  # devices or a Trainer setting unavailable on this machine
-            raise InputError(str(error)) from error
+            raise InputError("setting.conflict", str(error), "trainer") from error
 
     return main

@@ -123,7 +123,9 @@ def naming_monitor(trainer: Trainer) -> Iterator[None]:
         unknown = {one.monitor for one in trainer.early_stopping_callbacks} - {*trainer.callback_metrics}
         wanted, logged = (", ".join(sorted(map(str, names))) for names in (unknown, trainer.callback_metrics))
         raise InputError(
-            f"early_stopping.monitor is {wanted}, which the training does not log; take one of {logged}"
+            "setting.choice",
+            f"early_stopping.monitor is {wanted}, which the training does not log; take one of {logged}",
+            f"early_stopping.monitor={wanted}",
         ) from error
 
 

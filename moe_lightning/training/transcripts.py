@@ -41,6 +41,8 @@ def check_texts(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> No
         ids = list(refused)
         names = ", ".join(map(repr, ids[:NUM_NAMED])) + (", ..." if len(ids) > NUM_NAMED else "")
         raise InputError(
+            "transcript.not-trainable",
             f"{len(ids)} of {len(utterances)} transcripts cannot be trained on ({names}): {refused[ids[0]]}; then"
-            " begin another --run-dir"
+            " begin another --run-dir",
+            ids[0],
         )

@@ -92,14 +92,18 @@ def _mixture(run: RunDir) -> dict[Path, Any]:
         _check_same_shapes(weights, gate, run.mixture_file.name)
         odd = [name for name in weights if not torch.equal(weights[name], gate[name])]
         if odd:
-            raise InputError(f"{odd[0]} is not what {run.mixture_file.name} has")
+            raise InputError("run.inconsistent", f"{odd[0]} is not what {run.mixture_file.name} has", odd[0])
         return weights
 
     def check_config() -> Weights:
         num_experts = read_config(run.mixture_config_file).experts.num_experts
         missing = [expert for expert in range(num_experts) if not run.expert_dir(expert).is_dir()]
         if missing:
-            raise InputError(f"it has {num_experts} experts, and {run.expert_dir(missing[0])} is missing")
+            raise InputError(
+                "run.inconsistent",
+                f"it has {num_experts} experts, and {run.expert_dir(missing[0])} is missing",
+                missing[0],
+            )
         return {}
 
     adapters = sorted(run.stage_dir("moe").glob("expert_*/adapter_model.safetensors"))
@@ -133,8 +137,10 @@ def _check_ranks(weights: Mapping[str, Tensor], config: ExpertConfig) -> None:
     for name, tensor in weights.items():
         if len(tensor) != config.total_rank:
             raise InputError(
+                "run.inconsistent",
                 f"{name} has {len(tensor)} rows, {config.num_experts} experts of rank {config.rank} with a shared rank"
-                f" of {config.shared_rank} make {config.total_rank}"
+                f" of {config.shared_rank} make {config.total_rank}",
+                name,
             )
 
 
@@ -142,10 +148,12 @@ def _check_same_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Ten
     for name in sorted({*weights, *expected}):
         found, wanted = (tuple(one[name].shape) if name in one else None for one in (weights, expected))
         if found != wanted:
-            raise InputError(f"{name} is {found or 'missing'} here, {wanted or 'not there'} in {whose}")
+            raise InputError(
+                "run.inconsistent", f"{name} is {found or 'missing'} here, {wanted or 'not there'} in {whose}", name
+            )
 
 
 def _check_finite(weights: Mapping[str, Tensor]) -> None:
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
-            raise InputError(f"{name} holds a value that is not finite")
+            raise InputError("run.inconsistent", f"{name} holds a value that is not finite", name)

@@ -39,7 +39,11 @@ def hear(manifests: Sequence[Path], speeds: Sequence[float]) -> Speech:
     written = Normaliser("basic")
     entries = [entry for manifest in manifests for entry in read_jsonl(manifest, "train") if written(entry.text, None)]
     if not entries:
-        raise InputError(f"{manifests[0]} has no recording with a word in its transcript; there is nothing to learn")
+        raise InputError(
+            "transcript.no-words",
+            f"{manifests[0]} has no recording with a word in its transcript; there is nothing to learn",
+            manifests[0],
+        )
     parts = [
         _spectrogram(entry, speed) for entry in track(entries, "Reading recordings", transient=True) for speed in speeds
     ]
@@ -71,7 +75,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     for name in ("minutes", "steps", "batch_size", "learning_rate"):
         if getattr(arguments, name) <= 0:
-            raise InputError(f"--{name.replace('_', '-')} must be above 0, got {getattr(arguments, name)}")
+            value = getattr(arguments, name)
+            raise InputError("setting.range", f"--{name.replace('_', '-')} must be above 0, got {value}", value)
     return arguments
 
 

@@ -207,7 +207,7 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     for name, value in vars(arguments).items():
         if name not in ("output_dir", "seed") and value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+            raise InputError("setting.range", f"--{name.replace('_', '-')} must be above 0, got {value}", value)
     return arguments
 
 

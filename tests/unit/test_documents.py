@@ -148,10 +148,11 @@ def test_a_stages_command_takes_the_flags(
     assert "max_epochs" in capsys.readouterr().out
 
 
-def test_the_tables_of_settings_are_those_of_the_declarations() -> None:
-    done = subprocess.run([sys.executable, "docs/settings_tables.py"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("page", ["settings.md", "errors.md"])
+def test_the_tables_of_the_documents_are_those_of_the_declarations(page: str) -> None:
+    done = subprocess.run([sys.executable, "docs/tables.py"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert PAGES[ROOT / "docs" / "settings.md"] == (ROOT / "docs" / "settings.md").read_text(), "run it, and commit"
+    assert PAGES[ROOT / "docs" / page] == (ROOT / "docs" / page).read_text(), "run it, and commit"
 
 
 ROOMS = ("moe_lightning/models", "moe_lightning/run", "moe_lightning/settings", "tests")

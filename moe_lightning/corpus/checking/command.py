@@ -107,7 +107,9 @@ def _token_counter(model: str) -> Callable[[str], int]:
     try:
         tokenizer = Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(model)
     except Exception as error:  # the library raises plain Exception
-        raise InputError(f"--tokenizer {model} cannot be loaded ({error}); give a tokenizer.json") from error
+        raise InputError(
+            "model.damaged", f"--tokenizer {model} cannot be loaded ({error}); give a tokenizer.json", model
+        ) from error
     return lambda text: len(tokenizer.encode(text).ids)
 
 

@@ -74,7 +74,9 @@ def _speak(library: ctypes.CDLL, data_dir: str, text: str, voice: Voice) -> tupl
     ctypes.CDLL(None).srand(1)  # breath noise comes from the C library's generator
     name = f"{voice.accent}+{voice.variant}"
     if library.espeak_SetVoiceByName(name.encode()) != 0:
-        raise InputError(f"espeak-ng has no voice {name!r}; its voices are listed by `espeak-ng --voices`")
+        raise InputError(
+            "setting.choice", f"espeak-ng has no voice {name!r}; its voices are listed by `espeak-ng --voices`", name
+        )
     library.espeak_SetParameter(_RATE, round(100 * voice.rate / voice.formants), 0)
     library.espeak_SetParameter(_PITCH, voice.pitch, 0)
     encoded = text.encode()
@@ -88,6 +90,8 @@ def _espeak_files() -> tuple[str, str]:
         import espeakng_loader
     except ImportError as error:
         raise InputError(
-            "the demo corpus is spoken by espeak-ng, which is not installed; run `pip install 'moe_lightning[demo]'`"
+            "package.missing",
+            "the demo corpus is spoken by espeak-ng, which is not installed; run `pip install 'moe_lightning[demo]'`",
+            "espeak-ng",
         ) from error
     return str(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())

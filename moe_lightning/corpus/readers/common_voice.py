@@ -47,7 +47,7 @@ def _read_table(table: Path, split: str) -> Iterator[Entry]:
     lines = numbered_lines(table)
     heads = next(lines, (1, ""))[1].split("\t")
     if not set(heads) >= _NEEDED:
-        raise InputError(f"{table}: the first line must name the columns path and sentence")
+        raise InputError("corpus.bad-row", f"{table}: the first line must name the columns path and sentence", table)
     for number, line in lines:  # no quoting: sentences hold single quotation marks
         yield _entry(dict(zip(heads, line.split("\t"), strict=False)), table, split, f"{table}, line {number}")
 
@@ -55,7 +55,7 @@ def _read_table(table: Path, split: str) -> Iterator[Entry]:
 def _entry(row: dict[str, str], table: Path, split: str, origin: str) -> Entry:
     name = row.get("path")
     if not name or "sentence" not in row:
-        raise InputError(f"{origin} has no path, or too few columns")
+        raise InputError("corpus.bad-row", f"{origin} has no path, or too few columns", origin)
     name = name if Path(name).suffix else f"{name}.mp3"  # the first releases name clips without it
     audio_file = table.parent.absolute() / "clips" / name
     columns = {field_name(key): value for key, value in row.items() if key and key not in _OWN_PLACE and value}

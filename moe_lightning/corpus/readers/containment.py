@@ -25,8 +25,10 @@ def refuse_outside(entries: Sequence[Entry], root: Path, unpacked_dir: Path) -> 
         return
     first, more = outside[0], f" (and {len(outside) - 1} more like it)" if len(outside) > 1 else ""
     raise InputError(
+        "corpus.outside-root",
         f"{first.origin}: {first.audio_file} lies outside of the corpus, in {os.path.dirname(_real_file(first))}{more};"
-        f" a corpus from elsewhere could name any file of yours. Give --allow-outside-root if you trust {root}"
+        f" a corpus from elsewhere could name any file of yours. Give --allow-outside-root if you trust {root}",
+        first.audio_file,
     )
 
 
@@ -41,7 +43,9 @@ def _real_file(entry: Entry) -> str:
         path = os.path.join(_real(folder), name)
         return os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else path
     except ValueError as error:
-        raise InputError(f"{entry.origin}: {str(entry.audio_file)!r} is no name of a file ({error})") from error
+        raise InputError(
+            "corpus.bad-row", f"{entry.origin}: {str(entry.audio_file)!r} is no name of a file ({error})", entry.origin
+        ) from error
 
 
 @lru_cache(maxsize=4096)

@@ -52,7 +52,7 @@ def _read_contributor(folder: Path, split_name: str, used: set[str]) -> Iterator
     fields = _plain_fields(record)
     for number, file in enumerate(record["Files"], start=1):
         if not isinstance(file, dict) or not isinstance(file.get("Filename"), str) or not file["Filename"]:
-            raise InputError(f'{path}: entry {number} of "Files" has no "Filename"')
+            raise InputError("corpus.bad-row", f'{path}: entry {number} of "Files" has no "Filename"', path)
         prompt: Any = file.get("Prompt")
         prompt = prompt if isinstance(prompt, dict) else {}
         transcript = prompt.get("Transcript")
@@ -73,11 +73,13 @@ def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = parse_json(read_text(path))
     except MissingInputError:
-        raise InputError(f"{path} is missing; a contributor's folder holds a JSON file of the same name") from None
+        raise InputError(
+            "file.missing", f"{path} is missing; a contributor's folder holds a JSON file of the same name", path
+        ) from None
     except ValueError as error:
-        raise InputError(f"{path} cannot be read as JSON ({error})") from error
+        raise InputError("file.malformed", f"{path} cannot be read as JSON ({error})", path) from error
     if not isinstance(record, dict) or not isinstance(record.get("Files"), list):
-        raise InputError(f'{path} must be an object with a list "Files"')
+        raise InputError("file.malformed", f'{path} must be an object with a list "Files"', path)
     return record
 
 

@@ -36,7 +36,9 @@ def read_hugging_face(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
         import pyarrow
     except ImportError as error:
         raise InputError(
-            f"{root} is a Hugging Face dataset, which pyarrow reads; run `pip install 'moe_lightning[huggingface]'`"
+            "package.missing",
+            f"{root} is a Hugging Face dataset, which pyarrow reads; run `pip install 'moe_lightning[huggingface]'`",
+            "pyarrow",
         ) from error
     for table in _tables(root):
         split = split_in_name(table.parent.name) or split_in_name(table.name) or "train"
@@ -45,11 +47,13 @@ def read_hugging_face(root: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
         except InputError:
             raise
         except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(f"{table} cannot be read by pyarrow ({error})") from error
+            raise InputError("file.unreadable", f"{table} cannot be read by pyarrow ({error})", table) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
+                "corpus.bad-row",
                 f"{table} is no table of recordings and texts ({type(error).__name__}: {error}); look at it with"
-                " `datasets.load_from_disk`"
+                " `datasets.load_from_disk`",
+                table,
             ) from error
 
 
@@ -79,7 +83,11 @@ def _batches(table: Path) -> Iterator[Any]:
         file = parquet.ParquetFile(table)
         size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
         if size > SMALL + MAX_EXPANSION * table.stat().st_size:
-            raise InputError(f"{table} unpacks to {size:,} bytes, more than recordings can be packed to; make it again")
+            raise InputError(
+                "file.too-large",
+                f"{table} unpacks to {size:,} bytes, more than recordings can be packed to; make it again",
+                table,
+            )
         yield from file.iter_batches(batch_size=_ROWS)
         return
     import pyarrow
@@ -96,8 +104,10 @@ class _Columns:
         texts = [name for name in _TEXTS if name in schema.names]
         if not structs or not texts:
             raise InputError(
+                "corpus.bad-row",
                 f"{table} needs a column of audio (bytes, path) and one of {', '.join(_TEXTS)}; it has"
-                f" {', '.join(schema.names)}"
+                f" {', '.join(schema.names)}",
+                table,
             )
         self.audio, self.text = structs[0], texts[0]
         self.speaker = next((name for name in _SPEAKERS if name in schema.names), None)
@@ -110,7 +120,7 @@ class _Columns:
         audio = row[self.audio] or {}
         name = audio.get("path") or ""
         if not audio.get("bytes") and not name:
-            raise InputError(f"{origin} has no audio")
+            raise InputError("corpus.bad-row", f"{origin} has no audio", origin)
         audio_file = unpacked.write(audio["bytes"], split) if audio.get("bytes") else (root / name).absolute()
         speaker = row.get(self.speaker) if self.speaker else None
         taken = {self.audio, self.text, self.speaker, "id"}

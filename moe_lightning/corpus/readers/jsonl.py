@@ -76,9 +76,11 @@ def _parse(line: str, origin: str) -> dict[str, Any]:
     try:
         row = parse_json(line)
     except ValueError as error:
-        raise InputError(f"{origin} is not JSON ({error}); one object a line is expected") from error
+        raise InputError(
+            "corpus.bad-row", f"{origin} is not JSON ({error}); one object a line is expected", origin
+        ) from error
     if not isinstance(row, dict):
-        raise InputError(f"{origin} must be a JSON object, got {line.strip()[:60]}")
+        raise InputError("corpus.bad-row", f"{origin} must be a JSON object, got {line.strip()[:60]}", origin)
     return row
 
 
@@ -88,9 +90,9 @@ def _text(row: dict[str, Any], name: str, origin: str, required: bool = False) -
     if isinstance(value, int) and not isinstance(value, bool) and name in ("id", "speaker"):
         value = str(value)
     if required and not value:
-        raise InputError(f'{origin} has no "{name}"')
+        raise InputError("corpus.bad-row", f'{origin} has no "{name}"', name)
     if value is not None and not isinstance(value, str):
-        raise InputError(f'{origin}: "{name}" must be a text, got {value!r}')
+        raise InputError("corpus.bad-row", f'{origin}: "{name}" must be a text, got {value!r}', name)
     return value or ""
 
 
@@ -99,14 +101,16 @@ def _seconds(row: dict[str, Any], name: str, origin: str) -> float | None:
     if value is None:
         return None
     if not is_number(value) or value < 0:
-        raise InputError(f'{origin}: "{name}" must be seconds, 0 or more, got {value!r}')
+        raise InputError("corpus.bad-row", f'{origin}: "{name}" must be seconds, 0 or more, got {value!r}', name)
     return float(value)
 
 
 def _split_of(row: dict[str, Any], origin: str) -> str:
     name = row.get("split", "train")
     if not isinstance(name, str) or name.lower() not in SPLIT_NAMES:
-        raise InputError(f'{origin}: "split" must be one of {", ".join(SPLIT_NAMES)}, got {name!r}')
+        raise InputError(
+            "corpus.bad-row", f'{origin}: "split" must be one of {", ".join(SPLIT_NAMES)}, got {name!r}', "split"
+        )
     return SPLIT_NAMES[name.lower()]
 
 

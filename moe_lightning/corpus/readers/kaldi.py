@@ -68,7 +68,11 @@ def _read_data_dir(folder: Path, split: str) -> Iterator[Entry]:
     by_speaker = {path.name: _mapping(path) for path in sorted(folder.glob("spk2*")) if path.name not in _NOT_FIELDS}
     for id_, (recording, start, end) in _stretches(folder, recordings).items():
         if recording not in recordings:
-            raise InputError(f"{folder / 'segments'}: {id_} lies in {recording!r}, which wav.scp does not have")
+            raise InputError(
+                "corpus.bad-row",
+                f"{folder / 'segments'}: {id_} lies in {recording!r}, which wav.scp does not have",
+                id_,
+            )
         speaker = speakers.get(id_) or stand_in_speaker(recordings[recording].audio_file, folder.absolute())
         fields = {name[4:]: values[id_] for name, values in by_utterance.items() if id_ in values}
         fields |= {name[4:]: values[speaker] for name, values in by_speaker.items() if speaker in values}
@@ -97,7 +101,9 @@ def _stretches(folder: Path, recordings: dict[str, _Recording]) -> dict[str, _St
             recording, start, end = value.split()
             stretches[id_] = _Stretch(recording, float(start), None if float(end) == -1 else float(end))
         except ValueError:
-            raise InputError(f"{path}: {id_} needs a recording, a start and an end in seconds, got {value!r}") from None
+            raise InputError(
+                "corpus.bad-row", f"{path}: {id_} needs a recording, a start and an end in seconds, got {value!r}", id_
+            ) from None
     return stretches
 
 
@@ -118,7 +124,9 @@ def _recording(value: str, folder: Path, origin: str) -> _Recording:
     files = [word for word in words if Path(word).suffix.lower() in _AUDIO_SUFFIXES]
     if len(files) != 1 or program not in _DECODERS or "|" in words:
         raise InputError(
-            f"{origin} is made by a program ({value}); write its output to a file, and name that in wav.scp"
+            "corpus.not-a-file",
+            f"{origin} is made by a program ({value}); write its output to a file, and name that in wav.scp",
+            origin,
         )
     return _Recording(_found(Path(files[0]), folder), _channel(words, origin) if program == "sph2pipe" else None)
 
@@ -127,7 +135,7 @@ def _words(command: str, origin: str) -> list[str]:
     try:
         return shlex.split(command.rstrip("| "))
     except ValueError as error:
-        raise InputError(f"{origin} is no command ({error}: {command})") from error
+        raise InputError("corpus.bad-row", f"{origin} is no command ({error}: {command})", origin) from error
 
 
 def _channel(words: list[str], origin: str) -> int | None:
@@ -136,7 +144,7 @@ def _channel(words: list[str], origin: str) -> int | None:
         return None
     said = "".join(words[words.index("-c") + 1 :][:1])
     if said not in ("1", "2"):
-        raise InputError(f"{origin}: sph2pipe takes -c 1 or -c 2, got {said!r}")
+        raise InputError("audio.channel", f"{origin}: sph2pipe takes -c 1 or -c 2, got {said!r}", said)
     return int(said) - 1
 
 

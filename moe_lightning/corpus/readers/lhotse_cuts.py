@@ -64,7 +64,9 @@ def _items(path: Path) -> Iterator[Any]:
             yield deserialize_item(parse_json(line))
         except Exception as error:  # lhotse passes on any error of its own readers
             words = f"{type(error).__name__}: {str(error)[:200]}"
-            raise InputError(f"{path}, line {number} cannot be read by lhotse ({words})") from error
+            raise InputError(
+                "corpus.bad-row", f"{path}, line {number} cannot be read by lhotse ({words})", path
+            ) from error
 
 
 def _paired(path: Path) -> "CutSet":
@@ -91,7 +93,7 @@ def _shar(folder: Path) -> "CutSet":
         refuse_special(path)
         with tarfile.open(path, "r:") as archive:
             if any(one.issparse() or one.size > path.stat().st_size for one in archive):
-                raise InputError(f"{path} says that it holds more than its size; pack it again")
+                raise InputError("file.too-large", f"{path} says that it holds more than its size; pack it again", path)
     return CutSet.from_shar(fields={"cuts": manifests, "recording": archives})
 
 
@@ -103,7 +105,7 @@ def _lazily(load: Any, path: Path) -> "Iterable[Cut]":
         raise
     except Exception as error:  # lhotse passes on any error of its own readers
         words = f"{type(error).__name__}: {str(error)[:200]}"
-        raise InputError(f"{path} cannot be read by lhotse ({words})") from error
+        raise InputError("file.unreadable", f"{path} cannot be read by lhotse ({words})", path) from error
 
 
 def _entries(cuts: "Iterable[Cut] | CutSet", split: str, path: Path, unpacked: UnpackedAudio) -> Iterator[Entry]:
@@ -114,8 +116,10 @@ def _entries(cuts: "Iterable[Cut] | CutSet", split: str, path: Path, unpacked: U
             raise
         except (AttributeError, TypeError, ValueError, OverflowError) as error:  # a value of another type
             raise InputError(
+                "corpus.bad-row",
                 f"{path}: a cut with a recording and supervisions of text and speaker is expected, got"
-                f" {str(getattr(cut, 'id', cut))[:60]!r} ({type(error).__name__}: {str(error)[:200]})"
+                f" {str(getattr(cut, 'id', cut))[:60]!r} ({type(error).__name__}: {str(error)[:200]})",
+                path,
             ) from error
 
 
@@ -151,15 +155,25 @@ def _audio_file(cut: "Cut", split: str, origin: str, unpacked: UnpackedAudio) ->
     recording = getattr(cut, "recording", None)
     if recording is None or len(recording.sources) != 1:
         raise InputError(
-            f"{origin} is no stretch of one recording file; write it to one with lhotse's `cut.save_audio`"
+            "corpus.not-a-file",
+            f"{origin} is no stretch of one recording file; write it to one with lhotse's `cut.save_audio`",
+            origin,
         )
     if recording.transforms:
-        raise InputError(f"{origin} changes its recording as it is read; write it to a file with `cut.save_audio`")
+        raise InputError(
+            "corpus.not-a-file",
+            f"{origin} changes its recording as it is read; write it to a file with `cut.save_audio`",
+            origin,
+        )
     (source,) = recording.sources
     if source.type == "memory":
         return unpacked.write(source.source, split)
     if source.type != "file":
-        raise InputError(f"{origin} has its audio from a {source.type}; write it to a file with `cut.save_audio`")
+        raise InputError(
+            "corpus.not-a-file",
+            f"{origin} has its audio from a {source.type}; write it to a file with `cut.save_audio`",
+            origin,
+        )
     return Path(source.source).absolute()
 
 

@@ -33,7 +33,9 @@ def read_librispeech(root: Path) -> Iterator[Entry]:
         for transcripts in sorted(part.glob("*/*/*.trans.txt")):
             split = split_in_name(part.name)
             if split is None:
-                raise InputError(f"{part}: the name of a part must begin with train, dev or test")
+                raise InputError(
+                    "corpus.unknown-form", f"{part}: the name of a part must begin with train, dev or test", part
+                )
             for number, line in numbered_lines(transcripts):
                 yield _entry(line, transcripts, split, part.name, genders, f"{transcripts}, line {number}")
 

@@ -77,7 +77,7 @@ def list_entries(
     unpacked = UnpackedAudio(audio_dir or root.with_name(f"{root.name}-unpacked"))
     entries = list(LAYOUTS[name].read(root, unpacked))
     if not entries:
-        raise InputError(f"{root} lists no utterance; the corpus is empty")
+        raise InputError("corpus.empty", f"{root} lists no utterance; the corpus is empty", root)
     if not allow_outside_root:
         refuse_outside(entries, root, unpacked.folder)
     return entries
@@ -90,14 +90,18 @@ def find_layout(root: Path, layout: str = "auto") -> str:
         InputError: There is none, or not the requested one.
     """
     if layout != "auto" and layout not in LAYOUTS:
-        raise InputError(f"--layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
+        raise InputError(
+            "setting.choice",
+            f"--layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}",
+            f"--layout {layout}",
+        )
     names = list(LAYOUTS) if layout == "auto" else [layout]
     found = next((name for name in names if LAYOUTS[name].is_here(root)), None)
     if found:
         return found
     known = "; ".join(f"{name}: {LAYOUTS[name].looks_like}" for name in names)
     what = "holds no corpus of a known form" if root.exists() else "does not exist"
-    raise InputError(f"the corpus {root} {what}; expected {known}")
+    raise InputError("corpus.unknown-form", f"the corpus {root} {what}; expected {known}", root)
 
 
 def _refuse_repeated_ids(entries: list[Entry]) -> None:
@@ -105,6 +109,8 @@ def _refuse_repeated_ids(entries: list[Entry]) -> None:
     for entry in entries:
         if entry.id in origins:
             raise InputError(
-                f"{entry.origin}: id {entry.id!r} was already used by {origins[entry.id]}; ids must be unique"
+                "corpus.id-twice",
+                f"{entry.origin}: id {entry.id!r} was already used by {origins[entry.id]}; ids must be unique",
+                entry.id,
             )
         origins[entry.id] = entry.origin

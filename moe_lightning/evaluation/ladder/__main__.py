@@ -63,11 +63,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(own: argparse.Namespace, flags: Sequence[str]) -> None:
     if own.seeds < 1 or own.jobs < 1:
-        raise InputError(f"--seeds and --jobs must be at least 1, got {own.seeds} and {own.jobs}")
+        raise InputError(
+            "setting.range",
+            f"--seeds and --jobs must be at least 1, got {own.seeds} and {own.jobs}",
+            f"--seeds {own.seeds} --jobs {own.jobs}",
+        )
     check_factors(own.lr_factors)
     for flag in ("--dry-run", "--log-file"):
         if flag in flags:
-            raise InputError(f"{flag} is none of the ladder's flags; give it to `moe-lightning pipeline`")
+            raise InputError(
+                "setting.unknown", f"{flag} is none of the ladder's flags; give it to `moe-lightning pipeline`", flag
+            )
 
 
 if __name__ == "__main__":

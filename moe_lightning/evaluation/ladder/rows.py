@@ -49,7 +49,11 @@ def run_size(run: RunDir) -> Size:
         with safe_open(run.mixture_file, framework="np") as tensors:
             shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors raises its own error, and is not typed
-        raise InputError(f"{run.mixture_file} cannot be read ({error}); run `moe-lightning pipeline` again") from error
+        raise InputError(
+            "file.unreadable",
+            f"{run.mixture_file} cannot be read ({error}); run `moe-lightning pipeline` again",
+            run.mixture_file,
+        ) from error
     counts = {name: math.prod(shape) for name, shape in shapes.items() if not name.endswith(_NOT_TRAINED)}
     num_gate = sum(count for name, count in counts.items() if name.startswith("gate."))
     return Size(config, sum(counts.values()) - num_gate, num_gate)

@@ -84,8 +84,10 @@ class Ladder:
                 raise
         if failed:
             raise InputError(
+                "ladder.failed",
                 f"{len(failed)} of {len(wanted)} runs of the ladder stopped; the first one's output is in {failed[0]};"
-                f" once mended, the same command goes on from here{_told_error(failed[0])}"
+                f" once mended, the same command goes on from here{_told_error(failed[0])}",
+                failed[0],
             )
         self.finished.extend(wanted)
 

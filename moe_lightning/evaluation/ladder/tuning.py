@@ -37,7 +37,11 @@ def dev_score(run: RunDir) -> float:
     """
     best = read_json_object(run.best_file, "moe-lightning pipeline").get("best")
     if not is_number(best):
-        raise InputError(f"{run.best_file} has no best score: no epoch was validated, so nothing can be tuned on it")
+        raise InputError(
+            "ladder.no-score",
+            f"{run.best_file} has no best score: no epoch was validated, so nothing can be tuned on it",
+            run.best_file,
+        )
     return float(best)
 
 
@@ -50,4 +54,8 @@ def check_factors(factors: Sequence[float]) -> None:
     """Raise an InputError for factors that are not finite and above 0."""
     bad = [factor for factor in factors if not 0 < factor < float("inf")]
     if bad or not factors:
-        raise InputError(f"--lr-factors must be numbers above 0, got {', '.join(map(str, factors)) or 'none'}")
+        raise InputError(
+            "setting.range",
+            f"--lr-factors must be numbers above 0, got {', '.join(map(str, factors)) or 'none'}",
+            "--lr-factors",
+        )

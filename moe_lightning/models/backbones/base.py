@@ -210,11 +210,15 @@ class SpeechBackbone(nn.Module, ABC):
             return self.only_language
         code = language_code(language)
         if code is None:
-            raise InputError(f"--language {language} is no language; give a code such as en or fr, or auto")
+            raise InputError(
+                "language.unknown",
+                f"--language {language} is no language; give a code such as en or fr, or auto",
+                language,
+            )
         try:
             self.check_language(code)
         except InputError as error:
-            raise InputError(f"--language {language}: {error}") from error
+            raise InputError(error.code, f"--language {language}: {error}", error.value) from error
         return code
 
     def detect_languages(self, frames: Frames) -> list[Detected]:
@@ -223,13 +227,17 @@ class SpeechBackbone(nn.Module, ABC):
         Args:
             frames: From the bare encoder over its own window.
         """
-        raise InputError("this speech model names no languages; leave --language auto out")
+        raise InputError(
+            "language.unsupported", "this speech model names no languages; leave --language auto out", "auto"
+        )
 
     def check_options(self, options: DecodeOptions) -> None:
         """Raise an InputError for options that the model cannot decode by."""
         if options.num_beams != 1:
             raise InputError(
-                f"num_beams is {options.num_beams}, and only CTC models search with beams; Whisper takes 1"
+                "setting.conflict",
+                f"num_beams is {options.num_beams}, and only CTC models search with beams; Whisper takes 1",
+                f"num_beams={options.num_beams}",
             )
 
     @abstractmethod

@@ -39,7 +39,11 @@ class CTCBackbone(SpeechBackbone):
     def __init__(self, parts: CTCParts, window: Window = "auto"):
         check_window(parse_window(window) or REAL)
         if parts.extractor.sampling_rate != SAMPLE_RATE:
-            raise InputError(f"the speech model takes {parts.extractor.sampling_rate} Hz, not {SAMPLE_RATE}")
+            raise InputError(
+                "model.unfit",
+                f"the speech model takes {parts.extractor.sampling_rate} Hz, not {SAMPLE_RATE}",
+                parts.extractor.sampling_rate,
+            )
         super().__init__(parts.model, REAL)
         self.extractor = parts.extractor
         self.tokens = CTCTokens(parts.tokenizer, parts.model.config.vocab_size) if parts.tokenizer else None
@@ -76,7 +80,11 @@ class CTCBackbone(SpeechBackbone):
     def check_options(self, options: DecodeOptions) -> None:
         """Raise an InputError for a number of beams that is not positive."""
         if options.num_beams < 1:
-            raise InputError(f"num_beams must be at least 1, got {options.num_beams}")
+            raise InputError(
+                "setting.range",
+                f"num_beams must be at least 1, got {options.num_beams}",
+                f"num_beams={options.num_beams}",
+            )
 
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
         """Labels of transcripts, on the model's device."""
@@ -152,8 +160,10 @@ class CTCBackbone(SpeechBackbone):
         """
         if self.tokens is None:
             raise InputError(
+                "model.unfit",
                 f"the speech model {self.model.config.name_or_path!r} is an encoder without a CTC head: it can embed,"
-                " not recognise; take a model that was fine-tuned for recognition (its config says ...ForCTC)"
+                " not recognise; take a model that was fine-tuned for recognition (its config says ...ForCTC)",
+                self.model.config.name_or_path,
             )
         return self.tokens
 
@@ -174,7 +184,11 @@ def _silence(options: DecodeOptions, num_utterances: int) -> list[Notes]:
 def check_window(seconds: float) -> None:
     """Raise an InputError for a window with silence: only Whisper has one."""
     if seconds != REAL:
-        raise InputError(f"window {window_words(seconds)} is for Whisper; a CTC model takes window real, or auto")
+        raise InputError(
+            "setting.conflict",
+            f"window {window_words(seconds)} is for Whisper; a CTC model takes window real, or auto",
+            f"window={seconds}",
+        )
 
 
 NEVER = -math.inf

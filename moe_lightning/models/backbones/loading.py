@@ -44,5 +44,7 @@ def load_backbone(whisper_model: str, window: Window = "auto") -> SpeechBackbone
         return WhisperBackbone.load(whisper_model, window)
     if kind not in CTC_BACKBONES:
         kinds = ", ".join(["whisper", *CTC_BACKBONES])
-        raise InputError(f"the speech model {whisper_model!r} is of the kind {kind}; give one of {kinds}")
+        raise InputError(
+            "model.unfit", f"the speech model {whisper_model!r} is of the kind {kind}; give one of {kinds}", kind
+        )
     return CTC_BACKBONES[kind].load(whisper_model, window)

@@ -42,8 +42,10 @@ def check_whisper_folder(folder: Path) -> None:
         pickled = (folder / "pytorch_model.bin").exists()
         hint = " (pytorch_model.bin can run code, so it is not read: save the model anew by save_pretrained)"
         raise InputError(
+            "model.incomplete",
             f"cannot load the speech model {folder}: it lacks {', '.join(missing)}{hint if pickled else ''}; copy what"
-            " is missing from the model that it was fine-tuned from or downloaded of"
+            " is missing from the model that it was fine-tuned from or downloaded of",
+            folder,
         )
 
 
@@ -105,6 +107,8 @@ def _check_weights(folder: Path, name: str) -> None:
 
 def _damaged(folder: Path, name: str, reason: str) -> InputError:
     return InputError(
+        "model.damaged",
         f"cannot load the speech model {folder}: its {name} is damaged ({reason}); copy that file again from the model"
-        " that it was fine-tuned from or downloaded of"
+        " that it was fine-tuned from or downloaded of",
+        name,
     )

@@ -26,11 +26,17 @@ def parse_layers(text: str, num_layers: int) -> tuple[int, ...]:
     for word, layer in zip(words, layers, strict=True):
         if not 0 <= layer <= num_layers:
             raise InputError(
+                "setting.choice",
                 f"--embedding-layer {text}: {word!r} is no layer of this encoder; give 0 to {num_layers}, {LAST}, or"
-                f" several joined by commas"
+                f" several joined by commas",
+                f"--embedding-layer {text}",
             )
     if len(set(layers)) < len(layers):
-        raise InputError(f"--embedding-layer {text} names a layer twice; {LAST} is layer {num_layers}")
+        raise InputError(
+            "setting.choice",
+            f"--embedding-layer {text} names a layer twice; {LAST} is layer {num_layers}",
+            f"--embedding-layer {text}",
+        )
     return tuple(sorted(layers))
 
 
@@ -55,7 +61,11 @@ def layer_frames(backbone: SpeechBackbone, features: Features, layers: Sequence[
             done = layer
         found.append(frames.values_BTD)
     if len({values_BTD.shape[1] for values_BTD in found}) > 1:
-        raise InputError("this encoder's last layer has other frames than the layers below it; give one layer alone")
+        raise InputError(
+            "setting.conflict",
+            "this encoder's last layer has other frames than the layers below it; give one layer alone",
+            "--embedding-layer",
+        )
     return frames._replace(values_BTD=found[0] if len(found) == 1 else torch.cat(found, dim=-1))
 
 

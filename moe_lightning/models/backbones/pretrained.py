@@ -162,8 +162,10 @@ def _model(model_class: Any, name: str, attention: str) -> Any:
 
 def _incomplete(name: str, fault: str) -> InputError:
     return InputError(
+        "model.damaged",
         f"cannot load the speech model {name}: its weights {fault}; download the model again, or copy its weights and"
-        " config.json again, both from one model"
+        " config.json again, both from one model",
+        name,
     )
 
 
@@ -182,9 +184,11 @@ def _check_generation(whisper_model: str, generation: GenerationConfig) -> None:
     """Raise an InputError for an empty ``generation_config.json``, by which no token would be suppressed."""
     if all(getattr(generation, field, None) is None for field in GENERATION_FIELDS):
         raise InputError(
+            "model.damaged",
             f"cannot load the speech model {whisper_model}: its generation_config.json has none of"
             f" {', '.join(GENERATION_FIELDS)}, so it is none of Whisper's; copy that file again from the model that it"
-            " was fine-tuned from or downloaded of"
+            " was fine-tuned from or downloaded of",
+            whisper_model,
         )
 
 
@@ -197,11 +201,13 @@ def _naming(whisper_model: str) -> Iterator[None]:
         raise
     except Exception as error:  # for an invalid config transformers raises errors of any type
         if not_loaded := torchaudio_complaint(error):
-            raise InputError(not_loaded) from error
+            raise InputError("package.broken", not_loaded, "torchaudio") from error
         raise InputError(
+            "model.unknown",
             f"cannot load the speech model {whisper_model!r}: it must be v2, v3, nano, the id of a Whisper model (or a"
             " wav2vec 2.0, HuBERT, WavLM or w2v-BERT one) that this machine can reach on the hub, or a folder saved by"
-            f" save_pretrained ({_reason(error)})"
+            f" save_pretrained ({_reason(error)})",
+            whisper_model,
         ) from error
 
 

@@ -52,8 +52,10 @@ class SpeechTokens:
         for token in ("<|startoftranscript|>", "<|endoftext|>"):
             if token not in self._ids:
                 raise InputError(
+                    "model.unfit",
                     f"the speech model's tokenizer has no token {token}, so it is none of Whisper's; copy the"
-                    " tokenizer's files from the model that this one was fine-tuned from"
+                    " tokenizer's files from the model that this one was fine-tuned from",
+                    token,
                 )
         self.start = self._ids["<|startoftranscript|>"]
         self.end = self._ids["<|endoftext|>"]
@@ -71,11 +73,17 @@ class SpeechTokens:
         if not self.is_multilingual:
             if language != "en":
                 raise InputError(
+                    "language.unsupported",
                     f"the speech model is English-only, and the language is {language!r}; take a multilingual one"
-                    " (without .en in its name), or leave the utterances of other languages out"
+                    " (without .en in its name), or leave the utterances of other languages out",
+                    language,
                 )
         elif self._language_id(language) is None:
-            raise InputError(f"the speech model knows no language {language!r}; give a code such as en or fr")
+            raise InputError(
+                "language.unknown",
+                f"the speech model knows no language {language!r}; give a code such as en or fr",
+                language,
+            )
 
     @property
     def only_language(self) -> str | None:
@@ -91,7 +99,10 @@ class SpeechTokens:
             InputError: The model detects none: it is English-only, or its generation config has no ``lang_to_id``.
         """
         if not (self.is_multilingual and self._detectable):
-            raise InputError("the speech model's generation config lists no languages (lang_to_id); give --language")
+            raise InputError(
+                "language.missing",
+                "the speech model's generation config lists no languages (lang_to_id); give --language",
+            )
         return [token.strip("<|>") for token in self._detectable], list(self._detectable.values())
 
     def prompt(self, language: str | None = None) -> list[int]:
@@ -104,7 +115,10 @@ class SpeechTokens:
         own: list[int | None] = [self.start, no_timestamps]
         if self.is_multilingual:
             if not language:
-                raise InputError("an utterance names no language, and the speech model writes several; give --language")
+                raise InputError(
+                    "language.missing",
+                    "an utterance names no language, and the speech model writes several; give --language",
+                )
             self.check_language(language)
             own = [self.start, self._language_id(language), self._ids["<|transcribe|>"], no_timestamps]
         return [token for token in own if token is not None]
@@ -137,8 +151,10 @@ class SpeechTokens:
         words = self.tokenizer(" " + text.strip(), add_special_tokens=False)["input_ids"]
         if len(prompt) + len(words) > MAX_TOKENS:
             raise InputError(
+                "transcript.too-long",
                 f"the transcript {text[:60]!r}... has {len(words)} tokens; Whisper holds {MAX_TOKENS - len(prompt)};"
-                " split the recording"
+                " split the recording",
+                len(words),
             )
         return [*prompt, *words], [*[IGNORED] * (len(prompt) - 1), *words, self.end]
 
@@ -163,11 +179,15 @@ class CTCTokens:
 
     def __init__(self, tokenizer: Wav2Vec2CTCTokenizer, vocab_size: int):
         if tokenizer.pad_token_id is None:
-            raise InputError("the tokenizer of the CTC model has no pad token, which stands for the blank")
+            raise InputError(
+                "model.unfit", "the tokenizer of the CTC model has no pad token, which stands for the blank"
+            )
         largest = max(*tokenizer.encoder.values(), tokenizer.pad_token_id)
         if largest >= vocab_size:
             raise InputError(
-                f"the tokenizer has a token {largest}, the CTC head only {vocab_size} columns: they are of two models"
+                "model.unfit",
+                f"the tokenizer has a token {largest}, the CTC head only {vocab_size} columns: they are of two models",
+                largest,
             )
         self.tokenizer = tokenizer
         self.blank = int(tokenizer.pad_token_id)
@@ -201,7 +221,11 @@ class CTCTokens:
             self._warn_once(text)
         labels = self._between_words(known)
         if not labels:
-            raise InputError(f"the transcript {text[:60]!r} has no character of the CTC model's vocabulary")
+            raise InputError(
+                "transcript.no-words",
+                f"the transcript {text[:60]!r} has no character of the CTC model's vocabulary",
+                text,
+            )
         return labels
 
     def text(self, labels: Sequence[int]) -> str:

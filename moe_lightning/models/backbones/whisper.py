@@ -83,8 +83,10 @@ class WhisperBackbone(SpeechBackbone):
         longest = WINDOW_SECONDS * SAMPLE_RATE
         if int(num_samples_B.max()) > longest:
             raise InputError(
+                "audio.too-long",
                 f"an utterance has {int(num_samples_B.max()) / SAMPLE_RATE:.1f} s, more than Whisper's"
-                f" {WINDOW_SECONDS} s; split the recording"
+                f" {WINDOW_SECONDS} s; split the recording",
+                int(num_samples_B.max()),
             )
         num_window = round((self.window if window is None else window) * SAMPLE_RATE)
         waveforms_BL = F.pad(waveforms_BL, (0, max(num_window - waveforms_BL.shape[1], 0)))

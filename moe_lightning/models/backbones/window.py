@@ -31,7 +31,11 @@ def parse_window(window: Window) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= LONGEST:
-        raise InputError(f"window must be auto, real, or seconds over 0 and up to {LONGEST:g}, got {window!r}")
+        raise InputError(
+            "setting.range",
+            f"window must be auto, real, or seconds over 0 and up to {LONGEST:g}, got {window!r}",
+            f"window={window}",
+        )
     return seconds
 
 
@@ -59,7 +63,9 @@ def own_window(config: object, kind: str) -> float:
         seconds = None
     if seconds is None:
         raise InputError(
+            "model.damaged",
             f"config.json of the speech model {getattr(config, 'name_or_path', '')}: trained_window must be real, or"
-            f" seconds over 0 and up to {LONGEST:g}, got {trained!r}; remove it for {LONGEST:g} s"
+            f" seconds over 0 and up to {LONGEST:g}, got {trained!r}; remove it for {LONGEST:g} s",
+            f"trained_window={trained}",
         )
     return seconds
