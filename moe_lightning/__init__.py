@@ -25,21 +25,26 @@ In Python::
 
     model = ml.load("lightning_logs/full")
     print(model.transcribe("recording.wav").text)
+    print(ml.load_results("lightning_logs/full").systems["mixture"].wer)
 """
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe_lightning.errors import InputError
 from moe_lightning.system.exits import end_in_one_line_while_importing
 from moe_lightning.system.signals import end_quietly_while_importing
 
 if TYPE_CHECKING:
+    from moe_lightning.data.embedding_store import EmbeddingStore
+    from moe_lightning.data.soft_labels import SoftLabels
     from moe_lightning.inference.recognizer import Recognizer
     from moe_lightning.models.backbones.window import Window
     from moe_lightning.models.routing import RoutingMode
+    from moe_lightning.reports.results import Results
 
-__all__ = ["__version__", "load"]
+__all__ = ["InputError", "__version__", "load", "load_embeddings", "load_labels", "load_results"]
 __version__ = "0.1.0"
 
 
@@ -54,6 +59,44 @@ def load(
     from moe_lightning.inference.recognizer import Recognizer  # torch: not for a command that only looks at a run
 
     return Recognizer(run_dir, accelerator, precision, routing, window)
+
+
+def load_labels(run_dir: str | Path) -> "SoftLabels":
+    """Soft labels of a run's utterances.
+
+    Raises:
+        InputError: The run has none, or those of several clusterings.
+    """
+    from moe_lightning.data.soft_labels import SoftLabels
+    from moe_lightning.run.folder import RunDir
+    from moe_lightning.run.inputs import only_soft_labels
+
+    return SoftLabels.load(only_soft_labels(RunDir(Path(run_dir))))
+
+
+def load_embeddings(run_dir: str | Path) -> "EmbeddingStore":
+    """Embeddings of a run's utterances.
+
+    Raises:
+        InputError: The run has none, or those of several speech models.
+    """
+    from moe_lightning.data.embedding_store import EmbeddingStore
+    from moe_lightning.run.folder import RunDir
+    from moe_lightning.run.inputs import only_embeddings
+
+    return EmbeddingStore.load(only_embeddings(RunDir(Path(run_dir))))
+
+
+def load_results(run_dir: str | Path, split: str = "test") -> "Results":
+    """Scores of a run's evaluation, or of a ladder.
+
+    Raises:
+        InputError: The split has not been evaluated, or its results are of another version.
+    """
+    from moe_lightning.reports.results import Results
+    from moe_lightning.run.folder import RunDir
+
+    return Results.load(RunDir(Path(run_dir)).report(split).results_file)
 
 
 if sys.argv[:1] == ["-m"]:  # Python is still looking for a command of this package, and imports torch for seconds

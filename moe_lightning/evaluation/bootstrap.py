@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moe_lightning.reports.results import Compared, Interval
+
 CONFIDENCE = 0.95
 _MOST_DRAWN_AT_ONCE = 4_000_000
 """Numbers in memory at a time."""
-
-Interval = tuple[float, float]
 
 
 class Resampled(NamedTuple):
@@ -24,20 +24,6 @@ class Resampled(NamedTuple):
     rate: float
     rates_R: np.ndarray
     """Rate per draw, for R draws."""
-
-
-class Comparison(NamedTuple):
-    """A system against a baseline, on the same draws."""
-
-    relative_improvement: float | None
-    """``(baseline - system) / baseline``; None if the baseline makes no error."""
-    interval: Interval | None
-    """For the relative improvement."""
-    difference: float
-    """``system - baseline``: negative if the system is better."""
-    difference_interval: Interval
-    probability_better: float
-    """Share of draws with fewer errors by the system; a tie counts half."""
 
 
 def resample(
@@ -81,8 +67,8 @@ def intervals(values_RS: np.ndarray) -> list[Interval]:
     return [(round(low, 6) + 0.0, round(high, 6) + 0.0) for low, high in bounds_S2.tolist()]  # no minus before a zero
 
 
-def compare(system: Resampled, baseline: Resampled) -> Comparison:
-    """Compare a system with a baseline on the same draws (see `resample`)."""
+def compare(system: Resampled, baseline: Resampled, over: str = "speakers") -> Compared:
+    """Compare a system with a baseline on the same draws (see `resample`) of a unit."""
     differences_R = system.rates_R - baseline.rates_R
     is_better_R = np.where(differences_R == 0, 0.5, differences_R < 0)
     improvement, improvements = None, None
@@ -90,7 +76,8 @@ def compare(system: Resampled, baseline: Resampled) -> Comparison:
         improvement = round((baseline.rate - system.rate) / baseline.rate, 6)
         has_errors_R = baseline.rates_R > 0
         improvements = interval(-differences_R[has_errors_R] / baseline.rates_R[has_errors_R])
-    return Comparison(
+    return Compared(
+        over=over,
         relative_improvement=improvement,
         interval=improvements,
         difference=round(system.rate - baseline.rate, 6),

@@ -15,12 +15,13 @@ from moe_lightning.data.audio import SAMPLE_RATE
 from moe_lightning.data.batches import SpeechBatch
 from moe_lightning.data.loader import FixedLoader
 from moe_lightning.evaluation.decodings import decode_as
-from moe_lightning.evaluation.hypotheses import Decoded, Decoding, Guarded, SystemCost
+from moe_lightning.evaluation.hypotheses import Decoded, Guarded, SystemCost
 from moe_lightning.models.backbones.activity import speech_probs
 from moe_lightning.models.backbones.base import Frames
 from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions, Notes
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.models.routing import pooled
+from moe_lightning.reports.results import Decoding
 from moe_lightning.settings.evaluation import DEFAULT_SYSTEMS, System
 from moe_lightning.system.terminal import progress
 from moe_lightning.training.memory import explained
@@ -77,10 +78,12 @@ def decode(
         num_samples += int(batch.num_samples_B.sum())
     for watch in watches.values():
         watch.seconds += detecting.seconds
-    cost = _cost(mixture, watches, num_samples / SAMPLE_RATE, device)
-    gate_by = "speaker" if speakers else "utterance"
-    cost = cost._replace(gate_by=gate_by, guard=options.guard, num_beams=options.num_beams)
-    return Decoded(texts, gates, cost, {name: Guarded.of(noted) for name, noted in notes.items()})
+    audio_seconds = num_samples / SAMPLE_RATE
+    decoding = _decoding(mixture, audio_seconds, device)._replace(
+        gate_by="speaker" if speakers else "utterance", guard=options.guard, num_beams=options.num_beams
+    )
+    costs = _costs(mixture, watches, audio_seconds)
+    return Decoded(texts, gates, decoding, costs, {name: Guarded.of(noted) for name, noted in notes.items()})
 
 
 class _Known(NamedTuple):
@@ -137,9 +140,7 @@ class _Stopwatch:
             torch.cuda.synchronize(self.device)
 
 
-def _cost(
-    mixture: MixtureASR, watches: Mapping[str, _Stopwatch], audio_seconds: float, device: torch.device
-) -> Decoding:
+def _costs(mixture: MixtureASR, watches: Mapping[str, _Stopwatch], audio_seconds: float) -> dict[str, SystemCost]:
     backbone = mixture.experts.backbone
     num_backbone = sum(parameter.numel() for parameter in backbone.parameters())
     num_experts = sum(parameter.numel() for parameter in mixture.experts.expert_parameters())
@@ -147,7 +148,7 @@ def _cost(
     num_backbone -= num_experts  # the experts are part of its layers
     with_gate = num_experts + num_gate
     trained = {"backbone": 0, "mixture": with_gate, "utterance_gate": with_gate}  # the other systems run no gate
-    systems = {
+    return {
         name: SystemCost(
             seconds=round(watch.seconds, 3),
             real_time_factor=round(watch.seconds / audio_seconds, 6),
@@ -157,6 +158,9 @@ def _cost(
         )
         for name, watch in watches.items()
     }
+
+
+def _decoding(mixture: MixtureASR, audio_seconds: float, device: torch.device) -> Decoding:
     on_gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine()
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -166,9 +170,8 @@ def _cost(
         num_threads=torch.get_num_threads(),
         audio_seconds=round(audio_seconds, 2),
         memory_bytes=memory,
-        systems=systems,
         routing=mixture.config.routing,
-        own_window=backbone.own_window,
+        own_window=mixture.experts.backbone.own_window,
     )
 
 

@@ -2,27 +2,23 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from moe_lightning.reports.results import Environment, StageFacts
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import git_revision, versions
 from moe_lightning.run.stages import STAGES
 from moe_lightning.system.json_files import is_number, read_json_object
 
 
-def environment(run: RunDir) -> dict[str, Any]:
-    """Snapshot for the results: ``versions``, ``machine``, ``git_revision``, ``seed``, ``stages``."""
-    stages: dict[str, dict[str, Any]] = {
+def environment(run: RunDir) -> Environment:
+    """Snapshot for the results."""
+    stages: dict[str, StageFacts] = {
         stage: _stage(run.record_file(stage)) for stage in STAGES if run.record_file(stage).exists()
     }
-    return {
-        "versions": versions(),
-        "machine": machine(),
-        "git_revision": git_revision(),
-        "seed": _seed(stages),
-        "stages": stages,
-    }
+    return Environment(versions(), machine(), git_revision(), _seed(stages), stages)
 
 
 def machine() -> dict[str, Any]:
@@ -37,21 +33,21 @@ def machine() -> dict[str, Any]:
     return facts
 
 
-def _stage(record_file: Path) -> dict[str, Any]:
+def _stage(record_file: Path) -> StageFacts:
     record = read_json_object(record_file, "moe-lightning pipeline", {"settings": dict})
     parts = [record.get(name) for name in ("defaults", "settings", "resolved")]
     settings = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
-    return {
-        "started": record.get("started"),
-        "seconds": record.get("seconds"),
-        "version": record.get("version"),
-        "settings": {name: value for name, value in sorted(settings.items()) if value is not None},
-    }
+    return StageFacts(
+        record.get("started"),
+        record.get("seconds"),
+        record.get("version"),
+        {name: value for name, value in sorted(settings.items()) if value is not None},
+    )
 
 
-def _seed(stages: dict[str, dict[str, Any]]) -> int | None:
+def _seed(stages: Mapping[str, StageFacts]) -> int | None:
     for stage, name in (("moe", "seed_everything"), ("experts", "seed_everything"), ("corpus", "seed")):
-        seed = stages.get(stage, {}).get("settings", {}).get(name)
+        seed = stages[stage].settings.get(name) if stage in stages else None
         if is_number(seed):
             return int(seed)
     return None

@@ -1,7 +1,7 @@
 """Decode a finished run's split, score it, write the report."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.data.utterance import Utterance
@@ -14,6 +14,7 @@ from moe_lightning.evaluation.systems import check_same_utterances, score_system
 from moe_lightning.evaluation.table import print_results
 from moe_lightning.evaluation.usage import expert_usage, true_experts
 from moe_lightning.evaluation.verdict import judge
+from moe_lightning.reports.results import Groups, Results
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import RunInputs, read_split
 from moe_lightning.run.record import check_inputs, renew_record
@@ -23,7 +24,7 @@ from moe_lightning.system.json_files import read_json_object, write_json
 HEADLINE = ("mixture", "backbone")
 
 
-def evaluate(run: RunDir, settings: EvaluationSettings) -> dict[str, Any]:
+def evaluate(run: RunDir, settings: EvaluationSettings) -> Results:
     """Decode a split by all systems, score them, write and print the results."""
     num_shared = check_split(run, settings.split)
     utterances = read_split(run, settings.split)
@@ -32,7 +33,7 @@ def evaluate(run: RunDir, settings: EvaluationSettings) -> dict[str, Any]:
     return score_split(run, settings.split, settings, num_shared)
 
 
-def rescore(run: RunDir, settings: EvaluationSettings) -> dict[str, Any]:
+def rescore(run: RunDir, settings: EvaluationSettings) -> Results:
     """Score earlier transcripts with other settings; no model runs."""
     check_inputs(run, "evaluation")
     results = score_split(run, settings.split, settings, check_split(run, settings.split))
@@ -75,7 +76,7 @@ def gate_speakers(run: RunDir, utterances: Sequence[Utterance], gate_by: GateBy)
     return {one.id: one.speaker for one in utterances} if gate_by == "speaker" else None
 
 
-def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: int = 0) -> dict[str, Any]:
+def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: int = 0) -> Results:
     """Score the stored hypotheses of a split, and write all results."""
     report = run.report(split)
     decoded = Decoded.load(report)
@@ -83,19 +84,19 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
     check_same_utterances([utterance.id for utterance in utterances], decoded.systems)
     columns = _run_columns(run, decoded)
     results = score_systems(utterances, decoded.systems, [HEADLINE], columns, settings)
-    for name, cost in decoded.decoding.systems.items():
-        results["systems"][name] |= cost._asdict() | decoded.counts(name)
-    shown = _usage_columns(utterances, results["systems"][HEADLINE[0]]["groups"], columns)
-    results |= {
-        "split": split,
-        "shared_speakers": num_shared,
-        "experts": expert_usage(decoded.gates, shown),
-        "decoding": {key: value for key, value in decoded.decoding._asdict().items() if key != "systems"},
-        "environment": environment(run),
-    }
-    results["verdict"] = judge(results)._asdict()
+    shown = _usage_columns(utterances, results.systems[HEADLINE[0]].groups, columns)
+    results = replace(
+        results,
+        systems={name: decoded.costed(scores, name) for name, scores in results.systems.items()},
+        split=split,
+        shared_speakers=num_shared,
+        experts=expert_usage(decoded.gates, shown),
+        decoding=decoded.decoding,
+        environment=environment(run),
+    )
+    results = replace(results, verdict=judge(results))
     decoded.save(report, utterances, Normaliser(settings.normaliser))  # the scored alignments
-    write_json(report.results_file, results)
+    results.save(report.results_file)
     if split == "test":
         _add_to_best(run, results)
     print_results(results)
@@ -119,7 +120,7 @@ def _run_columns(run: RunDir, decoded: Decoded) -> dict[str, dict[str, str]]:
 
 
 def _usage_columns(
-    utterances: Sequence[Utterance], groups: dict[str, Any], columns: dict[str, dict[str, str]]
+    utterances: Sequence[Utterance], groups: Groups, columns: dict[str, dict[str, str]]
 ) -> dict[str, dict[str, str]]:
     """Values by utterance id, for each field whose values fit on a page."""
     ids = [utterance.id for utterance in utterances]
@@ -129,8 +130,8 @@ def _usage_columns(
     return {field: values for field, values in shown.items() if len(set(values.values())) <= MOST_VALUES}
 
 
-def _add_to_best(run: RunDir, results: dict[str, Any]) -> None:
+def _add_to_best(run: RunDir, results: Results) -> None:
     best = read_json_object(run.best_file, "moe-lightning pipeline")
     kept = ("metric", "rate", "length", "wer", "cer")
-    rates = {name: {key: one[key] for key in kept} for name, one in results["systems"].items()}
+    rates = {name: {key: getattr(one, key) for key in kept} for name, one in results.systems.items()}
     write_json(run.best_file, {**best, "test": rates})

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +10,9 @@ from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.evaluation.alignment import align
+from moe_lightning.reports.results import Decoding, SystemScores
 from moe_lightning.run.folder import ReportDir
-from moe_lightning.system.json_files import fits, from_json, parse_json, read_json_object, write_json
+from moe_lightning.system.json_files import as_json, fits, from_json, parse_json, read_json_object, write_json
 from moe_lightning.system.plain_files import numbered_lines
 
 if TYPE_CHECKING:  # torch: scoring needs none
@@ -31,27 +32,6 @@ class SystemCost(NamedTuple):
     trained_parameters: int
     window: float = 0.0
     """Minimum seconds per input; 0 for real lengths."""
-
-
-class Decoding(NamedTuple):
-    """Cost and settings of decoding a split."""
-
-    device: str
-    num_threads: int
-    audio_seconds: float
-    memory_bytes: int
-    """Peak memory of the GPU if there is one, else of the process."""
-    systems: dict[str, SystemCost]
-    routing: str = ""
-    """For the mixture."""
-    num_beams: int = 1
-    """For a CTC model."""
-    gate_by: str = "utterance"
-    """Input of the gate: one ``utterance``, or all of its ``speaker``."""
-    own_window: float = 0.0
-    """Seconds of the backbone's training window."""
-    guard: bool = False
-    """True if loops were ended and silence had no text; earlier versions did neither."""
 
 
 class Guarded(NamedTuple):
@@ -78,15 +58,22 @@ class Decoded:
     gates: dict[str, list[float]]
     """Weight per expert in the mixture, by utterance id."""
     decoding: Decoding
+    costs: dict[str, SystemCost]
+    """By system name."""
     guarded: dict[str, Guarded] = field(default_factory=dict)
     """By system name."""
 
-    def counts(self, system: str) -> dict[str, int | None]:
-        """Number of ``loops`` and ``silenced`` utterances for a system; None if decoded without the guard."""
+    def counts(self, system: str) -> tuple[int, int] | None:
+        """Numbers of looped and silenced utterances for a system; None if decoded without the guard."""
         if not self.decoding.guard:
-            return {"loops": None, "silenced": None}
+            return None
         found = self.guarded.get(system, Guarded())
-        return {"loops": len(found.looped), "silenced": len(found.silenced)}
+        return len(found.looped), len(found.silenced)
+
+    def costed(self, scores: SystemScores, system: str) -> SystemScores:
+        """Scores of a system with its cost and the guard's findings."""
+        loops, silenced = self.counts(system) or (None, None)
+        return replace(scores, **self.costs[system]._asdict(), loops=loops, silenced=silenced)
 
     def experts(self) -> dict[str, int]:
         """Most likely expert by utterance id."""
@@ -122,8 +109,7 @@ class Decoded:
         partial = report.hypotheses_file.with_suffix(".partial")
         partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(report.hypotheses_file)
-        costs = {name: cost._asdict() for name, cost in self.decoding.systems.items()}
-        write_json(report.decoding_file, {**self.decoding._asdict(), "systems": costs})
+        write_json(report.decoding_file, {**self.decoding._asdict(), "systems": as_json(self.costs)})
 
     def _systems_with(self, kind: str, id_: str) -> list[str]:
         return [name for name, found in self.guarded.items() if id_ in getattr(found, kind)]
@@ -142,8 +128,8 @@ class Decoded:
             file = report.decoding_file
             cost = read_json_object(file, _MADE_BY, {"systems": dict})
             costs = {name: from_json(SystemCost, values, file) for name, values in cost["systems"].items()}
-            decoding = from_json(Decoding, {**cost, "systems": costs}, file)
-            return cls(systems, gates, decoding, {name: _guarded(rows, name) for name in systems})
+            guarded = {name: _guarded(rows, name) for name in systems}
+            return cls(systems, gates, from_json(Decoding, cost, file), costs, guarded)
         except (KeyError, TypeError) as error:
             raise InputError(
                 "file.malformed",

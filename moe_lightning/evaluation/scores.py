@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,18 +10,8 @@ from moe_lightning.data.normaliser import Normaliser, has_spaces
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.evaluation.alignment import Counts, count_characters, count_words
-from moe_lightning.evaluation.bootstrap import Interval, Resampled, intervals, resample
-
-
-class Metric(NamedTuple):
-    """An error rate, named for tables and sentences."""
-
-    name: str
-    short: str
-    """``WER``, ``CER``, or ``WER/CER`` for a mixture of both kinds of languages."""
-    units: str
-    """Units counted in the references."""
-
+from moe_lightning.evaluation.bootstrap import Resampled, intervals, resample
+from moe_lightning.reports.results import Interval, Metric, Rates
 
 MIXED = "WER/CER"
 
@@ -168,28 +157,6 @@ def draw(
     return Draws(resample(errors_NS, systems[0].units.lengths_N[rows], units.tolist(), num_resamples, seed), over)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Error rates over utterances together, not a mean of rates.
-
-    They are fractions; with more insertions than spoken words, they exceed 1.
-    """
-
-    metric: str
-    """Name of the headline's rate, as in `Metric.short`."""
-    rate: float
-    """The headline's: errors in words, or in characters for a language without spaces."""
-    length: int
-    """Words (or such characters) in the references."""
-    substitutions: int
-    deletions: int
-    insertions: int
-    wer: float
-    cer: float
-    words: int
-    """In the references, separated by spaces."""
-
-
 def rates(system: SystemCounts, references: References, rows: np.ndarray) -> Rates:
     """Error rates over the utterances in these rows."""
     units = system.units
@@ -223,33 +190,3 @@ def _has_figures(references: References, hypotheses: Sequence[str]) -> np.ndarra
 def has_figures(text: str) -> bool:
     """True for a text with a number in figures."""
     return any(character.isdecimal() for character in text)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupScores(Rates):
-    """Scores of a system on a group's utterances."""
-
-    utterances: int
-    speakers: int
-    interval: Interval | None
-    """For the headline's rate, 95 %."""
-    interval_over: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SystemScores(Rates):
-    """Scores of a system on all utterances, and by group."""
-
-    interval: Interval | None
-    """For the headline's rate, 95 %."""
-    interval_over: str
-    interval_over_utterances: Interval | None
-    raw: dict[str, float]
-    """``wer`` and ``cer`` of the texts without normalisation."""
-    figures_for_words: int
-    """Utterances with figures but none in the reference, in languages whose normaliser changes neither."""
-    groups: dict[str, dict[str, GroupScores]]
-    worst_group: dict[str, dict[str, Any]]
-    """Per field: the value with the highest rate, and that rate."""
-    spread: dict[str, float]
-    """Per field: highest rate of a group minus the lowest."""

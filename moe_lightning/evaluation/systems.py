@@ -5,31 +5,40 @@ A system is a name with hypotheses by utterance id, from any source.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from moe_lightning.data.normaliser import Normaliser
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
-from moe_lightning.evaluation.bootstrap import compare
+from moe_lightning.evaluation.bootstrap import CONFIDENCE, compare
 from moe_lightning.evaluation.fields import DURATION, DURATION_SLOTS, LAST_SLOT, OWN_FIELDS, group_columns
 from moe_lightning.evaluation.scores import (
     Draws,
-    GroupScores,
     References,
     SystemCounts,
-    SystemScores,
     draw,
     error_rate,
     metric_of,
     rates,
 )
+from moe_lightning.reports.results import (
+    Bootstrap,
+    Compared,
+    Comparison,
+    GroupScores,
+    NormaliserName,
+    OverUtterances,
+    RawRates,
+    Results,
+    SystemScores,
+    WorstGroup,
+)
 from moe_lightning.settings.evaluation import ScoreSettings
 
 Hypotheses: TypeAlias = Mapping[str, str]
 """Text by utterance id."""
-Results: TypeAlias = dict[str, Any]
 
 MOST_DIFFERING = 20
 MOST_COMPARED = 64
@@ -54,7 +63,7 @@ def score_systems(
         columns: Additional groups: value by utterance id, by field name.
 
     Returns:
-        ``systems``, ``comparisons`` and the scoring settings, as in `results.json`; rates are fractions.
+        Scores, comparisons and the scoring settings.
 
     Raises:
         InputError: The systems have different utterances, or no reference has a word.
@@ -68,18 +77,18 @@ def score_systems(
     groups = own | group_columns([utterance for utterance in utterances if utterance.id in kept], settings.by)
     counts = {name: SystemCounts.of(references, hypotheses) for name, hypotheses in systems.items()}
     board = _Board(references, counts, settings)
-    return {
-        "systems": {name: asdict(board.system(name, groups)) for name in systems},
-        "comparisons": {
+    return Results(
+        systems={name: board.system(name, groups) for name in systems},
+        comparisons={
             f"{system} vs {baseline}": board.comparison(system, baseline, groups) for system, baseline in comparisons
         },
-        "utterances": len(references.ids),
-        "speakers": len(set(references.speakers)),
-        "left_out_without_words": len(utterances) - len(references.ids),
-        "metric": metric_of(references.languages)._asdict(),
-        "normaliser": {"choice": normaliser.choice, "name": normaliser.name(references.languages)},
-        "bootstrap": {"num_resamples": settings.num_resamples, "seed": settings.seed, "confidence": 0.95},
-    }
+        utterances=len(references.ids),
+        speakers=len(set(references.speakers)),
+        left_out_without_words=len(utterances) - len(references.ids),
+        metric=metric_of(references.languages),
+        normaliser=NormaliserName(normaliser.choice, normaliser.name(references.languages)),
+        bootstrap=Bootstrap(settings.num_resamples, settings.seed, CONFIDENCE),
+    )
 
 
 def check_same_utterances(ids: Sequence[str], systems: Mapping[str, Hypotheses]) -> None:
@@ -117,17 +126,14 @@ class _Board:
             interval=draws.interval(self.place[name]),
             interval_over=draws.over,
             interval_over_utterances=self._by_utterance().interval(self.place[name]),
-            raw={
-                "wer": error_rate(counts.raw_words, self.all_rows),
-                "cer": error_rate(counts.raw_characters, self.all_rows),
-            },
+            raw=RawRates(error_rate(counts.raw_words, self.all_rows), error_rate(counts.raw_characters, self.all_rows)),
             figures_for_words=int(counts.has_figures_N.sum()),
             groups=by_group,
             worst_group={field: _worst(values) for field, values in by_group.items() if values},
             spread={field: _spread(values) for field, values in by_group.items() if values},
         )
 
-    def comparison(self, system: str, baseline: str, groups: Mapping[str, Sequence[str]]) -> Results:
+    def comparison(self, system: str, baseline: str, groups: Mapping[str, Sequence[str]]) -> Comparison:
         """One system against another, overall and by group."""
         overall = self._compared("", "", self.all_rows, system, baseline)
         by_utterance = self._against(self._by_utterance(), self.all_rows, system, baseline)
@@ -139,14 +145,16 @@ class _Board:
             for field, values in groups.items()
             if field in OWN_FIELDS or len(set(values)) <= MOST_COMPARED
         }
-        return {
-            "system": system,
-            "baseline": baseline,
-            **overall,
-            "over_utterances": {key: by_utterance.get(key) for key in ("interval", "probability_better")},
-            "groups": by_group,
-            **self._most_differing(system, baseline),
-        }
+        improved, worsened = self._most_differing(system, baseline)
+        return Comparison(
+            system=system,
+            baseline=baseline,
+            **asdict(overall),
+            over_utterances=OverUtterances(by_utterance.interval, by_utterance.probability_better),
+            groups=by_group,
+            most_improved=improved,
+            most_worsened=worsened,
+        )
 
     def _groups(self, name: str, field: str, values: Sequence[str]) -> dict[str, GroupScores]:
         groups = {}
@@ -161,16 +169,16 @@ class _Board:
             )
         return groups
 
-    def _compared(self, field: str, value: str, rows: np.ndarray, system: str, baseline: str) -> Results:
+    def _compared(self, field: str, value: str, rows: np.ndarray, system: str, baseline: str) -> Compared:
         return self._against(self._drawn(field, value, rows), rows, system, baseline)
 
-    def _against(self, draws: Draws, rows: np.ndarray, system: str, baseline: str) -> Results:
+    def _against(self, draws: Draws, rows: np.ndarray, system: str, baseline: str) -> Compared:
         if draws.rates_RS is None:
-            return {"over": draws.over, "probability_better": None}
+            return Compared(over=draws.over, probability_better=None)
         sides = [
             draws.resampled(self.place[name], error_rate(self.counts[name].units, rows)) for name in (system, baseline)
         ]
-        return {**compare(*sides)._asdict(), "over": draws.over}
+        return compare(sides[0], sides[1], draws.over)
 
     def _drawn(self, field: str, value: str, rows: np.ndarray, over: str = "speakers") -> Draws:
         key = (field, value, over)
@@ -183,14 +191,15 @@ class _Board:
     def _by_utterance(self) -> Draws:
         return self._drawn("", "", self.all_rows, "utterances")
 
-    def _most_differing(self, system: str, baseline: str) -> Results:
+    def _most_differing(self, system: str, baseline: str) -> tuple[list[str], list[str]]:
         """Ids of the utterances with the largest decrease and the largest increase in errors, largest first."""
         change_N = self.counts[system].units.errors_N - self.counts[baseline].units.errors_N
         ordered = sorted(zip(change_N.tolist(), self.references.ids, strict=True))
-        return {
-            "most_improved": [id_ for change, id_ in ordered[:MOST_DIFFERING] if change < 0],
-            "most_worsened": [id_ for change, id_ in sorted(ordered, key=_worse_first)[:MOST_DIFFERING] if change > 0],
-        }
+        worst_first = sorted(ordered, key=_worse_first)
+        return (
+            [id_ for change, id_ in ordered[:MOST_DIFFERING] if change < 0],
+            [id_ for change, id_ in worst_first[:MOST_DIFFERING] if change > 0],
+        )
 
 
 def rows_by_value(field: str, values: Sequence[str]) -> dict[str, np.ndarray]:
@@ -216,9 +225,9 @@ def _large(groups: dict[str, GroupScores]) -> dict[str, GroupScores]:
     return {value: group for value, group in groups.items() if group.length >= MIN_WORDS} or groups
 
 
-def _worst(groups: dict[str, GroupScores]) -> Results:
+def _worst(groups: dict[str, GroupScores]) -> WorstGroup:
     value = max(_large(groups), key=lambda value: groups[value].rate)
-    return {"value": value, "rate": groups[value].rate}
+    return WorstGroup(value, groups[value].rate)
 
 
 def _spread(groups: dict[str, GroupScores]) -> float:

@@ -9,6 +9,7 @@ from moe_lightning.data.manifest import read_manifest
 from moe_lightning.data.soft_labels import HardLabels
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.errors import InputError
+from moe_lightning.reports.results import Usage
 from moe_lightning.run.folder import RunDir
 from moe_lightning.system.json_files import read_json_object
 
@@ -16,17 +17,12 @@ DEAD_BELOW = 0.005
 """An expert with a smaller share of the gate's weight is called dead; the same as in the callback ExpertUsage."""
 
 
-def expert_usage(gates: Mapping[str, Sequence[float]], columns: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def expert_usage(gates: Mapping[str, Sequence[float]], columns: Mapping[str, Mapping[str, str]]) -> Usage:
     """Usage of the experts over a split.
 
     Args:
         gates: Weight per expert, by utterance id; rows sum to 1.
         columns: Value by utterance id, by field name.
-
-    Returns:
-        ``usage`` (share of utterances for which the expert is most likely), ``weight`` (mean share of the gate),
-        ``entropy`` (mean over the utterances; 1 for equal shares), ``dead`` experts, and ``by_field``: utterances per
-        expert, for each value of a field.
     """
     num_experts = len(next(iter(gates.values())))
     likeliest = {id_: max(range(num_experts), key=gate.__getitem__) for id_, gate in gates.items()}
@@ -39,13 +35,13 @@ def expert_usage(gates: Mapping[str, Sequence[float]], columns: Mapping[str, Map
             name: _counts((likeliest[id_] for id_, value in values.items() if value == name), num_experts)
             for name in names
         }
-    return {
-        "usage": [round(count / len(gates), 6) for count in counts],
-        "weight": [round(share, 6) for share in weight],
-        "entropy": round(sum(map(normalised_entropy, gates.values())) / len(gates), 6),
-        "dead": [expert for expert, share in enumerate(weight) if share < DEAD_BELOW],
-        "by_field": by_field,
-    }
+    return Usage(
+        usage=[round(count / len(gates), 6) for count in counts],
+        weight=[round(share, 6) for share in weight],
+        entropy=round(sum(map(normalised_entropy, gates.values())) / len(gates), 6),
+        dead=[expert for expert, share in enumerate(weight) if share < DEAD_BELOW],
+        by_field=by_field,
+    )
 
 
 def normalised_entropy(gate: Sequence[float]) -> float:

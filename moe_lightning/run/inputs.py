@@ -57,12 +57,8 @@ class RunInputs:
                 f"the run folder {run.path} does not exist; check --run_dir, or run `moe-lightning pipeline` first",
                 run.path,
             )
-        labels_file = (
-            Path(soft_labels_file)
-            if soft_labels_file
-            else _only(run.all_soft_labels_files(), "cluster", "--data.soft_labels_file")
-        )
-        store = EmbeddingStore.load(_only(run.embedding_dirs(), "embed", "another --run_dir"))
+        labels_file = Path(soft_labels_file) if soft_labels_file else only_soft_labels(run)
+        store = EmbeddingStore.load(only_embeddings(run))
         if store.info:
             check_model(store.info, whisper_model or store.info.whisper_model)
         return cls(SoftLabels.load(labels_file), store)
@@ -99,6 +95,16 @@ def check_run_model(run: RunDir, whisper_model: str) -> None:
     """Check the model of a run's stores without reading the embeddings; a run without a store passes."""
     for folder in run.embedding_dirs():
         check_model(StoreInfo.read(folder), whisper_model)
+
+
+def only_soft_labels(run: RunDir) -> Path:
+    """File of a run's soft labels; an InputError without any, or with several."""
+    return _only(run.all_soft_labels_files(), "cluster", "--data.soft_labels_file")
+
+
+def only_embeddings(run: RunDir) -> Path:
+    """Folder of a run's embeddings; an InputError without any, or with several."""
+    return _only(run.embedding_dirs(), "embed", "another --run_dir")
 
 
 def _only(paths: list[Path], command: str, choose_by: str) -> Path:

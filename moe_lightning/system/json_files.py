@@ -4,6 +4,8 @@ import json
 import math
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -84,7 +86,7 @@ MAX_INT = 2**53
 
 
 def from_json(kind: type[T], values: Any, where: object) -> T:
-    """A dataclass or NamedTuple from a JSON object; unknown names are ignored.
+    """A dataclass or NamedTuple, and those in it, from a JSON object; unknown names are ignored.
 
     Args:
         where: Source of the values, for messages.
@@ -95,20 +97,47 @@ def from_json(kind: type[T], values: Any, where: object) -> T:
     if not isinstance(values, Mapping):
         raise InputError("file.malformed", f"{where} must be a JSON object, got {_shown(values)}", where)
     hints = _hints(cast(Hashable, kind))
-    own = {name: values[name] for name in hints if name in values}
-    for name, value in own.items():
-        if not fits(value, hints[name]):
-            raise InputError(
-                "file.malformed", f"{where}: {name} must be {_described(hints[name])}, got {_shown(value)}", name
-            )
-        if get_origin(hints[name]) is tuple:
-            own[name] = tuple(value)
+    own = {name: _read(hints[name], values[name], name, where) for name in hints if name in values}
     try:
         return kind(**own)
     except TypeError as error:
         raise InputError(
             "file.malformed", f"{where} lacks a value ({str(error).partition(') ')[2] or error})", where
         ) from error
+
+
+def _read(hint: Any, value: Any, name: str, where: object) -> Any:
+    """One value of a JSON object, as its type hint says."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if _is_record(hint):
+        return value if isinstance(value, hint) else from_json(hint, value, f"{where}, {name}")
+    if origin in (Union, UnionType) and value is not None:
+        own = next((part for part in parts if _is_record(part) or fits(value, part)), None)
+        if own is not None:
+            return _read(own, value, name, where)
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        return {key: _read(parts[1], one, key, f"{where}, {name}") for key, one in value.items()}
+    if not fits(value, hint):
+        raise InputError("file.malformed", f"{where}: {name} must be {_described(hint)}, got {_shown(value)}", name)
+    return tuple(value) if origin is tuple else value
+
+
+def _is_record(hint: Any) -> bool:
+    return isinstance(hint, type) and (is_dataclass(hint) or hasattr(hint, "_fields"))
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses and NamedTuples as JSON objects; a None that is a field's default is left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        defaults: Mapping[str, Any] = {one.name: one.default for one in dataclass_fields(value)}
+        pairs = [(name, getattr(value, name)) for name in defaults]
+    elif hasattr(value, "_asdict"):
+        defaults, pairs = value._field_defaults, list(value._asdict().items())
+    elif isinstance(value, Mapping):
+        return {name: as_json(one) for name, one in value.items()}
+    else:
+        return [as_json(one) for one in value] if isinstance(value, list | tuple) else value
+    return {name: as_json(one) for name, one in pairs if not (one is None and defaults.get(name, 0) is None)}
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -120,6 +149,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, part) for part in parts)
     if origin is Literal:
         return isinstance(value, str | int | NoneType) and value in parts
+    if origin is tuple and Ellipsis not in parts:
+        return isinstance(value, list | tuple) and len(value) == len(parts) and all(map(fits, value, parts))
     if origin in (list, tuple, Sequence):
         return isinstance(value, list | tuple) and all(fits(one, parts[0]) for one in value)
     if origin in (dict, Mapping):

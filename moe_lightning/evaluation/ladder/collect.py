@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.evaluation.environment import environment
@@ -13,10 +12,10 @@ from moe_lightning.evaluation.ladder.verdict import judge_ladder, print_ladder
 from moe_lightning.evaluation.report.write import write_report
 from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage
+from moe_lightning.reports.results import SystemScores
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import read_split
 from moe_lightning.settings.evaluation import ScoreSettings
-from moe_lightning.system.json_files import write_json
 
 BASELINES = (
     *("lora_equal", "random", "backbone", "lora", "uniform", "hard", "utterance_gate"),
@@ -43,18 +42,27 @@ def collect(
     pairs.append(("utterance_gate", "lora_equal"))
     pairs += [("label", "lora_equal"), ("label_gate", "lora_equal")] if "label" in texts else []
     results = score_systems(utterances, texts, pairs, settings=settings)
-    results |= {"split": "test", "utterances": len(test), "seeds": list(seeds), "lr_factors": dict(factors)}
-    for line in lines:
-        system = results["systems"][line.name]
-        system |= {"label": line.words, **_cost(line, runs, decoded, seeds)}
-        system["rate_by_seed"] = [_rate(test, texts[line.name], seed, settings) for seed in seeds]
-    results["experts"] = expert_usage(_gates(decoded, seeds), {})
-    results["environment"] = environment(runs["mixture", seeds[0]])
-    first = decoded["mixture", seeds[0]].decoding
-    results["decoding"] = {key: value for key, value in first._asdict().items() if key != "systems"}
-    results["verdict"] = judge_ladder(results)._asdict()
+    results = replace(
+        results,
+        systems={
+            line.name: replace(
+                _scores(results.systems[line.name], line, runs, decoded, seeds),
+                label=line.words,
+                rate_by_seed=[_rate(test, texts[line.name], seed, settings) for seed in seeds],
+            )
+            for line in lines
+        },
+        split="test",
+        utterances=len(test),
+        seeds=list(seeds),
+        lr_factors=dict(factors),
+        experts=expert_usage(_gates(decoded, seeds), {}),
+        environment=environment(runs["mixture", seeds[0]]),
+        decoding=decoded["mixture", seeds[0]].decoding,
+    )
+    results = replace(results, verdict=judge_ladder(results))
     report = RunDir(ladder.path).report("test")
-    write_json(report.results_file, results)
+    results.save(report.results_file)
     write_report(runs["mixture", seeds[0]], report, results, utterances, texts)
     print_ladder(results)
     print(f"results: {report.results_file}   report: {report.page_file}")
@@ -75,25 +83,24 @@ def _gates(decoded: Mapping[tuple[str, int], Decoded], seeds: Sequence[int]) -> 
 def _rate(test: Sequence[Utterance], texts: Mapping[str, str], seed: int, settings: ScoreSettings) -> float:
     one_seed = {utterance.id: texts[_seeded(utterance.id, seed)] for utterance in test}
     quick = replace(settings, num_resamples=100)
-    return float(score_systems(test, {"one": one_seed}, settings=quick)["systems"]["one"]["rate"])
+    return score_systems(test, {"one": one_seed}, settings=quick).systems["one"].rate
 
 
-def _cost(
+def _scores(
+    scores: SystemScores,
     line: Rung,
     runs: Mapping[tuple[str, int], RunDir],
     decoded: Mapping[tuple[str, int], Decoded],
     seeds: Sequence[int],
-) -> dict[str, Any]:
-    cost = decoded[line.row, seeds[0]].decoding.systems[line.system]
+) -> SystemScores:
+    """Scores with the cost of the first seed, and the guard's findings over all."""
     trained = 0 if line.name == "backbone" else run_size(runs[line.row, seeds[0]]).num_trained
+    costed = replace(decoded[line.row, seeds[0]].costed(scores, line.system), trained_parameters=trained)
     counts = [decoded[line.row, seed].counts(line.system) for seed in seeds]
-    return {**cost._asdict(), "trained_parameters": trained, **{kind: _sum(counts, kind) for kind in counts[0]}}
-
-
-def _sum(counts: Sequence[Mapping[str, int | None]], kind: str) -> int | None:
-    """Sum over all seeds; None if one was decoded without the guard."""
-    known = [count for one in counts if (count := one[kind]) is not None]
-    return sum(known) if len(known) == len(counts) else None
+    if None in counts:
+        return replace(costed, loops=None, silenced=None)
+    loops, silenced = (sum(of_seed) for of_seed in zip(*filter(None, counts), strict=True))
+    return replace(costed, loops=loops, silenced=silenced)
 
 
 def _seeded(id_: str, seed: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from moe_lightning.evaluation.system_lines import called
 from moe_lightning.reports.charts import alignment_html
+from moe_lightning.reports.results import Results
 
 NUM_EXAMPLES = 5
 """Per kind: system better, and system worse."""
@@ -22,17 +23,17 @@ class Example(NamedTuple):
     """Address of its audio."""
 
 
-def example_ids(results: Mapping[str, Any]) -> dict[str, list[str]]:
+def example_ids(results: Results) -> dict[str, Sequence[str]]:
     """Ids to show, by heading."""
-    comparison = next(iter(results["comparisons"].values()))
-    name, other = (called(results, comparison[side]) for side in ("system", "baseline"))
+    comparison = results.headline
+    name, other = (called(results, system) for system in comparison.pair)
     return {
-        f"Where {name} is better than {other}": comparison["most_improved"][:NUM_EXAMPLES],
-        f"Where {name} is worse than {other}": comparison["most_worsened"][:NUM_EXAMPLES],
+        f"Where {name} is better than {other}": comparison.most_improved[:NUM_EXAMPLES],
+        f"Where {name} is worse than {other}": comparison.most_worsened[:NUM_EXAMPLES],
     }
 
 
-def example_section(results: Mapping[str, Any], examples: Mapping[str, Example]) -> list[tuple[str, list[Any]]]:
+def example_section(results: Results, examples: Mapping[str, Example]) -> list[tuple[str, list[Any]]]:
     """The examples with the largest differences, errors coloured, by heading."""
     return [
         (heading, [_example(id_, examples[id_], results) for id_ in ids if id_ in examples])
@@ -40,7 +41,7 @@ def example_section(results: Mapping[str, Any], examples: Mapping[str, Example])
     ]
 
 
-def _example(id_: str, example: Example, results: Mapping[str, Any]) -> dict[str, Any]:
+def _example(id_: str, example: Example, results: Results) -> dict[str, Any]:
     texts = [
         (called(results, system).removeprefix("the "), alignment_html(pairs))
         for system, pairs in example.alignments.items()

@@ -1,6 +1,6 @@
 """``report/README.md``: a model card for the Hugging Face hub, from the same results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,53 +13,55 @@ from moe_lightning.evaluation.system_lines import (
     group_name,
     interval_in_words,
     label,
-    shown_columns,
-    system_lines,
+    system_table,
 )
 from moe_lightning.reports.pages import render
+from moe_lightning.reports.results import Comparison, Results
 
 _COLUMNS = (
     *COLUMNS,
-    Column("95 % interval", lambda line: interval_in_words(line.interval)),
+    Column("95 % interval", lambda one: interval_in_words(one.interval)),
     Column(
-        "trained parameters", lambda line: "-" if line.trained_parameters is None else f"{line.trained_parameters:,}"
+        "trained parameters",
+        lambda one: "-" if one.trained_parameters is None else f"{one.trained_parameters:,}",
     ),
 )
 _HUB_IDS = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
 
 
-def model_card(results: Mapping[str, Any], whisper_model: str, languages: Sequence[str], dataset: str) -> str:
+def model_card(results: Results, whisper_model: str, languages: Sequence[str], dataset: str) -> str:
     """The card: YAML front matter, then verdict, scores, groups, and usage."""
-    comparison = next(iter(results["comparisons"].values()))
-    environment = results["environment"]
+    comparison = results.headline
+    environment = results.environment
     front = _front_matter(results, comparison, whisper_model, languages, dataset)
     return render(
         "model_card.md.j2",
         front=yaml.safe_dump(front, sort_keys=False),
         dataset=dataset,
-        verdict=results["verdict"],
+        verdict=results.judged,
         whisper_model=whisper_model,
-        num_experts=len(results["experts"]["usage"]),
-        trained=f"{results['systems'][comparison['system']]['trained_parameters']:,}",
-        split=results["split"],
-        num_utterances=results["utterances"],
-        num_speakers=results["speakers"],
-        over=comparison["over"],
-        normaliser=results["normaliser"]["name"],
+        num_experts=len(results.experts.usage),
+        trained=f"{results.systems[comparison.system].trained_parameters:,}",
+        split=results.split,
+        num_utterances=results.utterances,
+        num_speakers=results.speakers,
+        over=comparison.over,
+        normaliser=results.normaliser.name,
         scores=_score_table(results),
         groups=_group_table(results, comparison),
-        versions=", ".join(f"{name} {number}" for name, number in environment["versions"].items()),
-        seed=environment["seed"],
-        git_revision=environment["git_revision"] or "unknown",
+        versions=", ".join(f"{name} {number}" for name, number in environment.versions.items()),
+        seed=environment.seed,
+        git_revision=environment.git_revision or "unknown",
     )
 
 
 def _front_matter(
-    results: Mapping[str, Any], comparison: Mapping[str, Any], model: str, languages: Sequence[str], dataset: str
+    results: Results, comparison: Comparison, model: str, languages: Sequence[str], dataset: str
 ) -> dict[str, Any]:
-    scores = results["systems"][comparison["system"]]
-    metrics = [{"type": kind, "name": kind.upper(), "value": round(100 * scores[kind], 2)} for kind in ("wer", "cer")]
-    source = {"name": dataset, "type": "audiofolder", "split": results["split"]}
+    scores = results.systems[comparison.system]
+    rates = {"wer": scores.wer, "cer": scores.cer}
+    metrics = [{"type": kind, "name": kind.upper(), "value": round(100 * rate, 2)} for kind, rate in rates.items()]
+    source = {"name": dataset, "type": "audiofolder", "split": results.split}
     task = {"type": "automatic-speech-recognition", "name": "Automatic Speech Recognition"}
     base = _HUB_IDS.get(model, model)
     return {
@@ -75,22 +77,20 @@ def _front_matter(
     }
 
 
-def _score_table(results: Mapping[str, Any]) -> list[list[str]]:
-    systems = system_lines(results)
-    columns = shown_columns(_COLUMNS, systems)
-    heads = ["system", *(column.head for column in columns)]
-    return [heads, *([line.name, *(column.cell(line) for column in columns)] for line in systems)]
+def _score_table(results: Results) -> list[list[str]]:
+    head, rows = system_table(results, _COLUMNS)
+    return [head, *rows]
 
 
-def _group_table(results: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[list[str]]:
-    before, after = (results["systems"][comparison[side]] for side in ("baseline", "system"))
-    names = [label(comparison[side]) for side in ("baseline", "system")]
-    rate = results["metric"]["short"]
-    rows = [["group", results["metric"]["units"], *(f"{rate} % of {name}" for name in names), "95 % interval"]]
-    for field in shown_fields(before["groups"]):
-        for value, group in before["groups"][field].items():
-            then = after["groups"][field][value]
-            rates = (f"{100 * one['rate']:.1f}" for one in (group, then))
+def _group_table(results: Results, comparison: Comparison) -> list[list[str]]:
+    before, after = (results.systems[name] for name in (comparison.baseline, comparison.system))
+    names = [label(name) for name in (comparison.baseline, comparison.system)]
+    rate = results.metric.short
+    rows = [["group", results.metric.units, *(f"{rate} % of {name}" for name in names), "95 % interval"]]
+    for field in shown_fields(before.groups):
+        for value, group in before.groups[field].items():
+            then = after.groups[field][value]
+            rates = (f"{100 * one.rate:.1f}" for one in (group, then))
             name = f"{field} {group_name(value, group, before)}"
-            rows.append([name, str(group["length"]), *rates, interval_in_words(then["interval"])])
+            rows.append([name, str(group.length), *rates, interval_in_words(then.interval)])
     return rows if len(rows) > 1 else []

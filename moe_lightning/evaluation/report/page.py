@@ -15,6 +15,7 @@ from moe_lightning.evaluation.report.sections import (
 )
 from moe_lightning.reports.curves import Chart
 from moe_lightning.reports.pages import render_page
+from moe_lightning.reports.results import Results
 
 
 class RunFacts(NamedTuple):
@@ -28,16 +29,16 @@ class RunFacts(NamedTuple):
     cluster_address: str
 
 
-def page(results: Mapping[str, Any], facts: RunFacts) -> str:
+def page(results: Results, facts: RunFacts) -> str:
     """The whole page.
 
     Args:
-        results: As in ``results.json``: any number of systems, the first comparison is the headline.
+        results: Any number of systems; the first comparison is the headline.
     """
     return render_page(
         "evaluation.html.j2",
         ["style.css", "evaluation.css"],
-        title=results["verdict"]["sentence"][:80],
+        title=results.judged.sentence[:80],
         head=head_section(results),
         systems=systems_section(results),
         groups=groups_section(results),

@@ -14,6 +14,7 @@ from moe_lightning.evaluation.report.model_card import model_card
 from moe_lightning.evaluation.report.page import RunFacts, page
 from moe_lightning.reports.clips import audio_clips
 from moe_lightning.reports.curves import training_charts
+from moe_lightning.reports.results import Results
 from moe_lightning.run.folder import ReportDir, RunDir
 from moe_lightning.system.json_files import read_json_object
 
@@ -21,7 +22,7 @@ from moe_lightning.system.json_files import read_json_object
 def write_report(
     run: RunDir,
     report: ReportDir,
-    results: Mapping[str, Any],
+    results: Results,
     utterances: Sequence[Utterance],
     systems: Mapping[str, Mapping[str, str]],
 ) -> None:
@@ -29,8 +30,7 @@ def write_report(
 
     Args:
         run: Source of clusters and training curves.
-        results: From `score_systems`, with ``verdict``, ``split`` and ``environment``; ``experts``, ``decoding`` and
-            the costs of systems are shown if present.
+        results: With a verdict; experts, decoding and the costs of systems are shown if present.
         utterances: Scored utterances.
         systems: Transcripts by utterance id, by system name.
     """
@@ -44,30 +44,28 @@ def write_report(
     _write(report.page_file, page(results, facts))
 
 
-def write_model_card(
-    run: RunDir, report: ReportDir, results: Mapping[str, Any], utterances: Sequence[Utterance]
-) -> None:
+def write_model_card(run: RunDir, report: ReportDir, results: Results, utterances: Sequence[Utterance]) -> None:
     """Write ``README.md`` beside the results: the card of the run's mixture."""
     needed = {"whisper_model": str}
     config = read_json_object(run.mixture_config_file, "moe-lightning pipeline", needed)
     languages = sorted({one.language for one in utterances if one.language})
-    name = Path(str(results["environment"]["stages"]["corpus"]["settings"].get("dataset_root", "a corpus"))).name
+    name = Path(str(results.environment.stages["corpus"].settings.get("dataset_root", "a corpus"))).name
     _write(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
 
 
 def _examples(
-    results: Mapping[str, Any],
+    results: Results,
     utterances: Sequence[Utterance],
     systems: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Example]:
-    comparison = next(iter(results["comparisons"].values()))
+    comparison = results.headline
     ids = {id_ for some in example_ids(results).values() for id_ in some}
     shown = [utterance for utterance in utterances if utterance.id in ids]
     clips = audio_clips(shown)
-    fields = shown_fields(results["systems"][comparison["system"]]["groups"])
-    wanted = ("backbone", comparison["baseline"], comparison["system"])
+    fields = shown_fields(results.systems[comparison.system].groups)
+    wanted = ("backbone", comparison.baseline, comparison.system)
     names = [name for name in dict.fromkeys(wanted) if name in systems]
-    units = Normaliser(results["normaliser"]["choice"]).units
+    units = Normaliser(results.normaliser.choice).units
     return {
         one.id: Example(
             reference=one.text,

@@ -1,8 +1,8 @@
 """The page and the model card: whole, from one file, with nothing of the corpus becoming markup."""
 
-import json
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from markupsafe import escape
 
 from moe_lightning.data.utterance import Utterance
+from moe_lightning.errors import InputError
 from moe_lightning.evaluation.alignment import align
 from moe_lightning.evaluation.report.examples import Example
 from moe_lightning.evaluation.report.model_card import model_card
@@ -25,6 +26,7 @@ from moe_lightning.reports import clips
 from moe_lightning.reports.charts import Bar, Dots, alignment_html, bars, dot_plot, line_chart
 from moe_lightning.reports.clips import audio_clips
 from moe_lightning.reports.curves import MOST_POINTS, Chart, Curve, read_curves, training_charts
+from moe_lightning.reports.results import Decoding, Environment, Results, StageFacts, Usage
 from moe_lightning.run.folder import RunDir
 from moe_lightning.settings.evaluation import ScoreSettings
 from tests.places import ROOT
@@ -51,7 +53,7 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def evil_results(num_systems: int = 2) -> tuple[dict, RunFacts]:
+def evil_results(num_systems: int = 2) -> tuple[Results, RunFacts]:
     """Every name and text of the corpus and of the systems is hostile."""
     utterances = [
         utterance(number, f"one two three {EVIL}", speaker=f"{EVIL}{number % 3}", **{EVIL: f"{EVIL}{number % 2}"})
@@ -66,21 +68,21 @@ def evil_results(num_systems: int = 2) -> tuple[dict, RunFacts]:
     results = score_systems(utterances, systems, [("mixture", name) for name in names[1:]], settings=settings)
     gates = {one.id: [0.75, 0.25] for one in utterances}
     field = {one.id: str(one.fields[EVIL]) for one in utterances}
-    for one in results["systems"].values():
-        one |= {"parameters": 10, "trained_parameters": 5, "seconds": 1.0, "real_time_factor": 0.1}
-    results |= {
-        "split": "test",
-        "experts": expert_usage(gates, {EVIL: field}),
-        "decoding": {"device": EVIL, "num_threads": 1, "audio_seconds": 12.0, "memory_bytes": 1},
-        "environment": {
-            "seed": 1,
-            "git_revision": None,
-            "machine": {"processor": EVIL},
-            "versions": {"python": EVIL},
-            "stages": {"moe": {"started": EVIL, "seconds": None, "version": "1", "settings": {EVIL: EVIL}}},
-        },
-    }
-    results["verdict"] = judge(results)._asdict()
+    cost = {"parameters": 10, "trained_parameters": 5, "seconds": 1.0, "real_time_factor": 0.1}
+    results = replace(
+        results,
+        systems={name: replace(one, **cost) for name, one in results.systems.items()},
+        split="test",
+        experts=expert_usage(gates, {EVIL: field}),
+        decoding=Decoding(EVIL, num_threads=1, audio_seconds=12.0, memory_bytes=1),
+        environment=Environment(
+            versions={"python": EVIL},
+            machine={"processor": EVIL},
+            seed=1,
+            stages={"moe": StageFacts(started=EVIL, seconds=None, version="1", settings={EVIL: EVIL})},
+        ),
+    )
+    results = replace(results, verdict=judge(results))
     examples = {
         one.id: Example(
             reference=one.text,
@@ -93,6 +95,35 @@ def evil_results(num_systems: int = 2) -> tuple[dict, RunFacts]:
     chart = Chart(EVIL, [Curve(EVIL, [0, 10], [1.0, 0.5])])
     facts = RunFacts(examples, {EVIL: [chart]}, {"verdict": EVIL}, b"\x89PNG", "../clustered/report.html")
     return results, facts
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    results, _ = evil_results(num_systems=3)
+    results.save(tmp_path / "results.json")
+    again = Results.load(tmp_path / "results.json")
+    assert again.headline.groups == results.headline.groups
+    assert again.systems["backbone"].interval == results.systems["backbone"].interval
+    again.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "results.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [
+        ('"utterances": 12,', '"utterances": "12",', "utterances"),
+        ('"metric": {', '"metric": 5, "x": {', "results.json, metric"),
+    ],
+)
+def test_broken_results_are_refused_by_the_name_of_what_is_wrong(
+    old: str, new: str, value: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "results.json"
+    evil_results()[0].save(file)
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(InputError) as refused:
+        Results.load(file)
+    assert refused.value.code == "file.malformed"
+    assert str(refused.value.value).endswith(value)
 
 
 def test_nothing_of_the_corpus_becomes_markup() -> None:
@@ -121,13 +152,13 @@ def test_the_headline_comes_first() -> None:
     results, facts = evil_results()
     parsed = Page(page(results, facts))
     body = parsed.texts[parsed.texts.index("Does the mixture help?") :]
-    assert next(text for text in body[1:] if text.strip()) == results["verdict"]["sentence"]
+    assert next(text for text in body[1:] if text.strip()) == results.judged.sentence
 
 
 def test_a_run_without_curves_clusters_and_recordings_has_a_page_without_them() -> None:
     results, facts = evil_results()
     bare = facts._replace(examples={}, charts={}, cluster_report=None, cluster_picture=None)
-    text = page({**results, "experts": None, "decoding": None}, bare)
+    text = page(replace(results, experts=Usage(), decoding=None), bare)
     assert "<h2>Systems" in text
     assert not any(f"<h2>{name}" in text for name in ("Training", "Clusters", "Routing"))
     assert "audio" not in Page(text).tags
@@ -142,10 +173,10 @@ def test_the_model_card_is_markdown_with_front_matter_that_yaml_reads() -> None:
     assert facts["base_model"] == "openai/whisper-large-v2"
     (entry,) = facts["model-index"]
     wer, cer = entry["results"][0]["metrics"]
-    assert (wer["type"], wer["value"]) == ("wer", round(100 * results["systems"]["mixture"]["wer"], 2))
+    assert (wer["type"], wer["value"]) == ("wer", round(100 * results.systems["mixture"].wer, 2))
     assert cer["type"] == "cer"
     assert "<script" not in body
-    assert results["verdict"]["sentence"].split(":")[0] in body
+    assert results.judged.sentence.split(":")[0] in body
 
 
 @pytest.mark.parametrize("model", ["nano", "/models/mine", "one/two/three"])
@@ -173,14 +204,19 @@ def test_seeds_are_dots_on_their_bar_and_a_third_system_is_a_diamond() -> None:
 
 def test_a_ladder_names_its_systems_and_shows_the_bare_backbone_first() -> None:
     results, facts = evil_results(num_systems=3)
-    other = next(name for name in results["systems"] if name.startswith(EVIL))
-    results["comparisons"] = dict(reversed(results["comparisons"].items()))
-    results["systems"][other] |= {"label": "one LoRA", "rate_by_seed": [0.1, 0.2]}
-    text = page({**results, "seeds": [1, 2]}, facts)
+    other = next(name for name in results.systems if name.startswith(EVIL))
+    scores = replace(results.systems[other], label="one LoRA", rate_by_seed=[0.1, 0.2])
+    results = replace(
+        results,
+        comparisons=dict(reversed(results.comparisons.items())),
+        systems={**results.systems, other: scores},
+        seeds=[1, 2],
+    )
+    text = page(results, facts)
     assert "empty dot is the bare backbone, the full one the mixture with its interval, the diamond one LoRA" in text
     assert "All 2 seeds together" in text
-    first = next(iter(next(iter(results["systems"]["backbone"]["groups"].values())).values()))
-    assert f"{first['utterances'] // 2} utterances, {first['speakers']} speakers" in text  # each seed heard the same
+    first = next(iter(next(iter(results.systems["backbone"].groups.values())).values()))
+    assert f"{first.utterances // 2} utterances, {first.speakers} speakers" in text  # each seed heard the same
     assert "fewer errors than one LoRA" in text
     assert 'class="diamond"' in text
 
@@ -275,7 +311,7 @@ def test_a_run_that_was_trained_has_page_and_card(evaluated_run: RunDir) -> None
     headings = ("Systems", "Groups", "Routing", "Clusters", "Training", "Examples", "Cost", "Settings and environment")
     places = [text.index(f"<h2>{heading}") for heading in headings]
     assert places == sorted(places)
-    results = json.loads(evaluated_run.results_file.read_text())
-    assert f"{100 * results['systems']['mixture']['rate']:.1f} %" in text
-    assert escape(results["normaliser"]["name"]) in text
+    results = Results.load(evaluated_run.results_file)
+    assert f"{100 * results.systems['mixture'].rate:.1f} %" in text
+    assert escape(results.normaliser.name) in text
     assert yaml.safe_load(evaluated_run.report().model_card_file.read_text().split("---\n", 2)[1])["library_name"]

@@ -1,5 +1,6 @@
 """The Python interface gives what the command prints, and the gate's decision with it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import moe_lightning as ml
 from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.inference.__main__ import main
 from moe_lightning.inference.recognizer import Recognizer
+from moe_lightning.run.folder import RunDir
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,27 @@ def test_mistakes_are_named_before_anything_is_transcribed(recognizer: Recognize
         recognizer.transcribe(files[0], language="nowherish")
     with pytest.raises(MissingInputError, match="mixture"):
         ml.load(tiny_corpus)
+
+
+def test_labels_embeddings_and_scores_of_a_run_are_there_in_python(evaluated_run: RunDir) -> None:
+    run = evaluated_run.path
+    labels, store, results = ml.load_labels(run), ml.load_embeddings(str(run)), ml.load_results(run)
+    assert set(labels.ids) == set(store.ids)
+    assert labels.of(labels.ids).shape == (len(labels.ids), labels.num_experts)
+    assert store.of(labels.ids).shape[0] == len(labels.ids)
+    written = json.loads(evaluated_run.results_file.read_text())
+    assert results.systems["mixture"].wer == written["systems"]["mixture"]["wer"]
+    assert results.headline.pair == ("mixture", "backbone")
+
+
+def test_a_run_without_labels_embeddings_or_scores_is_refused_by_its_stage(tiny_corpus: Path, tmp_path: Path) -> None:
+    for load in (ml.load_labels, ml.load_embeddings):
+        with pytest.raises(ml.InputError) as refused:
+            load(tmp_path)
+        assert refused.value.code == "run.stage-missing"
+    with pytest.raises(ml.InputError) as refused:
+        ml.load_results(tmp_path, "dev")
+    assert refused.value.code == "file.missing"
 
 
 def test_to_import_the_package_costs_no_torch() -> None:

@@ -192,7 +192,7 @@ def test_a_fault_leaves_the_stage_begun_and_the_next_run_goes_on(run: RunDir) ->
 
 def test_a_stage_that_refuses_its_input_has_not_begun(run: RunDir) -> None:
     with pytest.raises(InputError), recorded_stage(run, "corpus", settings()):
-        raise InputError("no such thing")
+        raise InputError("file.missing", "no such thing")
     assert finish(run, seed=7.0) is True
 
 

@@ -1,5 +1,6 @@
 """The parts of a ladder: sizes, flags, learning rates, the verdict."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from moe_lightning.evaluation.ladder.verdict import judge_ladder, recovered
 from moe_lightning.evaluation.systems import score_systems
 from moe_lightning.evaluation.usage import expert_usage
 from moe_lightning.models.mixture import MixtureASR
+from moe_lightning.reports.results import Results
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.pipeline import stage_commands
 from moe_lightning.settings.evaluation import ScoreSettings
@@ -67,7 +69,7 @@ def test_factors_that_are_no_rates_are_refused(factors: list[float]) -> None:
         check_factors(factors)
 
 
-def made_up_ladder(mixture: str, lora: str) -> dict:
+def made_up_ladder(mixture: str, lora: str) -> Results:
     """Results in which two rungs are systems that the tests make up."""
     utterances, systems = split_of(64)
     texts = {
@@ -78,10 +80,14 @@ def made_up_ladder(mixture: str, lora: str) -> dict:
     }
     pairs = [("mixture", name) for name in ("lora_equal", "backbone", "best_expert")]
     results = score_systems(utterances, texts, pairs, settings=ScoreSettings(num_resamples=500))
-    for system in results["systems"].values():
-        system["rate_by_seed"] = [system["rate"]]
     gates = {one.id: [0.5, 0.5, 0.0] if mixture == "bad" else [0.4, 0.3, 0.3] for one in utterances}
-    return {**results, "seeds": [42], "experts": expert_usage(gates, {})}
+    scores = {name: replace(one, rate_by_seed=[one.rate]) for name, one in results.systems.items()}
+    return replace(results, systems=scores, seeds=[42], experts=expert_usage(gates, {}))
+
+
+def with_rate(results: Results, system: str, rate: float) -> Results:
+    """The same results, but for the rate of one system."""
+    return replace(results, systems={**results.systems, system: replace(results.systems[system], rate=rate)})
 
 
 def test_a_mixture_with_fewer_errors_beats_the_lora_and_reaches_all_of_the_oracles_lead() -> None:
@@ -90,7 +96,7 @@ def test_a_mixture_with_fewer_errors_beats_the_lora_and_reaches_all_of_the_oracl
     assert (verdict.answer, verdict.is_warning) == ("better", False)
     assert recovered(results, "best_expert") == 1.0
     assert any("100 % of its lead" in text for text in verdict.details)
-    behind = {**results, "systems": {**results["systems"], "mixture": {**results["systems"]["mixture"], "rate": 0.9}}}
+    behind = with_rate(results, "mixture", 0.9)
     assert any("none of its lead" in text for text in judge_ladder(behind).details)
 
 
@@ -108,10 +114,8 @@ def test_where_nothing_differs_nothing_is_established() -> None:
 
 
 def test_a_broken_backbone_is_a_warning_and_no_group_is_compared_with_it() -> None:
-    results = made_up_ladder(mixture="good", lora="bad")
-    results["systems"]["backbone"]["rate"] = 1.5
+    results = with_rate(made_up_ladder(mixture="good", lora="bad"), "backbone", 1.5)
     verdict = judge_ladder(results)
     assert verdict.answer == "better", "the LoRA is in order"
     assert any("150.0 %" in text for text in verdict.details)
-    results["systems"]["lora_equal"]["rate"] = 1.2
-    assert judge_ladder(results).answer == "not compared"
+    assert judge_ladder(with_rate(results, "lora_equal", 1.2)).answer == "not compared"
