@@ -207,7 +207,7 @@ def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings
         raise StaleStageError(
             "run.other-settings",
             f"the stage {stage} in {run.path} was made with other settings: {words}; {way_out}",
-            stage,
+            changed,
         )
     inputs = _input_hashes(run, stage)
     other = [name for name, value in record.get("inputs", {}).items() if inputs.get(name) != value]
@@ -215,7 +215,7 @@ def _check_unchanged(run: RunDir, stage: Stage, record: dict[str, Any], settings
         raise StaleStageError(
             "run.other-inputs",
             f"the stage {stage} in {run.path} was made from another {' and '.join(other)}; {way_out}",
-            stage,
+            other,
         )
 
 
