@@ -3,12 +3,30 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
+from moe_lightning.errors import InputError
 from moe_lightning.run.folder import RunDir
 from tests.places import ROOT
+
+
+@contextmanager
+def refuses(code: str, value: object = ANY) -> Iterator[pytest.ExceptionInfo[InputError]]:
+    """Expect an InputError of this code and value; of a file, the end of its path is enough."""
+    with pytest.raises(InputError) as refused:
+        yield refused
+    found = refused.value.value
+    assert refused.value.code == code, refused.value
+    if isinstance(found, Path) or (isinstance(found, str) and "/" in found):
+        assert value is ANY or str(found).endswith(str(value))
+    else:
+        assert found == value
 
 
 class Refusals:

@@ -66,7 +66,7 @@ class Utterance:
             raise InputError(
                 "corpus.bad-row",
                 f"an utterance's id must be a printable text, got {self.id!r} for {self.audio_file}",
-                self.id,
+                f"id={self.id}",
             )
         if not self.text.strip():
             raise InputError(
@@ -74,25 +74,25 @@ class Utterance:
             )
         if not self.speaker:
             raise InputError(
-                "corpus.bad-row", f"utterance {self.id!r} has no speaker; splits are made by speaker", self.id
+                "corpus.bad-row", f"utterance {self.id!r} has no speaker; splits are made by speaker", "speaker="
             )
         if not self.speaker.isprintable():
             raise InputError(
                 "corpus.bad-row",
                 f"utterance {self.id!r}: its speaker must be a printable text, got {self.speaker!r}",
-                self.speaker,
+                f"speaker={self.speaker}",
             )
         if not (math.isfinite(self.start) and self.start >= 0):
             raise InputError(
                 "corpus.bad-row",
                 f"utterance {self.id!r}: start must be 0 or more seconds, got {self.start}",
-                self.start,
+                f"start={self.start}",
             )
         if not (math.isfinite(self.duration) and self.duration > 0):
             raise InputError(
                 "corpus.bad-row",
                 f"utterance {self.id!r}: duration must be more than 0 seconds, got {self.duration}",
-                self.duration,
+                f"duration={self.duration}",
             )
 
     @property

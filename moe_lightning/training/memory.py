@@ -39,13 +39,14 @@ def explained(batch: AnyBatch | Callable[[], AnyBatch], way_out: str) -> Iterato
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            worked_on = batch() if callable(batch) else batch
-            raise InputError("training.out-of-memory", f"out of memory at {described(worked_on)}; {way_out}") from error
+            worked_on = described(batch() if callable(batch) else batch)
+            raise InputError("training.out-of-memory", f"out of memory at {worked_on}; {way_out}", worked_on) from error
         if isinstance(error, RuntimeError) and str(error).startswith(_READER):
             raise InputError(
                 "training.out-of-memory",
                 f"a process that reads audio has ended ({' '.join(str(error).split())}), most often for want of memory;"
                 " lower num_workers, or give the machine more shared memory (/dev/shm); the same command then goes on",
+                "num_workers",
             ) from error
         raise
 

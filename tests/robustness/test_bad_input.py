@@ -149,7 +149,10 @@ def test_a_flag_or_value_that_the_pipeline_does_not_know_is_refused_before_anyth
 
 def test_a_misspelt_command_of_the_experts_is_told_all_that_there_are(refused: Refusals) -> None:
     line = refused("experts.__main__", "ad", "--run-dir", "nowhere")
-    assert line == "error: 'ad' is no command of the experts; there are fit, validate, add, drop, merge, join"
+    assert (
+        line
+        == "error: 'ad' is no command of the experts; there are fit, validate, add, drop, merge, join [setting.unknown]"
+    )
 
 
 @pytest.mark.skipif(num_cuda_devices() > 0, reason="this machine has a GPU")

@@ -109,7 +109,7 @@ def test_a_routing_that_the_backbone_cannot_decode_by_is_refused_with_those_that
     monkeypatch.setattr(WhisperBackbone, "averages", ("arithmetic",))
     line = refused("moe.__main__", *fit_arguments(own_run, "moe", tiny_whisper, f"--model.{flag}", value))
     assert "a WhisperBackbone cannot decode by the routing loss" in line
-    assert line.endswith("it can by merge, top_k, hard, posterior, confidence")
+    assert line.endswith("it can by merge, top_k, hard, posterior, confidence [setting.choice]")
 
 
 def other_whisper(tiny_whisper: Path, folder: Path) -> Path:

@@ -8,11 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from moe_lightning.errors import InputError
 from moe_lightning.moe.__main__ import main as moe
 from moe_lightning.run.folder import RunDir
 from moe_lightning.training.skipped_batches import SkippedBatches, check_finite, nothing_to_learn
-from tests.refusals import ROOT, Refusals, fit_arguments
+from tests.refusals import ROOT, Refusals, fit_arguments, refuses
 from tests.robustness.test_multi_process import TWO_PROCESSES, run_command
 from tests.stage_runs import Stopped, callback, fit
 
@@ -157,7 +156,7 @@ def test_infinite_gradients_are_left_to_a_scaler() -> None:
     assert skipped.count == 0
     assert module.weight.grad is not None
     assert skipped.is_usable(["a"], torch.tensor(1.0))
-    with pytest.raises(InputError, match="1 batches had a loss or gradient"):
+    with refuses("training.not-finite", 1):
         skipped.check_gradient(optimizer)
 
 
@@ -211,7 +210,7 @@ def test_weights_that_are_not_finite_are_never_exported(tiny_whisper: Path) -> N
     module = torch.nn.Linear(2, 2)
     check_finite(module, "gating")
     module.weight.data[0, 0] = torch.nan
-    with pytest.raises(InputError, match="the stage gating has not converged: weight is not finite; lower"):
+    with refuses("training.not-finite", "weight"):
         check_finite(module, "gating")
     module.weight.requires_grad_(False)  # the frozen backbone is not what was trained
     check_finite(module, "gating")

@@ -9,11 +9,10 @@ import pytest
 from moe_lightning.data.languages import language_code
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.embedding.__main__ import main as embed
-from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import read_split
-from tests.refusals import only_line
+from tests.refusals import only_line, refuses
 from tests.stages.embedding.conftest import embed_and_die
 from tests.tones import write_tones
 from tests.whisper_models import write_whisper
@@ -169,7 +168,7 @@ def test_an_english_only_model_refuses_other_languages_and_takes_nameless_uttera
 
 
 def test_a_multilingual_model_is_never_silently_english(tiny_whisper: Path) -> None:
-    with pytest.raises(InputError, match="--language"):
+    with refuses("language.missing"):
         load_backbone(str(tiny_whisper)).tokens.prompt(None)
 
 

@@ -45,7 +45,7 @@ def check_whisper_folder(folder: Path) -> None:
             "model.incomplete",
             f"cannot load the speech model {folder}: it lacks {', '.join(missing)}{hint if pickled else ''}; copy what"
             " is missing from the model that it was fine-tuned from or downloaded of",
-            folder,
+            missing,
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ from moe_lightning.clustering.scatter_data import _numbers_first
 from moe_lightning.data.embedding_store import EmbeddingStore, StoreEntry, StoreInfo
 from moe_lightning.data.recordings import changed_recordings
 from moe_lightning.data.shards import read_array
-from moe_lightning.errors import InputError
 from moe_lightning.evaluation.systems import rows_by_value
 from moe_lightning.run.finding import check_files, read_records
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.outputs import stage_files
 from moe_lightning.settings.command_line import read_yaml
 from moe_lightning.system.json_files import read_json_object, write_json
+from tests.refusals import refuses
 from tests.robustness.fuzz.seeds import CLUSTERER, clusterer_files
 
 pytestmark = pytest.mark.timeout(60)
@@ -60,7 +61,7 @@ def test_a_store_reads_no_array_outside_of_its_folder(name: str, tmp_path: Path)
     entry = StoreEntry("a", "", "", "", "embeddings_00000.npy", 0, "train")
     EmbeddingStore((entry,), np.ones((1, 3), np.float32), StoreInfo("nano", "mean", 0.0)).save(tmp_path / "store")
     (tmp_path / "store" / "mapping.json").write_text(json.dumps([{"id": "a", "embedding_path": name, "row": 0}]))
-    with pytest.raises(InputError, match=r"must lie in .*store"):
+    with refuses("file.malformed", "a"):
         EmbeddingStore.load(tmp_path / "store")
 
 
@@ -70,28 +71,28 @@ def test_an_array_whose_header_promises_terabytes_takes_no_memory(tmp_path: Path
     promised = contents.replace(b"(2, 3), }" + b" " * 12, b"(2000000000000, 3), }")
     assert promised != contents
     (tmp_path / "a.npy").write_bytes(promised)
-    with pytest.raises(InputError, match=r"a\.npy cannot be read as an array"):
+    with refuses("file.unreadable", "a.npy"):
         read_array(tmp_path / "a.npy")
     os.mkfifo(tmp_path / "pipe.npy")
-    with pytest.raises(InputError, match="is a pipe"):
+    with refuses("file.unreadable", "pipe.npy"):
         read_array(tmp_path / "pipe.npy")
 
 
 @pytest.mark.parametrize(
-    ("change", "rule"),
+    ("change", "name"),
     [
-        ({"temperature": 0}, "temperature must be in"),
-        ({"temperature": "0.1"}, "temperature must be float"),
-        ({"noise": "eval"}, "noise must be"),
-        ({"unit_length": None}, "unit_length must be bool"),
+        ({"temperature": 0}, "temperature"),
+        ({"temperature": "0.1"}, "temperature"),
+        ({"noise": "eval"}, "noise"),
+        ({"unit_length": None}, "unit_length"),
     ],
 )
 def test_a_clusterer_whose_config_makes_no_sense_is_refused(
-    change: dict[str, object], rule: str, tmp_path: Path
+    change: dict[str, object], name: str, tmp_path: Path
 ) -> None:
     clusterer_files(tmp_path)
     (tmp_path / "clusterer.json").write_text(json.dumps({**CLUSTERER, **change}))
-    with pytest.raises(InputError, match=rf"clusterer\.json: {rule}"):
+    with refuses("file.malformed", name):
         Clusterer.load(tmp_path)
 
 
@@ -103,35 +104,38 @@ def test_a_clusterer_whose_arrays_do_not_fit_together_is_refused(name: str, tmp_
     arrays = load_file(tmp_path / "clusterer.safetensors")
     for spoilt in (arrays[name][..., :-1], np.full_like(arrays[name], np.nan), arrays[name][None]):
         save_file({**arrays, name: np.ascontiguousarray(spoilt)}, tmp_path / "clusterer.safetensors")
-        with pytest.raises(InputError, match=r"clusterer\.safetensors"):
+        with refuses("file.malformed"):
             Clusterer.load(tmp_path)
 
 
 def test_an_object_of_a_run_lacks_nothing_that_is_needed(tmp_path: Path) -> None:
     write_json(tmp_path / "stage.json", {"settings": []})
-    with pytest.raises(InputError, match=r'stage\.json has no usable "settings"; run `the command` again'):
+    with refuses("file.malformed", "settings"):
         read_json_object(tmp_path / "stage.json", "the command", {"settings": dict})
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "code"),
     [
-        "a: &a [x, x, x, x, x, x, x, x, x]\n"
-        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
-        "a: &a [*a]\n",
-        "a: " + "[" * 5000,
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefghi")),
+            "file.too-large",
+        ),
+        ("a: &a [*a]\n", "file.too-large"),
+        ("a: " + "[" * 5000, "file.malformed"),
     ],
     ids=["billions", "itself", "deep"],
 )
-def test_a_config_of_aliases_without_end_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_config_of_aliases_without_end_is_refused(text: str, code: str, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"own\.yaml (stands for over|is no YAML)"):
+    with refuses(code, "own.yaml"):
         read_yaml(tmp_path / "own.yaml")
 
 
 def test_a_date_that_is_none_is_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("a: 2026-13-45\n")
-    with pytest.raises(InputError, match="is no YAML"):
+    with refuses("file.malformed", "own.yaml"):
         read_yaml(tmp_path / "own.yaml")
 
 

@@ -16,13 +16,12 @@ from moe_lightning.data.store_info import GRADIENTS_DIR
 from moe_lightning.data.utterance import Utterance
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.embedding.gradients import frame_gradients
-from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.base import Frames, SpeechBackbone
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.pipeline import main as pipeline
 from moe_lightning.run.verify import verify
-from tests.refusals import only_line
+from tests.refusals import only_line, refuses
 from tests.stages.embedding.conftest import embed_and_die
 
 
@@ -104,7 +103,7 @@ def test_gradients_that_were_stopped_in_their_midst_end_with_the_same_bits(
     shutil.copytree(corpus_run.stage_dir("corpus"), whole.stage_dir("corpus"))
     flags = ["--batch-size", "4", "--shard-size", "8"]
     assert embed_and_die(corpus_run, tiny_whisper, number, 9 + 4, "--gradients", *flags) in (-9, 143)
-    with pytest.raises(InputError, match=r"mapping\.json"):
+    with refuses("file.missing", "mapping.json"):
         EmbeddingStore.load(corpus_run.embedding_dir(str(tiny_whisper)) / GRADIENTS_DIR)
     capsys.readouterr()
     stopped = gradients_of(corpus_run, tiny_whisper, *flags)

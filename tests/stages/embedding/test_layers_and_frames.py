@@ -17,7 +17,6 @@ from moe_lightning.data.embedding_store import EmbeddingStore, StoreInfo
 from moe_lightning.data.manifest import read_manifest
 from moe_lightning.data.utterance import SPLITS, Utterance
 from moe_lightning.embedding.__main__ import main as embed
-from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.base import Frames
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.backbones.pooling import layers_text, parse_layers, pool
@@ -26,7 +25,7 @@ from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import check_run_model
 from moe_lightning.run.pipeline import main as pipeline
 from tests.ctc_models import write_ctc
-from tests.refusals import Refusals, fit_arguments
+from tests.refusals import Refusals, fit_arguments, refuses
 from tests.stage_runs import fit
 
 
@@ -64,12 +63,9 @@ def test_the_store_names_the_parts_that_it_is_joined_of(corpus_run: RunDir, tiny
     assert written["parts"] == list(store.info.parts)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("7", "'7' is no layer"), ("-1", "'-1' is no layer"), ("first", "'first' is no layer"), ("1,1", "twice")],
-)
-def test_a_layer_that_there_is_not_is_refused(text: str, words: str) -> None:
-    with pytest.raises(InputError, match=rf"--embedding-layer {text}.*{words}"):
+@pytest.mark.parametrize("text", ["7", "-1", "first", "1,1"])
+def test_a_layer_that_there_is_not_or_twice_is_refused(text: str) -> None:
+    with refuses("setting.choice", f"--embedding-layer {text}"):
         parse_layers(text, 6)
 
 
@@ -104,12 +100,12 @@ def test_frames_that_are_missing_or_cut_off_are_refused(
 ) -> None:
     pooled = EmbeddingStore.load(RunDir(clustered_run).embedding_dirs()[0])
     assert not pooled.has_frames
-    with pytest.raises(InputError, match=r"there are no frames of .*--store frames"):
+    with refuses("embeddings.no-frames", "train_0"):
         pooled.frames_of(pooled.ids[0])
     store = embedded(corpus_run, tiny_whisper, "--store", "frames")
     shard = corpus_run.embedding_dir(str(tiny_whisper)) / "frames_00000.npy"
     shard.write_bytes(shard.read_bytes()[:-64])
-    with pytest.raises(InputError, match=r"frames_00000\.npy cannot be read as an array"):
+    with refuses("file.unreadable", "frames_00000.npy"):
         store.frames_of(store.ids[0])
 
 
@@ -160,7 +156,7 @@ def test_the_clustering_pools_stored_frames_as_it_is_asked_to(corpus_run: RunDir
 
 def test_frames_of_different_lengths_cannot_be_flattened(corpus_run: RunDir, tiny_whisper: Path) -> None:
     store = embedded(corpus_run, tiny_whisper, "--store", "frames")
-    with pytest.raises(InputError, match="as many frames of every utterance; embed with --pooling flatten"):
+    with refuses("setting.conflict", "--pooling flatten"):
         embeddings_of(store, {"pooling": "flatten", "pool_stats": None})
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import moe_lightning as ml
-from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.inference.__main__ import main
 from moe_lightning.inference.recognizer import Recognizer
 from moe_lightning.run.folder import RunDir
+from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def test_half_precision_ends_where_the_callers_code_begins(finished_run: Path, t
 
 def test_mistakes_are_named_before_anything_is_transcribed(recognizer: Recognizer, tiny_corpus: Path) -> None:
     files = [tiny_corpus / "test_0.wav", tiny_corpus / "nowhere.wav"]
-    with pytest.raises(InputError, match=r"nowhere\.wav"):
+    with refuses("file.missing", "nowhere.wav"):
         recognizer.transcribe_all(files)
-    with pytest.raises(InputError, match="nowherish"):
+    with refuses("language.unknown", "nowherish"):
         recognizer.transcribe(files[0], language="nowherish")
-    with pytest.raises(MissingInputError, match="mixture"):
+    with refuses("file.missing", "mixture.json"):
         ml.load(tiny_corpus)
 
 

@@ -105,4 +105,4 @@ def test_training_for_no_time_is_refused(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr("sys.argv", ["train", "--output-dir", "nowhere", "--minutes", "0"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert capsys.readouterr().err == "error: --minutes must be above 0, got 0.0\n"
+    assert capsys.readouterr().err == "error: --minutes must be above 0, got 0.0 [setting.range]\n"

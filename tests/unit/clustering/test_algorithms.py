@@ -9,8 +9,8 @@ from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.hdbscan import hdbscan_partition
 from moe_lightning.clustering.kmeans import balanced_labels
 from moe_lightning.clustering.num_experts import choose_num_experts
-from moe_lightning.errors import InputError
 from moe_lightning.settings.clustering import ClusteringSettings, HdbscanOptions
+from tests.refusals import refuses
 
 from .conftest import blobs
 
@@ -89,7 +89,7 @@ def test_a_label_that_contradicts_its_neighbours_is_kept(tmp_path):
 
 
 def test_a_label_without_a_field_is_refused(tmp_path):
-    with pytest.raises(InputError, match="--label-field"):
+    with refuses("setting.conflict", "--algorithm label"):
         settings(tmp_path, algorithm="label")
 
 

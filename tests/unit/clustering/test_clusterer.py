@@ -9,8 +9,8 @@ from moe_lightning.clustering.clusterer import ARRAYS_FILE, CONFIG_FILE, Cluster
 from moe_lightning.clustering.fit import fit_clusterer
 from moe_lightning.clustering.memberships import normalised_entropy
 from moe_lightning.clustering.stage import label_store
-from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.settings.clustering import ClusteringSettings, HdbscanOptions
+from tests.refusals import refuses
 
 from .conftest import blobs
 
@@ -77,13 +77,13 @@ def test_cosine_ignores_the_length_of_an_embedding(tmp_path):
 
 
 def test_fewer_utterances_than_experts_name_both_numbers(tmp_path):
-    with pytest.raises(InputError, match=r"3 utterances with 3 different embeddings, --num-experts 4"):
+    with refuses("clusters.too-few", 3):
         fit_clusterer(blobs(3, 3)[0], settings(tmp_path, algorithm="spectral"))
 
 
 @pytest.mark.parametrize("algorithm", ["spectral", "hdbscan"])
 def test_equal_embeddings_are_an_error(tmp_path, algorithm):
-    with pytest.raises(InputError, match="1 different embeddings"):
+    with refuses("clusters.too-few", 1):
         fit_clusterer(np.ones((30, 5), dtype=np.float32), settings(tmp_path, algorithm=algorithm))
 
 
@@ -95,7 +95,7 @@ def test_embeddings_that_come_twice_share_a_cluster(tmp_path, algorithm):
 
 
 def test_a_missing_clusterer_names_the_command_that_makes_it(tmp_path):
-    with pytest.raises(MissingInputError, match="moe-lightning cluster"):
+    with refuses("file.missing", "clusterer.json"):
         Clusterer.load(tmp_path)
 
 
@@ -103,11 +103,11 @@ def test_a_clusterer_cut_off_is_named(tmp_path):
     fit_clusterer(blobs(60, 4)[0], settings(tmp_path)).clusterer.save(tmp_path)
     whole = (tmp_path / ARRAYS_FILE).read_bytes()
     (tmp_path / ARRAYS_FILE).write_bytes(whole[:100])
-    with pytest.raises(InputError, match=ARRAYS_FILE):
+    with refuses("file.unreadable", ARRAYS_FILE):
         Clusterer.load(tmp_path)
     (tmp_path / ARRAYS_FILE).write_bytes(whole)
     (tmp_path / CONFIG_FILE).write_text(json.dumps({"noise": "drop"}))
-    with pytest.raises(InputError, match="lacks"):
+    with refuses("file.malformed", "clusterer.json"):
         Clusterer.load(tmp_path)
 
 

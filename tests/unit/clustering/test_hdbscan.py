@@ -6,8 +6,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from moe_lightning.clustering.features import unit_rows
 from moe_lightning.clustering.hdbscan import fit_hdbscan, hdbscan_partition, merge_clusters, search
-from moe_lightning.errors import InputError
 from moe_lightning.settings.clustering import TREE_ALGORITHMS, HdbscanOptions
+from tests.refusals import refuses
 
 from .conftest import blobs
 
@@ -59,7 +59,7 @@ def test_a_handful_of_points_is_no_error(num_points):
 
 @pytest.mark.parametrize("metric", ["foo", "haversine", "precomputed", "minkowski"])
 def test_a_metric_that_the_library_refuses_is_named(metric):
-    with pytest.raises(InputError, match=f"--metric {metric}"):
+    with refuses("setting.conflict", f"--metric {metric}"):
         fit_hdbscan(blobs(40, 2)[0], 5, HdbscanOptions(metric=metric))
 
 
@@ -84,7 +84,7 @@ def test_too_few_clusters_shrink_the_number_of_experts():
 
 
 def test_too_few_clusters_are_an_error_with_no_reduce_experts():
-    with pytest.raises(InputError, match="--no-reduce-experts wants 8"):
+    with refuses("clusters.too-few", 8):
         hdbscan_partition(blobs(200, 4)[0], 8, 42, HdbscanOptions(no_reduce_experts=True))
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from moe_lightning.clustering.features import fit_features
 from moe_lightning.clustering.kmeans import kmeans_labels
 from moe_lightning.clustering.predicted_gradients import clipped, predicted_directions
-from moe_lightning.errors import InputError
+from tests.refusals import refuses
 
 NUM_UTTERANCES, DIM, NUM_ACCENTS, NUM_VOICES = 600, 24, 3, 8
 
@@ -92,5 +92,5 @@ def test_a_faulty_transcript_weighs_no_more_than_the_median_utterance(speech) ->
 
 def test_gradients_without_any_difference_are_refused() -> None:
     rows_ND = np.random.default_rng(0).normal(size=(30, 4))
-    with pytest.raises(InputError, match="take --reduce pca"):
+    with refuses("clusters.no-signal"):
         predicted_directions(rows_ND, np.zeros((30, 6)), dim=4)

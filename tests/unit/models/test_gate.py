@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.base import Frames
 from moe_lightning.models.backbones.pooling import pool
 from moe_lightning.models.gate import AttentiveGate, soft_label_divergence
+from tests.refusals import refuses
 
 LENGTHS = [12, 5, 9, 1]
 
@@ -138,7 +138,7 @@ def test_it_is_float32_under_autocast_and_takes_half_precision_frames() -> None:
 
 
 def test_frames_that_are_not_so_many_layers_are_refused() -> None:
-    with pytest.raises(InputError, match="size 9 are not 2 encoder layers"):
+    with refuses("embeddings.shape", 9):
         AttentiveGate(9, 2, 3)
-    with pytest.raises(InputError, match="attention_dim"):
+    with refuses("setting.range", "attention_dim=0"):
         AttentiveGate(8, 2, 3, attention_dim=0)

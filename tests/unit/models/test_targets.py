@@ -17,11 +17,11 @@ from transformers import (
     WavLMForCTC,
 )
 
-from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.base import PassState
 from moe_lightning.models.backbones.pretrained import load_whisper
 from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.lora import find_targets, install_experts, mix_of
+from tests.refusals import refuses
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "vocab_size": 9}
 CONVOLUTIONS = {
@@ -96,7 +96,7 @@ def test_a_model_that_reads_a_weight_past_its_layer_is_refused() -> None:
     config, state = ExpertConfig(2, rank=2, target_modules=("out_proj",)), PassState()
     install_experts(model, config, state)
     mix = mix_of(torch.eye(2), config)
-    with pytest.raises(InputError, match="reads the weight of a linear layer"), state.holding(mix=mix):
+    with refuses("model.unfit", "target_modules"), state.holding(mix=mix):
         model(torch.randn(2, 5, 16))
 
 
@@ -120,18 +120,18 @@ def test_lower_layers_stay_the_base_and_the_decoder_has_experts(tiny_whisper: Pa
 
 
 @pytest.mark.parametrize(
-    ("targets", "adapt_from_layer", "words"),
+    ("targets", "adapt_from_layer", "refusal"),
     [
-        (["query"], 0, "no linear layer named query; there are .*q_proj"),
-        (["q_proj", "fc3"], 0, "no linear layer named fc3"),
-        (["(q_proj"], 0, "is neither"),
-        (["q_proj"], 3, r"adapt_from_layer must be in 0\.\.2"),
-        ([r".*encoder\.layers.*fc1"], 2, "lies above encoder layer 2"),
+        (["query"], 0, ("setting.choice", "query")),
+        (["q_proj", "fc3"], 0, ("setting.choice", "fc3")),
+        (["(q_proj"], 0, ("setting.syntax", "(q_proj")),
+        (["q_proj"], 3, ("setting.range", "adapt_from_layer=3")),
+        ([r".*encoder\.layers.*fc1"], 2, ("setting.conflict", "adapt_from_layer=2")),
     ],
 )
 def test_a_target_that_is_not_there_is_refused(
-    targets: list[str], adapt_from_layer: int, words: str, tiny_whisper: Path
+    targets: list[str], adapt_from_layer: int, refusal: tuple[str, ...], tiny_whisper: Path
 ) -> None:
     model, _ = load_whisper(str(tiny_whisper))
-    with pytest.raises(InputError, match=words):
+    with refuses(*refusal):
         find_targets(model, targets, adapt_from_layer)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from moe_lightning.errors import InputError
 from moe_lightning.moe.responsibilities import balanced, judge, responsibilities, wanted_shares
+from tests.refusals import refuses
 
 UNIFORM_4 = np.full(4, 0.25)
 
@@ -48,7 +48,7 @@ def test_an_utterance_with_a_loss_that_is_not_finite_keeps_its_prior(odd: float)
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
-    with pytest.raises(InputError, match="temperature"):
+    with refuses("setting.range"):
         responsibilities(np.ones((1, 1)), np.ones((1, 1)), temperature)
 
 
@@ -97,7 +97,7 @@ def test_balancing_keeps_the_order_of_utterances_and_the_odds_between_them() -> 
 
 @pytest.mark.parametrize("shares", [[0.5, 0.5, 0.0, 0.0], [0.3, 0.3, 0.3, 0.3]])
 def test_shares_that_are_none_are_refused(shares: list[float]) -> None:
-    with pytest.raises(InputError, match="shares"):
+    with refuses("setting.range", "shares"):
         balanced(some_distributions(5, 4, 1.0), np.array(shares))
 
 
@@ -107,7 +107,7 @@ def test_the_wanted_shares_lie_between_the_found_ones_and_equal_ones() -> None:
     np.testing.assert_allclose(wanted_shares(probs_NE, 1.0), [0.5, 0.5])
     np.testing.assert_allclose(wanted_shares(probs_NE, 0.5), [0.625, 0.375])
     assert (wanted_shares(np.array([[1.0, 0.0]]), 0.0) > 0).all()
-    with pytest.raises(InputError, match="balance"):
+    with refuses("setting.range", "balance=1.5"):
         wanted_shares(probs_NE, 1.5)
 
 
@@ -119,5 +119,5 @@ def test_the_regret_is_the_chosen_experts_loss_minus_the_best_ones() -> None:
     assert found.best_loss == pytest.approx(1.0)
     assert found.regret == pytest.approx((0 + 1 + 3) / 3)
     assert found.is_best == pytest.approx(1 / 3)
-    with pytest.raises(InputError, match="finite"):
+    with refuses("training.not-finite"):
         judge(gates_NE[3:], losses_NE[3:])

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
-from moe_lightning.errors import InputError, StaleStageError
+from moe_lightning.errors import StaleStageError
 from moe_lightning.run.commands import settings_of
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import is_finished, recorded_stage
@@ -24,6 +24,7 @@ from moe_lightning.settings.corpus import parser as corpus_parser
 from moe_lightning.settings.embedding import parser as embedding_parser
 from moe_lightning.settings.evaluation import parser as evaluation_parser
 from tests.parsed import TRAINED, Parsed
+from tests.refusals import refuses
 
 Resolve = Callable[[Sequence[str]], StageSettings]
 
@@ -318,5 +319,5 @@ def test_every_stage_is_here() -> None:
 
 def test_a_misspelt_setting_is_named_by_the_pipeline(fit_parsers: dict[Stage, Any], run: RunDir) -> None:
     record(run, "gating", resolver(fit_parsers["gating"])(["fit"]))
-    with pytest.raises(InputError, match=r"model\.hiden_dim"):
+    with refuses("setting.unknown", ["model.hiden_dim"]):
         is_finished(run, "gating", StageSettings(command_settings(["fit", "--model.hiden_dim", "3"])))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from moe_lightning.errors import InputError
 from moe_lightning.evaluation.ladder.rows import MIXTURE, one_lora, run_size, rungs, trained_rows
 from moe_lightning.evaluation.ladder.tuning import base_rates, best_factor, check_factors, rate_flags
 from moe_lightning.evaluation.ladder.verdict import judge_ladder, recovered
@@ -18,6 +17,7 @@ from moe_lightning.run.folder import RunDir
 from moe_lightning.run.pipeline import stage_commands
 from moe_lightning.settings.evaluation import ScoreSettings
 from moe_lightning.settings.guide import parse
+from tests.refusals import refuses
 from tests.unit.evaluation.made_up import split_of
 
 
@@ -65,7 +65,7 @@ def test_the_best_rate_is_the_one_with_the_fewest_errors_and_of_equals_the_one_n
 
 @pytest.mark.parametrize("factors", [[], [0.0], [1.0, -2.0], [float("inf")]])
 def test_factors_that_are_no_rates_are_refused(factors: list[float]) -> None:
-    with pytest.raises(InputError, match="lr-factors"):
+    with refuses("setting.range", "--lr-factors"):
         check_factors(factors)
 
 
