@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from moe_lightning.corpus.channels import choose_channels, with_channel
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
 from moe_lightning.corpus.readers import read_corpus
@@ -57,6 +58,8 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     entries = read_corpus(_root(settings), settings.layout, audio_dir, allow_outside_root=settings.allow_outside_root)
     stratify = _stratify_field(entries, settings)
     entries = _candidates(entries, settings)
+    if settings.channel.isdecimal():
+        entries = with_channel(entries, int(settings.channel))
     probed = probe_entries(entries, settings.num_workers)
     if not settings.skip_bad_audio:
         refuse_faults(probed.left_out)
@@ -68,7 +71,17 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
         )
     _refuse_emptied_splits(entries, probed.splits)
     splits = complete_splits(probed.splits, settings.seed, settings.allow_shared_speakers, stratify)
-    return PreparedCorpus(_sampled(splits, settings, stratify), probed.left_out, _warnings(entries, settings))
+    splits, told = _channels(_sampled(splits, settings, stratify), settings)
+    return PreparedCorpus(splits, probed.left_out, [*_warnings(entries, settings), *told])
+
+
+def _channels(splits: Splits, settings: CorpusSettings) -> tuple[Splits, list[str]]:
+    """The splits with the channels to read, and warnings."""
+    if settings.channel != "auto":
+        return splits, []
+    chosen, told = choose_channels([one for split in splits.values() for one in split], settings.num_workers)
+    by_id = {one.id: one for one in chosen}
+    return {name: [by_id[one.id] for one in split] for name, split in splits.items()}, told
 
 
 def save_corpus(corpus: PreparedCorpus, folder: Path) -> None:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.data.audio import read_header, seconds_cut_off
+from moe_lightning.data.audio import TOLERANCE, measured, read_header
 from moe_lightning.data.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, FieldValue, Utterance
 from moe_lightning.errors import InputError, printable
 from moe_lightning.system.terminal import progress
 
-DURATION_TOLERANCE = 0.5
-"""Seconds by which a manifest's segment may exceed its file: encoders pad, and people round."""
 _CHUNK = 64
 """Recordings per task of a thread."""
 
@@ -123,19 +121,19 @@ def _duration(entry: Entry, audio: AudioInfo) -> float:
             f"{entry.audio_file} has {audio.num_channels} channels, channel {entry.channel} is asked for",
             entry.channel,
         )
-    rest = audio.seconds - entry.start
-    lost = seconds_cut_off(entry.audio_file) if entry.duration is None else 0.0
-    if lost > DURATION_TOLERANCE:
+    found = measured(entry.audio_file, audio)
+    if entry.duration is None and found.lost > TOLERANCE:
         raise InputError(
             "audio.cut-off",
-            f"{entry.audio_file} is cut off: it holds {audio.seconds:.2f} s, its header says {lost:.2f} s more",
+            f"{entry.audio_file} is cut off: it holds {found.held:.2f} s, its header says {found.lost:.2f} s more",
             entry.audio_file,
         )
+    rest = found.held - entry.start
     wanted = rest if entry.duration is None else entry.duration
-    lasts = f"{entry.audio_file} lasts {audio.seconds:.2f} s, but the utterance is said to"
+    lasts = f"{entry.audio_file} lasts {found.held:.2f} s, but the utterance is said to"
     if rest <= 0:
         raise InputError("audio.span", f"{lasts} begin at {entry.start:.2f} s", entry.audio_file)
-    if wanted > rest + DURATION_TOLERANCE:
+    if wanted > rest + TOLERANCE:
         raise InputError(
             "audio.span", f"{lasts} lie at {entry.start:.2f} to {entry.start + wanted:.2f} s", entry.audio_file
         )

@@ -1,14 +1,18 @@
 """Audio files -> 16 kHz mono waveforms."""
 
 import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
+from moe_lightning.data.containers import Bytes, measure
 from moe_lightning.data.utterance import AudioInfo, Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.system.plain_files import refuse_special
+from moe_lightning.system.terminal import quiet_decoder
 
 SAMPLE_RATE = 16_000
 """In Hz, for every waveform after reading; Whisper and similar models expect it."""
@@ -16,10 +20,16 @@ MAX_SAMPLE_RATE = 384_000
 MAX_CHANNELS = 64
 MAX_SAMPLES = 2**29
 """Limit over all channels for one decoding: 2 GiB, 3 hours of mono at 48 kHz. A file of megabytes can hold years."""
-_HEAD_BYTES = 4096
-"""Start of a wav file, large enough for its header."""
-_LENGTH_OF_A_PIPE = 2**31 - 2**16
-"""Minimum length in bytes that sox and ffmpeg write if they cannot return to the header."""
+MAX_AMPLITUDE = 4.0
+"""Limit for floats, where 1 is full scale; integers that were saved as floats reach thousands."""
+CANCELLED = 0.05
+"""Channels cancel each other if their mean has less than this share of their energy: a correlation under -0.9."""
+TOLERANCE = 0.5
+"""Seconds by which decoded audio may be shorter than its header says: encoders pad, and people round."""
+_CHECKED_SECONDS = 60.0
+"""Of a recording in floats, whose header tells no range."""
+_UNPROVEN = ("DWVW", "GSM", "G72", "ADPCM", "DPCM", "VOX", "NMS")
+"""Beginnings of encodings whose files may have a header that can be read, and samples that cannot."""
 _WAY_OUT = "repair or remove it (--skip-bad-audio leaves such recordings of a corpus out)"
 
 
@@ -32,11 +42,21 @@ def read_header(audio_file: Path) -> AudioInfo:
     """
     _refuse_special(audio_file)
     try:
-        info = soundfile.info(str(audio_file))
+        with quiet_decoder(audio_file):
+            info = soundfile.info(str(audio_file))
+        _check_header(audio_file, info)
+        if "ADPCM" in info.subtype or info.subtype.startswith(_UNPROVEN):
+            _decode(audio_file, 0.0, 1.0)
+        elif info.subtype in ("FLOAT", "DOUBLE"):
+            _check_samples(audio_file, _decode(audio_file, 0.0, _CHECKED_SECONDS)[0])
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
         raise InputError(
             "audio.undecodable", f"{audio_file} {describe_fault(audio_file, error)}; {_WAY_OUT}", audio_file
         ) from error
+    return AudioInfo(info.samplerate, info.channels, info.frames)
+
+
+def _check_header(audio_file: Path, info: Any) -> None:
     if info.frames <= 0 or info.samplerate <= 0:
         raise InputError("audio.empty", f"{audio_file} holds no samples; {_WAY_OUT}", audio_file)
     if info.samplerate > MAX_SAMPLE_RATE or info.channels > MAX_CHANNELS:
@@ -46,23 +66,23 @@ def read_header(audio_file: Path) -> AudioInfo:
             f" {MAX_SAMPLE_RATE} Hz are taken; {_WAY_OUT}",
             audio_file,
         )
-    return AudioInfo(info.samplerate, info.channels, info.frames)
 
 
-def seconds_cut_off(audio_file: Path) -> float:
-    """Seconds by which a wav file is shorter than its header says; 0.0 for any other format.
+def measured(audio_file: Path, info: AudioInfo) -> Bytes:
+    """Length of a recording by its bytes.
 
-    libsndfile silently accepts a truncated file. A header written to a pipe has no true length and is ignored.
+    Raises:
+        InputError: It holds several recordings one after another, of which decoders read the first.
     """
-    with audio_file.open("rb") as file:
-        size, head = os.fstat(file.fileno()).st_size, file.read(_HEAD_BYTES)
-    place = head.find(b"data", 12)
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE" or place < 0 or len(head) < place + 8:
-        return 0.0
-    said = int.from_bytes(head[place + 4 : place + 8], "little")
-    bytes_a_second = int.from_bytes(head[28:32], "little")
-    is_known = 0 < said < _LENGTH_OF_A_PIPE and bytes_a_second > 0
-    return max(0.0, (said - (size - place - 8)) / bytes_a_second) if is_known else 0.0
+    found = measure(audio_file, info)
+    if found.is_joined:
+        raise InputError(
+            "audio.joined",
+            f"{audio_file} holds several recordings one after another, of which decoders read the first,"
+            f" {info.seconds:.2f} s; cut it apart, or write it anew as one (`ffmpeg -f concat`)",
+            audio_file,
+        )
+    return found
 
 
 def read_audio(utterance: Utterance) -> np.ndarray:
@@ -70,34 +90,88 @@ def read_audio(utterance: Utterance) -> np.ndarray:
 
     Raises:
         InputError: The file cannot be read, has no samples at the utterance's start, lacks its channel, has too many
-            samples to decode, or a sample is not finite.
+            samples to decode, is cut off, or a sample is not finite or out of range.
+    """
+    samples_LC, sample_rate = read_channels(utterance)
+    return resample(_one_channel(utterance.audio_file, samples_LC, utterance.channel), sample_rate)
+
+
+def read_channels(utterance: Utterance) -> tuple[np.ndarray, int]:
+    """Samples of all channels of an utterance, float32 (L, C), and their rate.
+
+    Raises:
+        InputError: As `read_audio`.
     """
     path = utterance.audio_file
     _refuse_special(path)
     try:
-        with soundfile.SoundFile(str(path)) as file:
-            sample_rate = file.samplerate
-            if utterance.start * sample_rate >= file.frames:
-                raise InputError("audio.span", f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}", path)
-            file.seek(round(utterance.start * sample_rate))
-            num_samples = round(min(utterance.duration * sample_rate, file.frames))
-            _refuse_bomb(path, num_samples, file.channels)
-            samples_LC = file.read(num_samples, dtype="float32", always_2d=True)
+        with quiet_decoder(path):
+            samples_LC, sample_rate, wanted = _decode(path, utterance.start, utterance.duration)
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
         raise InputError("audio.undecodable", f"{path} {describe_fault(path, error)}; {_WAY_OUT}", path) from error
     if not len(samples_LC):
         raise InputError("audio.span", f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}", path)
-    channel = 0 if samples_LC.shape[1] == 1 and utterance.channel is None else utterance.channel
-    if channel is not None and not 0 <= channel < samples_LC.shape[1]:
-        raise InputError(
-            "audio.channel",
-            f"{path} has {samples_LC.shape[1]} channels, channel {channel} is asked for; {_WAY_OUT}",
-            channel,
-        )
-    waveform_L = samples_LC.mean(axis=1) if channel is None else samples_LC[:, channel]
-    if not np.isfinite(waveform_L).all():
+    if wanted - len(samples_LC) > TOLERANCE * sample_rate:
+        lost = (wanted - len(samples_LC)) / sample_rate
+        raise InputError("audio.cut-off", f"{path} is cut off: {lost:.2f} s of its end are missing; {_WAY_OUT}", path)
+    _check_samples(path, samples_LC)
+    return samples_LC, sample_rate
+
+
+def _decode(path: Path, start: float, duration: float) -> tuple[np.ndarray, int, int]:
+    """Samples (L, C) of a stretch, their rate, and their number by the header.
+
+    Raises:
+        InputError: The file has no samples at the start, or too many to decode.
+    """
+    with soundfile.SoundFile(str(path)) as file:
+        rate = file.samplerate
+        first = round(start * rate)
+        if start * rate >= file.frames:
+            raise InputError("audio.span", f"{path} holds no samples at {start} s; {_WAY_OUT}", path)
+        wanted = round(min(duration * rate, file.frames))
+        _refuse_bomb(path, wanted, file.channels)
+        if first and file.seekable():
+            file.seek(first)
+        elif first:  # GSM and the like: what lies before is decoded too
+            _refuse_bomb(path, first + wanted, file.channels)
+            file.read(first, dtype="float32")
+        return file.read(wanted, dtype="float32", always_2d=True), rate, min(wanted, file.frames - first)
+
+
+def _check_samples(path: Path, samples_LC: np.ndarray) -> None:
+    if not np.isfinite(samples_LC).all():
         raise InputError("audio.not-finite", f"{path} holds samples that are not finite; {_WAY_OUT}", path)
-    return resample(waveform_L, sample_rate)
+    largest = float(np.abs(samples_LC).max())
+    if largest > MAX_AMPLITUDE:
+        raise InputError(
+            "audio.out-of-range",
+            f"{path} has samples up to {largest:.0f}, and full scale is 1: they are integers that were saved as floats;"
+            f" divide them by 32768, or save them as 16-bit integers; {_WAY_OUT}",
+            path,
+        )
+
+
+def _one_channel(path: Path, samples_LC: np.ndarray, channel: int | None) -> np.ndarray:
+    """One channel, or the mean of all; of channels that cancel each other, the first."""
+    num_channels = samples_LC.shape[1]
+    if channel is not None and num_channels > 1 and not 0 <= channel < num_channels:
+        raise InputError(
+            "audio.channel", f"{path} has {num_channels} channels, channel {channel} is asked for; {_WAY_OUT}", channel
+        )
+    if num_channels == 1:
+        return samples_LC[:, 0]
+    if channel is None and cancels(samples_LC):
+        warnings.warn(f"{path}: its channels cancel each other when they are mixed; the first is read", stacklevel=2)
+        channel = 0
+    return samples_LC.mean(axis=1) if channel is None else samples_LC[:, channel]
+
+
+def cancels(samples_LC: np.ndarray) -> bool:
+    """True for channels in opposite phase, whose mean is next to nothing."""
+    own = float(np.mean(np.square(samples_LC, dtype=np.float64)))
+    mixed = float(np.mean(np.square(samples_LC.mean(axis=1), dtype=np.float64)))
+    return mixed < CANCELLED * own
 
 
 def read_file(audio_file: Path) -> np.ndarray:
@@ -107,6 +181,7 @@ def read_file(audio_file: Path) -> np.ndarray:
         InputError: As `read_header` and `read_audio`.
     """
     info = read_header(audio_file)
+    measured(audio_file, info)
     return read_audio(Utterance(audio_file.name, audio_file, 0.0, info.seconds, text="-", speaker="-"))
 
 
@@ -151,4 +226,7 @@ def describe_fault(audio_file: Path, error: Exception) -> str:
         return "is a folder, not a recording"
     if audio_file.stat().st_size == 0:
         return "is empty (0 bytes)"
-    return f"cannot be read as audio ({str(error).rsplit(': ', 1)[-1].rstrip('.')})"
+    reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
+    if reason.startswith("File does not exist"):  # libsndfile's words for an mp3 without a whole frame
+        return "is cut off, or is no audio"
+    return f"cannot be read as audio ({reason})"

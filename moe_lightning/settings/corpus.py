@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 
+from moe_lightning.errors import InputError
 from moe_lightning.settings.command_line import CommandParser
 from moe_lightning.settings.comparison import StageSettings
 from moe_lightning.settings.options import build_parser, option, resolved_settings
@@ -38,6 +39,11 @@ class CorpusSettings:
         False, "take recordings that a manifest names outside of the corpus's folder", is_knob=True
     )
     skip_bad_audio: bool = option(False, "list faulty recordings and leave them out")
+    channel: str = option(
+        "auto",
+        "of recordings with several: a number from 0, or mix; auto mixes, and reads the first of channels that cancel"
+        " each other",
+    )
     seed: int = option(42, "of splits and samples")
     num_workers: int | None = option(
         None, "recordings checked at a time; default: twice the cores", metavar="N", is_knob=True
@@ -46,6 +52,14 @@ class CorpusSettings:
     demo_utterances: tuple[int, int, int] | None = option(
         None, "size of the demo corpus", num_values=3, metavar=("TRAIN", "DEV", "TEST")
     )
+
+    def __post_init__(self) -> None:
+        if self.channel not in ("auto", "mix") and not self.channel.isdecimal():
+            raise InputError(
+                "setting.choice",
+                f"--channel must be auto, mix, or a number from 0, got {self.channel!r}",
+                f"--channel {self.channel}",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

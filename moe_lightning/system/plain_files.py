@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import stat
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,15 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+def as_on_disk(path: Path) -> Path:
+    """The same path, or the one on disk whose name has its accents composed or decomposed (NFC, NFD)."""
+    if str(path).isascii() or path.exists():
+        return path
+    folder = as_on_disk(path.parent)
+    names = [unicodedata.normalize(form, path.name) for form in ("NFC", "NFD")]
+    return next((folder / name for name in names if (folder / name).exists()), path)
 
 
 def read_text(path: Path) -> str:

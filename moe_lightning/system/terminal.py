@@ -1,13 +1,19 @@
 """Output of a command: progress bars, and warnings of libraries that users can do nothing about."""
 
 import logging
+import os
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from moe_lightning.errors import printable
 
 T = TypeVar("T")
 
@@ -26,6 +32,32 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
     if total is None and isinstance(items, Sized):
         total = len(items)
     yield from tqdm(items, desc=description, total=total, delay=2.0, mininterval=0.5)
+
+
+_NOISY = (".mp3", ".mp2", ".mpga")
+"""Files whose decoder, mpg123 in libsndfile, prints to the terminal by itself."""
+_STDERR = threading.Lock()
+
+
+@contextmanager
+def quiet_decoder(audio_file: Path) -> Iterator[None]:
+    """Keep what a decoder prints; its first line becomes a warning with the file's name, once."""
+    if audio_file.suffix.lower() not in _NOISY:
+        yield
+        return
+    with _STDERR, tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        terminal = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+        kept.seek(0)
+        text = kept.read(4096).decode(errors="replace").strip()
+    if text:
+        warnings.warn(f"{audio_file}: {printable(text.splitlines()[0])}", stacklevel=3)
 
 
 _WARNINGS = (

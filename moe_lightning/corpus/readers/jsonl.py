@@ -1,6 +1,7 @@
 """JSONL manifests in NeMo's format: one object per line with ``audio_filepath`` and ``text``.
 
-Optional: ``offset`` and ``duration`` (seconds), ``speaker``, ``id``, ``split``; all other fields are kept.
+Optional: ``offset`` and ``duration`` (seconds), ``channel`` (from 0), ``speaker``, ``id``, ``split``; other fields are
+kept.
 """
 
 from collections.abc import Iterator
@@ -55,8 +56,18 @@ def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:
             origin=origin,
             start=start or 0.0,
             duration=_seconds(row, "duration", origin),
-            fields={field_name(name): plain_value(value) for name, value in row.items() if name not in _OWN_PLACE},
+            channel=row["channel"] if _is_channel(row.get("channel")) else None,
+            fields={field_name(name): plain_value(value) for name, value in row.items() if not _has_place(name, value)},
         )
+
+
+def _has_place(name: str, value: Any) -> bool:
+    return name in _OWN_PLACE or (name == "channel" and _is_channel(value))
+
+
+def _is_channel(value: Any) -> bool:
+    """True for a number from 0; another ``channel`` is a field like others."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def find_manifests(root: Path) -> dict[str, Path]:

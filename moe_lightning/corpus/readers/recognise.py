@@ -1,6 +1,7 @@
 """Recognition of the corpus layout at a path."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from moe_lightning.corpus.readers.lhotse_cuts import is_lhotse, is_shar, read_lh
 from moe_lightning.corpus.readers.librispeech import is_librispeech, read_librispeech
 from moe_lightning.corpus.readers.unpacked_audio import UnpackedAudio
 from moe_lightning.errors import InputError
+from moe_lightning.system.plain_files import as_on_disk
 
 
 class Layout(NamedTuple):
@@ -75,12 +77,17 @@ def list_entries(
     """
     name = find_layout(root, layout)
     unpacked = UnpackedAudio(audio_dir or root.with_name(f"{root.name}-unpacked"))
-    entries = list(LAYOUTS[name].read(root, unpacked))
+    entries = [_as_on_disk(entry) for entry in LAYOUTS[name].read(root, unpacked)]
     if not entries:
         raise InputError("corpus.empty", f"{root} lists no utterance; the corpus is empty", root)
     if not allow_outside_root:
         refuse_outside(entries, root, unpacked.folder)
     return entries
+
+
+def _as_on_disk(entry: Entry) -> Entry:
+    file = as_on_disk(entry.audio_file)
+    return entry if file == entry.audio_file else replace(entry, audio_file=file)
 
 
 def find_layout(root: Path, layout: str = "auto") -> str:

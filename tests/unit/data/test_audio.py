@@ -6,7 +6,7 @@ import soundfile
 
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import probe_entries
-from moe_lightning.data.audio import read_audio, read_header, resample, seconds_cut_off
+from moe_lightning.data.audio import read_audio, read_header, resample
 from moe_lightning.data.utterance import Utterance
 from tests.corpora import tone, write_audio
 from tests.refusals import refuses
@@ -66,20 +66,6 @@ def test_samples_that_are_not_finite_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.array([0.1, np.nan, 0.2] * 400), 16_000, "FLOAT")
     with refuses("audio.not-finite", "a.wav"):
         read_audio(whole(tmp_path / "a.wav"))
-
-
-def test_a_wav_that_was_cut_off_says_so_and_no_other_does(tmp_path: Path) -> None:
-    path = write_audio(tmp_path / "a.wav", 3.0)
-    assert seconds_cut_off(path) == 0
-    contents = path.read_bytes()
-    path.write_bytes(contents[: len(contents) // 2])
-    assert seconds_cut_off(path) == pytest.approx(1.5, abs=0.01)
-    place = contents.index(b"data") + 4
-    path.write_bytes(contents[:place] + (2**31 - 1).to_bytes(4, "little") + contents[place + 4 :])
-    assert seconds_cut_off(path) == 0, "a pipe knows no length"
-    assert seconds_cut_off(write_audio(tmp_path / "a.flac", 3.0)) == 0
-    path.write_bytes(b"RIFF")
-    assert seconds_cut_off(path) == 0
 
 
 def test_a_recording_that_was_cut_off_is_left_out_where_the_manifest_names_no_duration(tmp_path: Path) -> None:
