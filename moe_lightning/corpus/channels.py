@@ -1,7 +1,7 @@
 """Look at recordings with several channels before they are mixed: channels may cancel each other, or be two people."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -51,18 +51,23 @@ def relation(samples_LC: np.ndarray, sample_rate: int) -> Relation:
     return "apart" if is_apart else "alike"
 
 
+def relations(utterances: Sequence[Utterance], num_threads: int | None = None) -> dict[str, Relation]:
+    """Relation of the channels, by id, of the utterances whose channels would be mixed."""
+    several = [one for one in utterances if one.audio and one.audio.num_channels > 1 and one.channel is None]
+    if not several:
+        return {}
+    with ThreadPoolExecutor(num_threads or min(32, 2 * (os.cpu_count() or 1))) as pool:
+        found = progress(pool.map(_relation_of, several), "Comparing channels", len(several))
+        return {one.id: kind for one, kind in zip(several, found, strict=True)}
+
+
 def choose_channels(
     utterances: Sequence[Utterance], num_threads: int | None = None
 ) -> tuple[list[Utterance], list[str]]:
     """Utterances with a channel where the mean of all would be next to silence, and warnings; order is kept."""
-    several = [one for one in utterances if one.audio and one.audio.num_channels > 1 and one.channel is None]
-    if not several:
-        return list(utterances), []
-    with ThreadPoolExecutor(num_threads or min(32, 2 * (os.cpu_count() or 1))) as pool:
-        found = list(progress(pool.map(_relation_of, several), "Comparing channels", len(several)))
-    relations: dict[str, Relation] = {one.id: kind for one, kind in zip(several, found, strict=True)}
-    chosen = [replace(one, channel=0) if relations.get(one.id) == "cancelling" else one for one in utterances]
-    return chosen, [*_told_cancelling(several, found), *_told_apart(several, found)]
+    found = relations(utterances, num_threads)
+    chosen = [replace(one, channel=0) if found.get(one.id) == "cancelling" else one for one in utterances]
+    return chosen, [*_told_cancelling(utterances, found), *_told_apart(utterances, found)]
 
 
 def with_channel(entries: Sequence[Entry], channel: int) -> list[Entry]:
@@ -75,7 +80,7 @@ def _relation_of(utterance: Utterance) -> Relation:
     return relation(samples_LC, sample_rate) if len(samples_LC) else "alike"
 
 
-def _told_cancelling(utterances: Sequence[Utterance], found: Sequence[Relation]) -> list[str]:
+def _told_cancelling(utterances: Sequence[Utterance], found: Mapping[str, Relation]) -> list[str]:
     files = _files(utterances, found, "cancelling")
     if not files:
         return []
@@ -85,7 +90,7 @@ def _told_cancelling(utterances: Sequence[Utterance], found: Sequence[Relation])
     ]
 
 
-def _told_apart(utterances: Sequence[Utterance], found: Sequence[Relation]) -> list[str]:
+def _told_apart(utterances: Sequence[Utterance], found: Mapping[str, Relation]) -> list[str]:
     files = _files(utterances, found, "apart")
     if not files:
         return []
@@ -96,8 +101,8 @@ def _told_apart(utterances: Sequence[Utterance], found: Sequence[Relation]) -> l
     ]
 
 
-def _files(utterances: Sequence[Utterance], found: Sequence[Relation], kind: Relation) -> list[Path]:
-    return list(dict.fromkeys(one.audio_file for one, is_ in zip(utterances, found, strict=True) if is_ == kind))
+def _files(utterances: Sequence[Utterance], found: Mapping[str, Relation], kind: Relation) -> list[Path]:
+    return list(dict.fromkeys(one.audio_file for one in utterances if found.get(one.id) == kind))
 
 
 def _counted(files: Sequence[Path]) -> str:

@@ -11,6 +11,7 @@ from moe_lightning.corpus.channels import choose_channels, with_channel
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
 from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.corpus.readers.columns import parse_columns
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
 from moe_lightning.data.manifest import write_manifest
 from moe_lightning.data.recordings import write_recordings
@@ -55,7 +56,13 @@ def prepare_corpus(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
 
 
 def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
-    entries = read_corpus(_root(settings), settings.layout, audio_dir, allow_outside_root=settings.allow_outside_root)
+    entries = read_corpus(
+        _root(settings),
+        settings.layout,
+        audio_dir,
+        columns=parse_columns(settings.columns),
+        allow_outside_root=settings.allow_outside_root,
+    )
     stratify = _stratify_field(entries, settings)
     entries = _candidates(entries, settings)
     if settings.channel.isdecimal():

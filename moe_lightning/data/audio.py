@@ -155,7 +155,7 @@ def _check_samples(path: Path, samples_LC: np.ndarray) -> None:
 def _one_channel(path: Path, samples_LC: np.ndarray, channel: int | None) -> np.ndarray:
     """One channel, or the mean of all; of channels that cancel each other, the first."""
     num_channels = samples_LC.shape[1]
-    if channel is not None and num_channels > 1 and not 0 <= channel < num_channels:
+    if channel is not None and not 0 <= channel < num_channels:
         raise InputError(
             "audio.channel", f"{path} has {num_channels} channels, channel {channel} is asked for; {_WAY_OUT}", channel
         )

@@ -56,10 +56,10 @@ def shown(stage: Stage, command: Command) -> str:
 def corpus_arguments(options: argparse.Namespace, run: RunDir) -> Command:
     """Command line of the corpus stage."""
     command = ["--dataset-root", str(options.dataset_root), "--run-dir", str(options.run_dir)]
-    command += _given(options, "seed", "data_percent", "layout", "stratify")
-    for name in ("max_utterances", "demo_utterances"):
-        if sizes := getattr(options, name):
-            command += [f"--{name.replace('_', '-')}", *map(str, sizes)]
+    command += _given(options, "seed", "data_percent", "layout", "channel", "stratify")
+    for name in ("max_utterances", "demo_utterances", "columns"):
+        if values := getattr(options, name):
+            command += [f"--{name.replace('_', '-')}", *map(str, values)]
     return command + _switches(options, "allow_shared_speakers", "allow_outside_root", "skip_bad_audio")
 
 

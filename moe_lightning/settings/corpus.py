@@ -9,7 +9,7 @@ from moe_lightning.settings.comparison import StageSettings
 from moe_lightning.settings.options import build_parser, option, resolved_settings
 
 DEMO = "demo"
-LAYOUTS = ("lhotse", "jsonl", "guide", "common-voice", "librispeech", "kaldi", "shar", "huggingface")
+LAYOUTS = ("lhotse", "jsonl", "guide", "common-voice", "librispeech", "kaldi", "shar", "huggingface", "table", "paired")
 """Forms of corpora, in the order in which they are recognised."""
 DESCRIPTION = (
     "Read a corpus on disk, check it, split it by speaker: manifests in <run>/corpus. `moe-lightning corpus check DIR`"
@@ -27,6 +27,12 @@ class CorpusSettings:
         metavar="PATH",
     )
     layout: str = option("auto", "insist on a form of corpus; auto sees what is there", choices=("auto", *LAYOUTS))
+    columns: tuple[str, ...] = option(
+        (),
+        "own names of a table's or manifest's columns, as in audio=wav text=phrase",
+        num_values="+",
+        metavar="ROLE=NAME",
+    )
     stratify: str | None = option(
         None, "keep the shares of this field's values in splits and samples; default: etiology", metavar="FIELD"
     )

@@ -35,7 +35,16 @@ OF_STAGES: tuple[tuple[str, type[Any], tuple[str, ...]], ...] = (
         _CORPUS,
         CorpusSettings,
         (
-            *("dataset_root", "layout", "stratify", "data_percent", "max_utterances", "demo_utterances"),
+            *(
+                "dataset_root",
+                "layout",
+                "columns",
+                "channel",
+                "stratify",
+                "data_percent",
+                "max_utterances",
+                "demo_utterances",
+            ),
             *("allow_shared_speakers", "allow_outside_root", "skip_bad_audio"),
         ),
     ),

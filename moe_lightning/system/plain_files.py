@@ -112,10 +112,23 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def not_utf8(where: object, error: UnicodeDecodeError) -> InputError:
-    """The error for a text in another encoding, such as Latin-1 or UTF-16."""
+    """The error for a text in another encoding, with a likely name for it."""
     return InputError(
-        "file.encoding", f"{where} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8", where
+        "file.encoding",
+        f"{where} is not UTF-8 but likely {_likely_encoding(error.object)} ({error.reason} at byte {error.start}); save"
+        " it as UTF-8",
+        where,
     )
+
+
+def _likely_encoding(text: bytes) -> str:
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in text:
+        return "UTF-16"
+    try:
+        text.decode("cp1252")
+    except UnicodeDecodeError:
+        return "an encoding of its country"
+    return "Windows-1252 or Latin-1"
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -2,12 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
+from moe_lightning.corpus.channels import Relation
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut
@@ -41,13 +42,18 @@ def measure_levels(utterances: Sequence[Utterance], num_threads: int | None = No
 
 
 def check_audio(
-    entries: Sequence[Entry], utterances: Sequence[Utterance], left_out: Sequence[LeftOut], levels: Sequence[Levels]
+    entries: Sequence[Entry],
+    utterances: Sequence[Utterance],
+    left_out: Sequence[LeftOut],
+    levels: Sequence[Levels],
+    channels: Mapping[str, Relation],
 ) -> list[Finding]:
     """Findings about recordings.
 
     Args:
         left_out: Entries refused by the header check.
         levels: One per utterance, in order.
+        channels: By id, of utterances with several.
     """
     measured = list(zip(utterances, levels, strict=True))
     return findings_of(
@@ -77,6 +83,16 @@ def check_audio(
             "clipped",
             f"Over {CLIPPED_SHARE:.1%} of the samples at full scale.",
             ((u.id, f"{level.clipped_share:.1%}") for u, level in measured if level.clipped_share > CLIPPED_SHARE),
+        ),
+        finding(
+            "channels that cancel each other",
+            "In opposite phase: their mean is next to silence. The corpus stage reads the first.",
+            ((u.id, str(u.audio_file)) for u in utterances if channels.get(u.id) == "cancelling"),
+        ),
+        finding(
+            "different people on two channels",
+            "As in a call; they are mixed. Choose one with --channel, or by the field channel of a manifest.",
+            ((u.id, str(u.audio_file)) for u in utterances if channels.get(u.id) == "apart"),
         ),
         finding(
             "wrong duration",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from moe_lightning.corpus.channels import relations
 from moe_lightning.corpus.checking.audio_checks import check_audio, measure_levels
 from moe_lightning.corpus.checking.finding import Finding
 from moe_lightning.corpus.checking.page import html_page
@@ -14,6 +15,7 @@ from moe_lightning.corpus.checking.summary import CorpusSummary, summarise
 from moe_lightning.corpus.checking.text_checks import check_texts
 from moe_lightning.corpus.probe import probe_entries
 from moe_lightning.corpus.readers import list_entries
+from moe_lightning.corpus.readers.columns import Columns, parse_columns
 from moe_lightning.corpus.readers.recognise import LAYOUTS
 from moe_lightning.errors import InputError, printable
 from moe_lightning.settings.command_line import CommandParser
@@ -39,6 +41,7 @@ def check_corpus(
     num_workers: int | None = None,
     count_tokens: Callable[[str], int] | None = None,
     allow_outside_root: bool = False,
+    columns: Columns = (),
 ) -> CorpusReport:
     """Read a corpus with all its audio and look for anomalies.
 
@@ -46,13 +49,14 @@ def check_corpus(
         InputError: The corpus cannot be read at all.
     """
     with tempfile.TemporaryDirectory(prefix="corpus-check-") as folder:  # for recordings of archives and tables
-        entries = list_entries(root, layout, Path(folder), allow_outside_root=allow_outside_root)
+        entries = list_entries(root, layout, Path(folder), columns=columns, allow_outside_root=allow_outside_root)
         probed = probe_entries(entries, num_workers)
         utterances = [utterance for one in probed.splits.values() for utterance in one]
+        channels = relations(utterances, num_workers)
         levels = measure_levels(utterances, num_workers)
     findings = [
         *check_splits(entries, probed.splits, allow_shared_speakers),
-        *check_audio(entries, utterances, probed.left_out, levels),
+        *check_audio(entries, utterances, probed.left_out, levels, channels),
         *check_texts(utterances, count_tokens),
     ]
     findings.sort(key=lambda finding: not finding.stops_training)
@@ -73,6 +77,7 @@ def check_command(argv: Sequence[str]) -> None:
         "--output-dir", type=Path, metavar="DIR", help="for the reports (default: lightning_logs/corpus_check/NAME)"
     )
     parser.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto", help="insist on a form of corpus")
+    parser.add_argument("--columns", nargs="+", default=(), metavar="ROLE=NAME", help="own names of columns")
     parser.add_argument("--allow-shared-speakers", action="store_true", help="speakers in two splits are no fault")
     parser.add_argument(
         "--allow-outside-root",
@@ -90,6 +95,7 @@ def check_command(argv: Sequence[str]) -> None:
         options.num_workers,
         count_tokens,
         options.allow_outside_root,
+        parse_columns(options.columns),
     )
     name = options.root.name or options.root.absolute().name
     output_dir = options.output_dir or Path("lightning_logs") / "corpus_check" / name

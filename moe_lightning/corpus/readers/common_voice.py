@@ -35,7 +35,7 @@ def read_common_voice(root: Path) -> Iterator[Entry]:
 def _language_dirs(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    candidates = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    candidates = [root, *(path for depth in ("*", "*/*") for path in sorted(root.glob(depth)) if path.is_dir())]
     return [
         path
         for path in candidates

@@ -27,7 +27,8 @@ def refuse_outside(entries: Sequence[Entry], root: Path, unpacked_dir: Path) -> 
     raise InputError(
         "corpus.outside-root",
         f"{first.origin}: {first.audio_file} lies outside of the corpus, in {os.path.dirname(_real_file(first))}{more};"
-        f" a corpus from elsewhere could name any file of yours. Give --allow-outside-root if you trust {root}",
+        f" a corpus from elsewhere could name any file of yours. If you trust {root}, run the same command with"
+        " --allow-outside-root",
         first.audio_file,
     )
 

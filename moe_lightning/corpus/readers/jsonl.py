@@ -1,38 +1,38 @@
-"""JSONL manifests in NeMo's format: one object per line with ``audio_filepath`` and ``text``.
+"""Manifests of one JSON object a line, as NeMo, WeNet and others write them; `columns` has the names of the keys.
 
-Optional: ``offset`` and ``duration`` (seconds), ``channel`` (from 0), ``speaker``, ``id``, ``split``; other fields are
-kept.
+NeMo: ``audio_filepath``, ``text``, ``offset``, ``duration``. WeNet (``data.list``): ``key``, ``wav``, ``txt``.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from moe_lightning.corpus.entry import Entry, field_name, plain_value, stand_in_speaker
-from moe_lightning.corpus.readers.split_names import SPLIT_NAMES
+from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.readers.columns import Columns, Place, entry_of, roles_of
+from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.data.utterance import SPLITS
 from moe_lightning.errors import InputError
-from moe_lightning.system.json_files import is_number, parse_json
+from moe_lightning.system.json_files import parse_json
 from moe_lightning.system.plain_files import numbered_lines
 
-_OWN_PLACE = ("audio_filepath", "text", "offset", "duration", "speaker", "id", "split")
+SUFFIXES = (".jsonl", ".json", ".list", ".jsonl.gz")
+_MOST_LOOKED_AT = 200
+"""Files of a folder whose first line is read."""
 
 
-def is_jsonl(root: Path) -> bool:
+def is_jsonl(root: Path, own: Columns = ()) -> bool:
     """True for a manifest, a folder with manifests, or their prefix."""
-    return bool(find_manifests(root)) or (root.suffix == ".jsonl" and root.is_file())
+    return bool(find_manifests(root, own)) or (root.suffix == ".jsonl" and root.is_file())
 
 
-def read_jsonl_corpus(root: Path) -> Iterator[Entry]:
+def read_jsonl_corpus(root: Path, own: Columns = ()) -> Iterator[Entry]:
     """Entries from all manifests in a folder or with a prefix, or from one file with optional splits in its rows."""
-    manifests = find_manifests(root)
-    for split, path in manifests.items():
-        yield from read_jsonl(path, split)
-    if not manifests:
-        yield from read_jsonl(root, None)
+    for path, split in (find_manifests(root, own) or {root: None}).items():
+        yield from read_jsonl(path, split, own)
 
 
-def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:
+def read_jsonl(path: Path, split: str | None, own: Columns = ()) -> Iterator[Entry]:
     """Entries of one manifest.
 
     Args:
@@ -42,45 +42,41 @@ def read_jsonl(path: Path, split: str | None) -> Iterator[Entry]:
         InputError: A line breaks the format; the message names file, line and rule.
     """
     folder = path.absolute().parent
-    for number, row in _rows(path):
-        origin = f"{path}, line {number}"
-        audio_file = Path(_text(row, "audio_filepath", origin, required=True))
-        audio_file = audio_file if audio_file.is_absolute() else folder / audio_file
-        start = _seconds(row, "offset", origin)
-        yield Entry(
-            split=split or _split_of(row, origin),
-            id=_text(row, "id", origin) or _id_from_path(audio_file, folder, start),
-            audio_file=audio_file,
-            text=_text(row, "text", origin).strip(),
-            speaker=_text(row, "speaker", origin) or stand_in_speaker(audio_file, folder),
-            origin=origin,
-            start=start or 0.0,
-            duration=_seconds(row, "duration", origin),
-            channel=row["channel"] if _is_channel(row.get("channel")) else None,
-            fields={field_name(name): plain_value(value) for name, value in row.items() if not _has_place(name, value)},
-        )
-
-
-def _has_place(name: str, value: Any) -> bool:
-    return name in _OWN_PLACE or (name == "channel" and _is_channel(value))
-
-
-def _is_channel(value: Any) -> bool:
-    """True for a number from 0; another ``channel`` is a field like others."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def find_manifests(root: Path) -> dict[str, Path]:
-    """``{split: file}`` of ``<root>/train.jsonl`` ..., or, if root is not a folder, ``<root>_train.jsonl`` ..."""
-    prefix = f"{root}/" if root.is_dir() else f"{root}_"
-    files = {split: Path(f"{prefix}{split}.jsonl") for split in SPLITS}
-    return {split: file for split, file in files.items() if file.is_file()}
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers, from 1, and objects; blank lines are skipped."""
     for number, line in numbered_lines(path):
-        yield number, _parse(line, f"{path}, line {number}")
+        origin = f"{path}, line {number}"
+        yield entry_of(_parse(line, origin), Place(folder, split, origin), own)
+
+
+def find_manifests(root: Path, own: Columns = ()) -> dict[Path, str | None]:
+    """Manifests with their splits.
+
+    ``<root>/train.jsonl`` ... are taken first, or ``<root>_train.jsonl`` ... of a prefix. Otherwise the first line of
+    each file with one of `SUFFIXES`, in root or its folders, tells; the split is in the name of the file or folder.
+    """
+    prefix = f"{root}/" if root.is_dir() else f"{root}_"
+    plain = {Path(f"{prefix}{split}.jsonl"): split for split in SPLITS}
+    found: dict[Path, str | None] = {file: split for file, split in plain.items() if file.is_file()}
+    if found:
+        return found
+    if root.is_file():
+        return {root: None} if root.name.endswith(SUFFIXES) and _is_manifest(root, own) else {}
+    files = sorted(path for depth in ("", "*/") for suffix in SUFFIXES for path in root.glob(f"{depth}*{suffix}"))
+    manifests = [path for path in islice(files, _MOST_LOOKED_AT) if _is_manifest(path, own)]
+    splits = {path: split_in_name(path.name) or split_in_name(path.parent.name) for path in manifests}
+    named: dict[Path, str | None] = {path: split for path, split in splits.items() if split}
+    return named or dict.fromkeys(manifests)
+
+
+def _is_manifest(path: Path, own: Columns) -> bool:
+    """True if the first line is an object with a recording and a text, or nothing is wrong but that it is empty."""
+    try:
+        first = next(numbered_lines(path), None)
+        row = parse_json(first[1]) if first else None
+    except (ValueError, OSError):
+        return False
+    if not isinstance(row, dict) or "recording" in row:  # a cut of lhotse
+        return False
+    return {"audio", "text"} <= roles_of(tuple(row), own).keys()
 
 
 def _parse(line: str, origin: str) -> dict[str, Any]:
@@ -93,40 +89,3 @@ def _parse(line: str, origin: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError("corpus.bad-row", f"{origin} must be a JSON object, got {line.strip()[:60]}", origin)
     return row
-
-
-def _text(row: dict[str, Any], name: str, origin: str, required: bool = False) -> str:
-    """A field's text, "" if missing; whole numbers are accepted as ids and speakers too."""
-    value = row.get(name)
-    if isinstance(value, int) and not isinstance(value, bool) and name in ("id", "speaker"):
-        value = str(value)
-    if required and not value:
-        raise InputError("corpus.bad-row", f'{origin} has no "{name}"', name)
-    if value is not None and not isinstance(value, str):
-        raise InputError("corpus.bad-row", f'{origin}: "{name}" must be a text, got {value!r}', name)
-    return value or ""
-
-
-def _seconds(row: dict[str, Any], name: str, origin: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if not is_number(value) or value < 0:
-        raise InputError("corpus.bad-row", f'{origin}: "{name}" must be seconds, 0 or more, got {value!r}', name)
-    return float(value)
-
-
-def _split_of(row: dict[str, Any], origin: str) -> str:
-    name = row.get("split", "train")
-    if not isinstance(name, str) or name.lower() not in SPLIT_NAMES:
-        raise InputError(
-            "corpus.bad-row", f'{origin}: "split" must be one of {", ".join(SPLIT_NAMES)}, got {name!r}', "split"
-        )
-    return SPLIT_NAMES[name.lower()]
-
-
-def _id_from_path(audio_file: Path, folder: Path, start: float | None) -> str:
-    """``clips/a``, and ``clips/a@1.5`` for a start at 1.5 s."""
-    inside = audio_file.relative_to(folder) if audio_file.is_relative_to(folder) else audio_file
-    stem = inside.with_suffix("") if inside.name else inside
-    return stem.as_posix() + (f"@{start:g}" if start else "")

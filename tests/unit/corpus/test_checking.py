@@ -35,7 +35,9 @@ def odd_corpus(tmp_path):
     soundfile.write(tmp_path / "audio" / "cut.flac", rng.standard_normal(64_000) * 0.1, 16_000)
     whole = (tmp_path / "audio" / "cut.flac").read_bytes()
     (tmp_path / "audio" / "cut.wav").write_bytes(whole[: len(whole) // 2])
-    for name in ("clipped", "silent", "broken", "cut"):
+    middle = len(whole) // 2
+    (tmp_path / "audio" / "worn.wav").write_bytes(whole[:middle] + bytes(4000) + whole[middle + 4000 :])
+    for name in ("clipped", "silent", "broken", "cut", "worn"):
         add("train", name, f"this one is {name}")
     add("train", "long", "much too long", seconds=31)
     add("train", "short", "the manifest says too little", seconds=3, duration=1.5)
@@ -67,8 +69,8 @@ def test_a_check_finds_one_of_everything_and_names_it(odd_corpus, tmp_path, caps
     found = {finding["rule"]: finding for finding in report["findings"]}
     utterances = {rule: set(finding["utterances"]) for rule, finding in found.items()}
     assert code == 1
-    assert utterances["broken recording"] == {"broken", "dumb"}
-    assert utterances["breaks off"] == {"cut"}
+    assert utterances["broken recording"] == {"broken", "dumb", "cut"}
+    assert utterances["breaks off"] == {"worn"}
     assert utterances["too long"] == {"long"}
     assert "silent" in utterances["silent"]
     assert utterances["clipped"] == {"clipped"}

@@ -1,0 +1,46 @@
+"""Recordings with a text file of the same name each (``a.wav`` and ``a.txt`` or ``a.lab``), in any folders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from moe_lightning.corpus.entry import Entry, stand_in_speaker
+from moe_lightning.corpus.readers.columns import id_from_path
+from moe_lightning.corpus.readers.split_names import split_in_name
+from moe_lightning.system.plain_files import read_text
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".au", ".aiff", ".aif", ".w64", ".sph")
+TEXT_SUFFIXES = (".txt", ".lab")
+_SPLIT_FOLDERS = 2
+"""Upper folders whose names may tell the split."""
+
+
+def is_paired(root: Path) -> bool:
+    """True if root is a folder with a recording beside a text of its name."""
+    return root.is_dir() and any(_text_of(path) for path in _recordings(root))
+
+
+def read_paired(root: Path) -> Iterator[Entry]:
+    """Entries of all recordings; one without a text is an entry without a transcript, which the check refuses.
+
+    The split is in the name of an upper folder (``train`` ...), else train. The folder stands for the speaker.
+    """
+    top = root.absolute()
+    for path in sorted(_recordings(top)):
+        text = _text_of(path)
+        folders = path.relative_to(top).parts[:-1][:_SPLIT_FOLDERS]
+        yield Entry(
+            split=next((split for name in folders if (split := split_in_name(name))), "train"),
+            id=id_from_path(path, top),
+            audio_file=path,
+            text=" ".join(read_text(text).split()) if text else "",
+            speaker=stand_in_speaker(path, top),
+            origin=str(text or path),
+        )
+
+
+def _recordings(root: Path) -> Iterator[Path]:
+    return (path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+
+
+def _text_of(path: Path) -> Path | None:
+    return next((text for suffix in TEXT_SUFFIXES if (text := path.with_suffix(suffix)).is_file()), None)

@@ -1,0 +1,204 @@
+"""Lists of recordings in the forms that people have: tables, manifests of toolkits, texts beside recordings."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.readers import list_entries, read_corpus
+from moe_lightning.corpus.readers.columns import parse_columns
+from moe_lightning.corpus.readers.recognise import find_layout
+from tests.corpora import write_audio
+from tests.refusals import refuses
+
+
+def recordings(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        write_audio(folder / name, 0.5)
+
+
+def one(root: Path, **how: object) -> Entry:
+    (entry,) = read_corpus(root, **how)  # type: ignore[arg-type]
+    assert entry.audio_file.is_file()
+    return entry
+
+
+@pytest.mark.parametrize("audio", ["path", "file", "audio", "file_name", "audio_filepath", "wav_filename", "Path"])
+@pytest.mark.parametrize("text", ["text", "sentence", "transcript", "transcription"])
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("csv", ";"), ("tsv", "\t"), ("csv", "\t")])
+def test_a_table_is_read_by_the_names_of_its_columns(
+    audio: str, text: str, suffix: str, separator: str, tmp_path: Path
+) -> None:
+    recordings(tmp_path, "a.wav")
+    with (tmp_path / f"train.{suffix}").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter=separator)
+        writer.writerows([[audio, text, "client_id", "locale", "age"], ["a.wav", "good morning", "ann", "fr", "40"]])
+    entry = one(tmp_path)
+    assert (entry.split, entry.id, entry.text, entry.speaker) == ("train", "a", "good morning", "ann")
+    assert entry.fields == {"locale": "fr", "age": "40"}
+
+
+def test_a_cell_in_quotes_may_hold_separators_and_line_breaks(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav", "b.wav")
+    rows = [("path", "text"), ("a.wav", 'she said, "no",\nand left'), ("b.wav", "yes")]
+    with (tmp_path / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    texts = [entry.text for entry in read_corpus(tmp_path)]
+    assert texts == [rows[1][1], "yes"]
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "train.tsv").write_text('path\ttext\na.wav\t"No" she said\nb.wav\t"a ""quoted"" cell"\n')
+    assert [entry.text for entry in read_corpus(tmp_path)] == ['"No" she said', 'a "quoted" cell']
+
+
+def test_the_splits_are_in_names_of_files_or_folders_or_in_a_column(tmp_path: Path) -> None:
+    for name in ("train", "validation", "test"):
+        recordings(tmp_path / "files", f"{name}.wav")
+        (tmp_path / "files" / f"{name}.csv").write_text(f"path,text\n{name}.wav,x\n")
+        recordings(tmp_path / "folders" / name, "a.wav")
+        (tmp_path / "folders" / name / "metadata.csv").write_text("file_name,transcription\na.wav,x\n")
+    recordings(tmp_path / "one", "a.wav", "b.wav")
+    (tmp_path / "one" / "list.csv").write_text("path,text,split\na.wav,x,valid\nb.wav,y,\n")
+    assert [entry.split for entry in list_entries(tmp_path / "files")] == ["test", "train", "dev"]
+    assert {entry.split for entry in list_entries(tmp_path / "folders")} == {"train", "dev", "test"}
+    assert [entry.split for entry in read_corpus(tmp_path / "one" / "list.csv")] == ["dev", "train"]
+    assert len(read_corpus(tmp_path / "one")) == 2
+
+
+def test_two_tables_without_splits_are_not_guessed_at(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.csv").write_text("path,text\na.wav,x\n")
+    with refuses("corpus.unknown-form", tmp_path):
+        read_corpus(tmp_path)
+    assert one(tmp_path / "two.csv").text == "x"
+
+
+def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav")
+    (tmp_path / "train.csv").write_text("recording,phrase,who\na.wav,hello,ann\n")
+    with refuses("corpus.unknown-form") as refused:
+        read_corpus(tmp_path)
+    assert "train.csv with recording, phrase, who" in str(refused.value)
+    assert "--columns audio=NAME text=NAME" in str(refused.value)
+    entry = one(tmp_path, columns=parse_columns(["audio=recording", "text=phrase", "speaker=who"]))
+    assert (entry.text, entry.speaker, entry.fields) == ("hello", "ann", {})
+    with refuses("setting.syntax", "--columns sound=a"):
+        parse_columns(["sound=a"])
+
+
+def test_recordings_are_found_in_the_usual_folders_and_without_a_suffix(tmp_path: Path) -> None:
+    recordings(tmp_path / "clips", "a.wav")
+    (tmp_path / "all.csv").write_text("path,sentence\na,x\n")
+    assert one(tmp_path).audio_file == tmp_path / "clips" / "a.wav"
+
+
+def test_ljspeech_is_a_table_without_a_header(tmp_path: Path) -> None:
+    recordings(tmp_path / "wavs", "LJ001-0001.wav", "LJ001-0002.wav")
+    lines = ["LJ001-0001|in 1455|in fourteen fifty-five", 'LJ001-0002|"quoted", he said']
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    first, second = read_corpus(tmp_path)
+    assert (first.id, first.text, first.fields) == ("LJ001-0001", "in fourteen fifty-five", {"raw_text": "in 1455"})
+    assert second.text == '"quoted", he said'
+
+
+def test_speechbrain_writes_its_data_folder_as_a_variable(tmp_path: Path) -> None:
+    recordings(tmp_path / "wav", "a.wav")
+    (tmp_path / "train.csv").write_text("ID,duration,wav,spk_id,wrd\nu1,0.5,$data_root/wav/a.wav,ann,HELLO\n")
+    entry = one(tmp_path)
+    assert (entry.id, entry.text, entry.speaker, entry.duration) == ("u1", "HELLO", "ann", 0.5)
+
+
+def test_a_stretch_is_given_by_its_start_and_its_end_or_length(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav")
+    (tmp_path / "x.csv").write_text("path,text,start,end,channel\na.wav,x,0.1,0.4,1\n")
+    entry = one(tmp_path)
+    assert (entry.start, entry.duration, entry.channel) == (0.1, pytest.approx(0.3), 1)
+    (tmp_path / "x.csv").write_text("path,text,start,end\na.wav,x,0.4,0.1\n")
+    with refuses("corpus.bad-row", "end"):
+        read_corpus(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"), [("a.wav", "x.csv, line 2"), (",x", "path"), ("a.wav,x,1,2", "x.csv, line 2")]
+)
+def test_a_row_that_cannot_be_used_is_named(line: str, value: str, tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav")
+    (tmp_path / "x.csv").write_text(f"path,text\n{line}\n")
+    with refuses("corpus.bad-row", value):
+        read_corpus(tmp_path)
+
+
+def test_a_table_in_another_encoding_is_named_with_the_encoding(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav")
+    (tmp_path / "x.csv").write_bytes("path,text\na.wav,café\n".encode("cp1252"))
+    with refuses("file.encoding", "x.csv, line 2") as refused:
+        read_corpus(tmp_path)
+    assert "Windows-1252" in str(refused.value)
+    (tmp_path / "x.csv").write_bytes("path,text\na.wav,café\n".encode("utf-16"))
+    with refuses("file.encoding") as refused:
+        read_corpus(tmp_path / "x.csv", "table")
+    assert "UTF-16" in str(refused.value)
+
+
+def json_lines(file: Path, *rows: dict[str, object]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_manifests_are_known_by_their_contents(tmp_path: Path) -> None:
+    recordings(tmp_path / "nemo", "a.wav")
+    row = {"audio_filepath": "a.wav", "text": "x", "duration": 0.5, "lang": "fr"}
+    json_lines(tmp_path / "nemo" / "train_manifest.json", row)
+    json_lines(tmp_path / "nemo" / "notes.json", {"about": "nothing"})
+    assert one(tmp_path / "nemo").fields == {"lang": "fr"}
+    assert one(tmp_path / "nemo" / "train_manifest.json").split == "train"
+    for split in ("train", "dev"):
+        recordings(tmp_path / "wenet" / split, f"{split}.wav")
+        json_lines(tmp_path / "wenet" / split / "data.list", {"key": split, "wav": f"{split}.wav", "txt": "x"})
+    assert {entry.id: entry.split for entry in read_corpus(tmp_path / "wenet")} == {"train": "train", "dev": "dev"}
+    recordings(tmp_path / "folder" / "train", "a.wav")
+    json_lines(tmp_path / "folder" / "train" / "metadata.jsonl", {"file_name": "a.wav", "transcription": "x"})
+    assert one(tmp_path / "folder").text == "x"
+
+
+def test_texts_beside_recordings_are_their_transcripts(tmp_path: Path) -> None:
+    for split, speaker, suffix in (("train", "ann", "txt"), ("test", "bob", "lab")):
+        recordings(tmp_path / split / speaker, "a.wav", "b.WAV")
+        (tmp_path / split / speaker / f"a.{suffix}").write_text("hello\n there\n")
+    found = read_corpus(tmp_path)
+    assert [(one.id, one.split, one.text) for one in found] == [
+        ("test/bob/a", "test", "hello there"),
+        ("test/bob/b", "test", ""),
+        ("train/ann/a", "train", "hello there"),
+        ("train/ann/b", "train", ""),
+    ]
+    assert {one.speaker for one in found} == {"unknown:train/ann", "unknown:test/bob"}
+    assert find_layout(tmp_path) == "paired"
+
+
+def test_the_folder_above_a_common_voice_release_is_one_too(tmp_path: Path) -> None:
+    release = tmp_path / "cv-corpus-17.0" / "fr"
+    recordings(release / "clips", "a.mp3")
+    (release / "train.tsv").write_text("client_id\tpath\tsentence\nann\ta.mp3\tbonjour\n")
+    assert one(tmp_path).fields["language"] == "fr"
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["text"], "a Kaldi data directory, and has no wav.scp"),
+        (["clips/a.wav"], "no train.tsv"),
+        (["deep/er/a.wav"], "1 recordings and no transcripts"),
+        (["a.pdf"], "expected lhotse"),
+    ],
+)
+def test_what_is_missing_to_the_nearest_form_is_said(files: list[str], words: str, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    with refuses("corpus.unknown-form", tmp_path) as refused:
+        read_corpus(tmp_path)
+    assert words in str(refused.value)
