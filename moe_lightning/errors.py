@@ -85,6 +85,7 @@ CODES = {
     "setting.unknown": "There is no such setting, flag or command.",
     "training.not-finite": "A loss, gradient or weight is not finite.",
     "training.out-of-memory": "The memory does not suffice.",
+    "transcript.control-token": "A transcript holds a token that controls the model.",
     "transcript.empty": "An utterance has no transcript.",
     "transcript.no-words": "Transcripts hold no word or character that can be used.",
     "transcript.not-trainable": "Transcripts cannot be trained on; the message names them.",

@@ -1,5 +1,7 @@
 """Check at the start of a stage for transcripts that a model cannot be trained on."""
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +10,7 @@ from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.base import SpeechBackbone
 
 NUM_NAMED = 3
+NUM_CHARACTERS = 12
 
 
 def check_transcripts(backbone: SpeechBackbone, trainer: Any) -> None:
@@ -32,11 +35,17 @@ def check_texts(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> No
             CTC model. The first ones are named; none is left out silently.
     """
     refused: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    num_changed = 0
     for utterance in utterances:
         try:
             backbone.check_text(utterance.text, utterance.language)
         except InputError as error:
             refused[utterance.id] = str(error)
+            continue
+        characters = backbone.left_out_of(utterance.text)
+        left_out.update(characters)
+        num_changed += bool(characters)
     if refused:
         ids = list(refused)
         names = ", ".join(map(repr, ids[:NUM_NAMED])) + (", ..." if len(ids) > NUM_NAMED else "")
@@ -45,4 +54,11 @@ def check_texts(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> No
             f"{len(ids)} of {len(utterances)} transcripts cannot be trained on ({names}): {refused[ids[0]]}; then"
             " begin another --run-dir",
             ids[0],
+        )
+    if num_changed:
+        most = " ".join(character for character, _ in left_out.most_common(NUM_CHARACTERS))
+        print(
+            f"{num_changed} of {len(utterances)} transcripts hold characters that this speech model's decoding forbids"
+            f" ({most}): they are left out of the labels, and count as errors only in the raw scores",
+            file=sys.stderr,
         )

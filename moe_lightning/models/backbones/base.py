@@ -252,6 +252,10 @@ class SpeechBackbone(nn.Module, ABC):
         """Raise an InputError, with a way out, for a transcript that `targets` refuses."""
         self.targets([text], [language])
 
+    def left_out_of(self, text: str) -> str:
+        """The characters of a transcript that are left out of the labels, because the model cannot write them."""
+        return ""
+
     @abstractmethod
     def token_loss(self, frames: Frames, targets: Targets, weights_BK: Tensor | None = None) -> TokenLoss:
         """Negative log-likelihood of the transcripts, by utterance.

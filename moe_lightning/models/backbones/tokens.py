@@ -63,6 +63,8 @@ class SpeechTokens:
         """Its probability at the start is Whisper's certainty of silence; None without that token."""
         self.suppressed = list(generation.suppress_tokens or [])
         self.suppressed_first = list(generation.begin_suppress_tokens or [])
+        self._forbidden = frozenset(self.suppressed) - {self.end}
+        self._symbols = frozenset("".join(tokenizer.batch_decode([[token] for token in self._forbidden])))
         self._detectable: dict[str, int] = dict(getattr(generation, "lang_to_id", None) or {})
         says: bool | None = getattr(generation, "is_multilingual", None)
         has_tasks = "<|transcribe|>" in self._ids and vocab_size != _ENGLISH_VOCABULARY
@@ -146,9 +148,35 @@ class SpeechTokens:
         """Text of decoded tokens, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
 
+    def writable(self, text: str) -> str:
+        """The text without the characters whose tokens the generation config forbids, such as quotation marks.
+
+        A label that decoding can never write teaches the model to want it.
+        """
+        text = text.strip()
+        if self._symbols.isdisjoint(text.replace(" ", "")):
+            return text
+        for _ in range(_MOST_ROUNDS):
+            found = self.tokenizer(" " + text, add_special_tokens=False, return_offsets_mapping=True)
+            pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+            spans = [span for token, span in pairs if token in self._forbidden]
+            if not spans:
+                break
+            characters = list(" " + text)
+            for start, end in spans:
+                characters[start:end] = " " * (end - start)
+            text = " ".join("".join(characters).split())
+        return text
+
+    def _words(self, text: str) -> list[int]:
+        return list(self.tokenizer(" " + text.strip(), add_special_tokens=False)["input_ids"])
+
     def _row(self, text: str, language: str | None) -> tuple[list[int], list[int]]:
+        refuse_control_tokens(text)
         prompt = self.prompt(language)
-        words = self.tokenizer(" " + text.strip(), add_special_tokens=False)["input_ids"]
+        words = self._words(text)
+        if not self._forbidden.isdisjoint(words):
+            words = self._words(self.writable(text))
         if len(prompt) + len(words) > MAX_TOKENS:
             raise InputError(
                 "transcript.too-long",
@@ -162,6 +190,22 @@ class SpeechTokens:
         code = (language or "").lower()
         known = (code, TO_LANGUAGE_CODE.get(code, ""), _OLD_CODES.get(code, ""), code.split("-")[0])
         return next((self._ids[f"<|{one}|>"] for one in known if f"<|{one}|>" in self._ids), None)
+
+
+_CONTROL = re.compile(r"<\|[^<>|]*\|>")
+_MOST_ROUNDS = 5
+"""Without a forbidden character its neighbours may make another token; each round removes some."""
+
+
+def refuse_control_tokens(text: str) -> None:
+    """Raise an InputError for a transcript with a token that controls Whisper, such as ``<|endoftext|>``."""
+    if found := _CONTROL.search(text):
+        raise InputError(
+            "transcript.control-token",
+            f"the transcript {text[:60]!r} holds {found[0]}, which would control the model instead of being a word;"
+            " remove it",
+            found[0],
+        )
 
 
 class CTCTokens:

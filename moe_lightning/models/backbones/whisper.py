@@ -38,7 +38,13 @@ from moe_lightning.models.backbones.decoding import (
 )
 from moe_lightning.models.backbones.log_mel import SAMPLE_RATE, WINDOW_SECONDS, log_mel
 from moe_lightning.models.backbones.pretrained import load_whisper
-from moe_lightning.models.backbones.tokens import IGNORED, MAX_TOKENS, SpeechTokens, Targets
+from moe_lightning.models.backbones.tokens import (
+    IGNORED,
+    MAX_TOKENS,
+    SpeechTokens,
+    Targets,
+    refuse_control_tokens,
+)
 from moe_lightning.models.backbones.window import Window, own_window, parse_window
 
 FRAME_RATE = 50
@@ -142,9 +148,15 @@ class WhisperBackbone(SpeechBackbone):
         return [Detected(codes[code], prob) for code, prob in zip(code_B.tolist(), best_B.tolist(), strict=True)]
 
     def check_text(self, text: str, language: str | None) -> None:
-        """Raise an InputError for a transcript with more tokens than the decoder has positions."""
+        """Raise an InputError for a transcript with more tokens than the decoder has positions, or a control token."""
+        refuse_control_tokens(text)
         if len(text.encode()) > MAX_TOKENS - 8:  # a token has at least one byte: most texts need no tokenizer
             self.tokens.targets([text], [language])
+
+    def left_out_of(self, text: str) -> str:
+        """The characters of a transcript that decoding forbids, each once."""
+        kept = self.tokens.writable(text)
+        return "".join(sorted({one for one in text if text.count(one) > kept.count(one)} - {" "}))
 
     def targets(self, texts: Sequence[str], languages: Sequence[str | None]) -> Targets:
         """Decoder inputs and labels of transcripts, on the model's device."""

@@ -1,16 +1,20 @@
 """The backbone against transformers, which is the obvious and slow way."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
+from moe_lightning.data.utterance import Utterance
 from moe_lightning.models.backbones.base import Frames
 from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.log_mel import log_mel
 from moe_lightning.models.backbones.whisper import WhisperBackbone
+from moe_lightning.training.transcripts import check_texts
 from tests.refusals import refuses
 
 LENGTHS = (16_000, 40_123, 30_001)
@@ -155,3 +159,50 @@ def test_a_model_that_cannot_be_loaded_is_named_with_the_ways_to_name_one(tmp_pa
 def test_silence_gives_finite_frames(backbone: WhisperBackbone) -> None:
     frames = backbone.encode(backbone.features(torch.zeros(1, 8_000), torch.tensor([8_000])))
     assert np.isfinite(frames.values_BTD.detach().numpy()).all()
+
+
+@pytest.fixture(scope="module")
+def forbidding(tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> WhisperBackbone:
+    """A model whose decoding forbids quotation marks, brackets and colons, as Whisper's does."""
+    folder = Path(shutil.copytree(tiny_whisper, tmp_path_factory.mktemp("forbidding") / "model"))
+    tokenizer = WhisperTokenizer.from_pretrained(folder)
+    config = json.loads((folder / "generation_config.json").read_text())
+    tokens = tokenizer('"():', add_special_tokens=False)["input_ids"]
+    (folder / "generation_config.json").write_text(json.dumps({**config, "suppress_tokens": tokens}))
+    return WhisperBackbone.load(str(folder)).eval()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "left_out"),
+    [
+        ('he said "hello" (laughs)', "he said hello laughs", '"()'),
+        ("at 5:30", "at 5 30", ":"),
+        ("don't, well-known", "don't, well-known", ""),
+        ('"été"', "été", '"'),
+    ],
+)
+def test_what_decoding_forbids_is_left_out_of_the_labels(
+    text: str, kept: str, left_out: str, forbidding: WhisperBackbone, backbone: WhisperBackbone
+) -> None:
+    (labels_S,) = forbidding.targets([text], ["en"]).labels_BS
+    assert forbidding.tokens.text([token for token in labels_S.tolist() if token >= 0]) == kept
+    assert torch.equal(labels_S, forbidding.targets([kept], ["en"]).labels_BS[0])
+    assert forbidding.left_out_of(text) == left_out
+    assert backbone.left_out_of(text) == "", "it forbids nothing"
+
+
+def test_a_training_is_told_how_many_transcripts_hold_forbidden_characters(
+    forbidding: WhisperBackbone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = [Utterance(str(number), Path("a.wav"), 0.0, 1.0, text, "s", {"language": "en"}) for number, text in
+                  enumerate(['a "b"', "plain", "(c)"])]  # fmt: skip
+    check_texts(forbidding, utterances)
+    assert capsys.readouterr().err.startswith("2 of 3 transcripts hold characters")
+
+
+@pytest.mark.parametrize("token", ["<|startoftranscript|>", "<|endoftext|>", "<|0.00|>", "<|fr|>"])
+def test_a_transcript_with_a_control_token_is_refused_by_its_name(token: str, backbone: WhisperBackbone) -> None:
+    for act in (lambda text: backbone.check_text(text, "en"), lambda text: backbone.targets([text], ["en"])):
+        with refuses("transcript.control-token", token):
+            act(f"good {token} morning")
+    backbone.check_text("a <b> | c < d |> e", "en")
