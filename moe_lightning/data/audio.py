@@ -30,7 +30,7 @@ _CHECKED_SECONDS = 60.0
 """Of a recording in floats, whose header tells no range."""
 _UNPROVEN = ("DWVW", "GSM", "G72", "ADPCM", "DPCM", "VOX", "NMS")
 """Beginnings of encodings whose files may have a header that can be read, and samples that cannot."""
-_WAY_OUT = "repair or remove it (--skip-bad-audio leaves such recordings of a corpus out)"
+_WAY_OUT = "repair or remove it"
 
 
 def read_header(audio_file: Path) -> AudioInfo:

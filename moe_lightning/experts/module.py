@@ -47,7 +47,7 @@ class ExpertModule(LightningModule):
 
     Args:
         num_experts: Columns of the soft labels; comes from the clustering.
-        whisper_model: v2, v3, nano, a hub id or a folder.
+        whisper_model: base, small, v2, v3, turbo ..., nano, a hub id or a folder.
         run_dir: Folder of the run; `validate` loads the pre-trained experts from it.
         rank: Rank of each expert's LoRA deltas.
         alpha: Deltas are scaled by ``alpha / rank``.

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from moe_lightning.errors import MissingInputError, printable
+from moe_lightning.errors import InputError, MissingInputError, printable
 from moe_lightning.run.folder import LOGS_DIR, RunDir
 from moe_lightning.settings.transcription import parser
 from moe_lightning.system.exits import exits_cleanly
@@ -11,19 +12,23 @@ from moe_lightning.system.exits import exits_cleanly
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print one line per file: name, language and text, separated by tabs."""
+    """Print one line per file: name, language and text, separated by tabs; exit code 1 if a file failed."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    from moe_lightning.inference.recognizer import Recognizer, existing  # torch: not for --help
+    from moe_lightning.inference.recognizer import Recognizer  # torch: not for --help
 
-    existing(options.files)
     run_dir = options.run_dir or newest_run().path
     recognizer = Recognizer(run_dir, options.accelerator, options.precision, options.routing, options.window)
+    failed: dict[Path, InputError] = {}
     found = recognizer.transcribe_all(
-        options.files, options.language, options.same_speaker, not options.no_guard, options.num_beams
+        options.files, options.language, options.same_speaker, not options.no_guard, options.num_beams, failed
     )
     for transcript in found:
         line = (transcript.audio_file, transcript.language or "-", transcript.text)
         print("\t".join(printable(part) for part in line), flush=True)
+    for error in failed.values():
+        print(f"error: {printable(error)} [{error.code}]", file=sys.stderr)
+    if failed:
+        sys.exit(1)
 
 
 def newest_run() -> RunDir:

@@ -42,60 +42,62 @@ class Transcript(NamedTuple):
         return next(iter(self.experts))
 
 
-def transcribe_files(
+def transcribe_file(
     mixture: MixtureASR,
-    audio_files: Sequence[Path],
+    audio_file: Path,
     language: str | None = None,
-    same_speaker: bool = False,
+    speaker_1E: Tensor | None = None,
     options: DecodeOptions = DECODE,
-) -> Iterator[Transcript]:
-    """Transcribe files with any format, rate and length, one after another.
+) -> Transcript:
+    """Transcribe a file with any format, rate and length.
 
     Args:
-        language: Code of the language of all files; None lets a multilingual model detect it, where each
-            file surely has speech first.
-        same_speaker: One person speaks in all files: the gate reads all of them before it chooses.
+        language: Code of its language; None lets a multilingual model detect it, where the file surely has speech
+            first.
+        speaker_1E: Gate logits of its speaker (`read_speaker`); None lets the gate read the file alone.
         options: Beams, and the guard against silence and loops.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    texts: list[str] = []
+    scores, logits = [], []
+    spoken = language
+    for waveforms_BL, num_samples_B in _parts(audio_file, mixture.device):
+        own_BE, base = mixture.audio_logits(waveforms_BL, num_samples_B)
+        logits_BE = own_BE if speaker_1E is None else speaker_1E.expand_as(own_BE)
+        speech_B = speech_probs(waveforms_BL, num_samples_B)
+        best = int(speech_B.argmax())  # silence has no language
+        likeliest = slice(best, best + 1)
+        part_language = spoken or mixture.experts.detect_language(waveforms_BL[likeliest], num_samples_B[likeliest])
+        if not (options.guard and is_silent(speech_B[likeliest])):
+            spoken = part_language
+        languages = [part_language] * len(waveforms_BL)
+        of_parts = replace(options, speech_B=speech_B if options.guard else None)
+        found = mixture.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, of_parts)
+        texts += found.texts
+        scores.append(found.scores_B)
+        logits.append(logits_BE)
+    logits_NE = torch.cat(logits)
+    weights_NK, experts_NK = mixture.route(logits_NE)
+    text = " ".join(text for text in texts if text)
+    part = next((number for number, one in enumerate(texts) if one), 0)
+    return Transcript(
+        audio_file,
+        text=text,
+        language=spoken if text else language,
+        confidence=float(torch.cat(scores).exp().mean()),
+        gate_probs=mixture.probs(logits_NE).mean(dim=0).tolist(),
+        experts=dict(zip(experts_NK[part].tolist(), weights_NK[part].tolist(), strict=True)),
+    )
+
+
+def read_speaker(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:
+    """Gate logits after reading all files of one person, (1, E).
 
     Raises:
         InputError: A file cannot be read.
     """
-    speaker_1E = _read_all(mixture, audio_files) if same_speaker else None
-    for audio_file in audio_files:
-        texts: list[str] = []
-        scores, logits = [], []
-        spoken = language
-        for waveforms_BL, num_samples_B in _parts(audio_file, mixture.device):
-            own_BE, base = mixture.audio_logits(waveforms_BL, num_samples_B)
-            logits_BE = own_BE if speaker_1E is None else speaker_1E.expand_as(own_BE)
-            speech_B = speech_probs(waveforms_BL, num_samples_B)
-            best = int(speech_B.argmax())  # silence has no language
-            likeliest = slice(best, best + 1)
-            part_language = spoken or mixture.experts.detect_language(waveforms_BL[likeliest], num_samples_B[likeliest])
-            if not (options.guard and is_silent(speech_B[likeliest])):
-                spoken = part_language
-            languages = [part_language] * len(waveforms_BL)
-            of_parts = replace(options, speech_B=speech_B if options.guard else None)
-            found = mixture.hypotheses(waveforms_BL, num_samples_B, languages, logits_BE, base, of_parts)
-            texts += found.texts
-            scores.append(found.scores_B)
-            logits.append(logits_BE)
-        logits_NE = torch.cat(logits)
-        weights_NK, experts_NK = mixture.route(logits_NE)
-        text = " ".join(text for text in texts if text)
-        part = next((number for number, one in enumerate(texts) if one), 0)
-        yield Transcript(
-            audio_file,
-            text=text,
-            language=spoken if text else language,
-            confidence=float(torch.cat(scores).exp().mean()),
-            gate_probs=mixture.probs(logits_NE).mean(dim=0).tolist(),
-            experts=dict(zip(experts_NK[part].tolist(), weights_NK[part].tolist(), strict=True)),
-        )
-
-
-def _read_all(mixture: MixtureASR, audio_files: Sequence[Path]) -> Tensor:
-    """Gate logits after reading all files, (1, E)."""
     logits_NE = torch.cat(
         [mixture.audio_logits(*part)[0] for audio_file in audio_files for part in _parts(audio_file, mixture.device)]
     )

@@ -18,7 +18,7 @@ class EmbeddingSettings:
     """All settings of the embedding stage."""
 
     run_dir: str = option("lightning_logs/full", "folder of the run", metavar="DIR")
-    whisper_model: str = option("v2", "v2, v3, nano, a hub id or a folder", metavar="NAME")
+    whisper_model: str = option("v2", "base, small, v2, v3, turbo ..., nano, a hub id or a folder", metavar="NAME")
     pooling: Pooling = option("mean", "of encoder frames to one vector", choices=get_args(Pooling))
     window: str = option(
         "auto",

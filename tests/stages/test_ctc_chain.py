@@ -16,7 +16,7 @@ from moe_lightning.data.manifest import read_manifest
 from moe_lightning.embedding.__main__ import main as embed
 from moe_lightning.evaluation.__main__ import main as evaluate
 from moe_lightning.inference.__main__ import main as transcribe
-from moe_lightning.inference.transcribe import transcribe_files
+from moe_lightning.inference.transcribe import transcribe_file
 from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.backbones.pretrained import load_ctc
@@ -110,7 +110,7 @@ def test_a_ctc_model_is_evaluated_with_beams(run: RunDir) -> None:
     (utterance,) = [one for one in read_manifest(run.manifest_file("dev")) if one.id == "dev_1"]
     mixture = MixtureASR.load(run.mixture_files)
     options = DecodeOptions(num_beams=4, guard=False)
-    (transcript,) = transcribe_files(mixture, [Path(utterance.audio_file)], options=options)
+    transcript = transcribe_file(mixture, Path(utterance.audio_file), options=options)
     assert transcript.text == found["4"]["dev_1"][1]
 
 

@@ -52,7 +52,18 @@ def check_whisper_folder(folder: Path) -> None:
 def check_config_file(folder: Path) -> None:
     """Raise an InputError for a damaged ``config.json``; a path that is no folder passes."""
     if folder.is_dir():
+        _refuse_adapter(folder)
         _check_json(folder, "config.json")
+
+
+def _refuse_adapter(folder: Path) -> None:
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise InputError(
+            "model.incomplete",
+            f"{folder} is an adapter of peft, not a whole speech model: merge it (merge_and_unload), and save model and"
+            " tokenizer by save_pretrained",
+            ["config.json"],
+        )
 
 
 def check_files(folder: Path) -> None:

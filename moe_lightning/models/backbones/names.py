@@ -4,15 +4,41 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-SHORT_NAMES = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
+from moe_lightning.errors import InputError
+
+_SIZES = ("tiny", "base", "small", "medium")
+SHORT_NAMES = {
+    "v2": "openai/whisper-large-v2",
+    "v3": "openai/whisper-large-v3",
+    "large": "openai/whisper-large-v3",
+    "turbo": "openai/whisper-large-v3-turbo",
+    "large-v1": "openai/whisper-large",
+    **{name: f"openai/whisper-{name}" for name in ("large-v2", "large-v3", "large-v3-turbo")},
+    **{f"{size}{language}": f"openai/whisper-{size}{language}" for size in _SIZES for language in ("", ".en")},
+}
+"""As OpenAI's package and others call them, to hub ids."""
 NANO_DIR = Path(__file__).parent / "nano" / "weights"
 
 
 def resolve_name(whisper_model: str) -> str:
-    """Hub id or folder of a name: v2, v3, nano, a hub id, a folder."""
+    """Hub id or folder of a name: one of `SHORT_NAMES` (also as ``whisper-base``), nano, a hub id, a folder.
+
+    Raises:
+        InputError: It is none of these.
+    """
     if whisper_model == "nano":
         return str(NANO_DIR)
-    return SHORT_NAMES.get(whisper_model, whisper_model)
+    if Path(whisper_model).is_dir():
+        return whisper_model
+    name = SHORT_NAMES.get(whisper_model.removeprefix("whisper-"), whisper_model)
+    if "/" not in name:  # as every id of a speech model on the hub has
+        raise InputError(
+            "model.unknown",
+            f"there is no speech model {whisper_model!r}: it is no folder here, and no name of a Whisper"
+            f" ({', '.join(SHORT_NAMES)}, nano); a hub id has the form owner/name",
+            whisper_model,
+        )
+    return name
 
 
 def model_revision(whisper_model: str) -> str | None:

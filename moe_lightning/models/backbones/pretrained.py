@@ -204,9 +204,9 @@ def _naming(whisper_model: str) -> Iterator[None]:
             raise InputError("package.broken", not_loaded, "torchaudio") from error
         raise InputError(
             "model.unknown",
-            f"cannot load the speech model {whisper_model!r}: it must be v2, v3, nano, the id of a Whisper model (or a"
-            " wav2vec 2.0, HuBERT, WavLM or w2v-BERT one) that this machine can reach on the hub, or a folder saved by"
-            f" save_pretrained ({_reason(error)})",
+            f"cannot load the speech model {whisper_model!r}: it must be a name such as base, small, v3 or turbo,"
+            " the id of a Whisper (or a wav2vec 2.0, HuBERT, WavLM or w2v-BERT model) that this machine can reach on"
+            f" the hub, or a folder saved by save_pretrained ({_reason(error)})",
             whisper_model,
         ) from error
 

@@ -12,7 +12,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 from moe_lightning.data.audio import read_file
 from moe_lightning.data.batches import pad_waveforms
 from moe_lightning.inference.__main__ import main, newest_run
-from moe_lightning.inference.transcribe import cut, transcribe_files
+from moe_lightning.inference.transcribe import cut, read_speaker, transcribe_file
 from moe_lightning.models.backbones.decoding import DecodeOptions
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.models.routing import logits_by_speaker
@@ -64,7 +64,7 @@ def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, 
     file = tiny_corpus / "test_1.wav"
     waveform_BL = torch.from_numpy(read_file(file))[None]
     expected = mixture.hypotheses(waveform_BL, torch.tensor([waveform_BL.shape[1]]), ["en"], options=EXACT).texts
-    (transcript,) = transcribe_files(mixture, [file], "en", options=EXACT)
+    transcript = transcribe_file(mixture, file, "en", options=EXACT)
     assert (transcript.text, transcript.language) == (expected[0], "en")
     assert transcript.expert in (0, 1)
 
@@ -72,7 +72,7 @@ def test_a_file_gets_the_text_of_the_mixture_in_evaluation(mixture: MixtureASR, 
 def test_a_long_file_is_transcribed_part_by_part(mixture: MixtureASR, tmp_path: Path) -> None:
     waveform_L = noise(31)
     soundfile.write(tmp_path / "long.wav", waveform_L, RATE, subtype="FLOAT")
-    (transcript,) = transcribe_files(mixture, [tmp_path / "long.wav"], "en", options=EXACT)
+    transcript = transcribe_file(mixture, tmp_path / "long.wav", "en", options=EXACT)
     parts = [torch.from_numpy(part)[None] for part in cut(waveform_L)]
     lengths = [torch.tensor([part_BL.shape[1]]) for part_BL in parts]
     texts = [mixture.hypotheses(*part, ["en"], options=EXACT).texts[0] for part in zip(parts, lengths, strict=True)]
@@ -96,14 +96,29 @@ def test_silence_and_noise_have_no_text_unless_the_guard_is_off(
     assert num_samples == 100 or all(line.split("\t")[2] for line in capsys.readouterr().out.splitlines())
 
 
-def test_a_file_that_is_no_audio_is_named(
-    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("flags", [[], ["--same-speaker"]])
+def test_files_that_cannot_be_read_are_told_at_the_end_and_the_others_are_done(
+    flags: list[str],
+    finished_run: Path,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "a.wav").write_text("not audio")
+    (tmp_path / "text.wav").write_text("not audio")
+    soundfile.write(tmp_path / "worn.flac", 0.1 * np.random.default_rng(0).standard_normal(64_000), 16_000)
+    whole = (tmp_path / "worn.flac").read_bytes()
+    (tmp_path / "worn.flac").write_bytes(whole[: len(whole) // 2] + bytes(4000) + whole[len(whole) // 2 + 4000 :])
+    good = [str(tiny_corpus / f"test_{number}.wav") for number in range(2)]
+    bad = [str(tmp_path / name) for name in ("text.wav", "missing.wav", "worn.flac")]
+    bad = bad[:2] if flags else bad
     with pytest.raises(SystemExit) as ended:
-        main([str(tmp_path / "a.wav"), "--run-dir", str(finished_run)])
-    assert ended.value.code == 2
-    assert f"error: {tmp_path / 'a.wav'} cannot be read as audio" in capsys.readouterr().err
+        main([good[0], *bad, good[1], "--run-dir", str(finished_run), "--no-guard", *flags])
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert [line.split("\t")[0] for line in printed.out.splitlines()] == good
+    errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert [line.partition(" is ")[0].partition(" cannot")[0].removeprefix("error: ") for line in errors] == bad
+    assert not any("--skip-bad-audio" in line for line in errors), "a flag that this command lacks"
 
 
 def test_without_a_run_the_newest_finished_one_is_taken(
@@ -144,7 +159,8 @@ def test_files_of_one_speaker_are_heard_together(mixture: MixtureASR, tiny_corpu
         [mixture.audio_logits(*pad_waveforms([torch.from_numpy(read_file(file))]))[0] for file in files]
     )
     together_1E = logits_by_speaker(logits_NE, ["one"] * 4)[:1]
-    found = list(transcribe_files(mixture, files, "en", same_speaker=True, options=EXACT))
+    speaker_1E = read_speaker(mixture, files)
+    found = [transcribe_file(mixture, file, "en", speaker_1E, EXACT) for file in files]
     expert = int(mixture.route(together_1E).experts_BK[0, 0])
     assert [transcript.expert for transcript in found] == [expert] * 4
     for file, transcript in zip(files, found, strict=True):

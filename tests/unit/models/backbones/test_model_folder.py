@@ -14,8 +14,10 @@ from transformers.utils import logging as hf_logging
 
 from moe_lightning.errors import InputError
 from moe_lightning.models.backbones.loading import load_backbone, resolve_window
+from moe_lightning.models.backbones.names import resolve_name
 from moe_lightning.models.backbones.pretrained import load_ctc, load_whisper
 from tests.ctc_models import write_ctc
+from tests.refusals import refuses
 
 POSITIONS = "model.encoder.embed_positions.weight"
 
@@ -182,3 +184,35 @@ def test_a_trained_window_that_is_none_is_named_by_file_and_field(whisper: Path,
         resolve_window("auto", str(whisper))
     for line in (str(caught.value), refusal(whisper)):
         assert all(word in line for word in ("config.json", str(whisper), "trained_window", repr(trained)))
+
+
+@pytest.mark.parametrize(
+    ("name", "hub_id"),
+    [
+        ("base", "openai/whisper-base"),
+        ("whisper-small.en", "openai/whisper-small.en"),
+        ("turbo", "openai/whisper-large-v3-turbo"),
+        ("large", "openai/whisper-large-v3"),
+        ("v2", "openai/whisper-large-v2"),
+        ("someone/whisper-base", "someone/whisper-base"),
+    ],
+)
+def test_the_names_that_everybody_uses_are_known(name: str, hub_id: str) -> None:
+    assert resolve_name(name) == hub_id
+
+
+def test_a_folder_goes_before_a_name_and_another_word_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve_name("base") == "base"
+    with refuses("model.unknown", "bas"):
+        resolve_name("bas")
+
+
+def test_an_adapter_alone_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with refuses("model.incomplete", ["config.json"]) as refused:
+        load_backbone(str(tmp_path))
+    assert "merge_and_unload" in str(refused.value)
