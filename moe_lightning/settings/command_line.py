@@ -10,6 +10,10 @@ import yaml
 
 from moe_lightning.errors import InputError, MissingInputError
 
+CONFIG_DIR = Path(__file__).parents[1] / "configs"  # installed from a wheel
+if not CONFIG_DIR.is_dir():
+    CONFIG_DIR = Path(__file__).parents[2] / "configs"  # a checkout
+"""Folder of the shipped configs."""
 MOST_VALUES = 100_000
 """Upper limit for the values in a config file; the shipped files have dozens."""
 
@@ -38,7 +42,7 @@ class CommandParser(argparse.ArgumentParser):
             InputError: A flag or value is unknown, in a file or on the command line.
         """
         first = CommandParser(prog=self.prog, add_help=False, takes_config=True)
-        files, flags = first.parse_known_args(arguments)
+        files, flags = first.parse_known_args(with_shipped_configs(arguments))
         from_files = [flag for file in files.config or [] for flag in self.as_flags(read_yaml(Path(file)), file)]
         return self.parse_args([*from_files, *flags])
 
@@ -70,6 +74,23 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise an InputError; argparse calls this for an unknown flag or value."""
         raise InputError("setting.syntax", f"{message}; see `{self.prog} --help`", message)
+
+
+def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
+    """A command line in which ``--config gating.yaml`` is the shipped file, where this folder has none of that name."""
+    words = list(arguments)
+    for place, word in enumerate(words):
+        if word == "--config" and place + 1 < len(words):
+            words[place + 1] = _shipped(words[place + 1])
+        elif word.startswith("--config="):
+            words[place] = f"--config={_shipped(word.partition('=')[2])}"
+    return words
+
+
+def _shipped(name: str) -> str:
+    path = Path(name)
+    ours = CONFIG_DIR / path.name
+    return str(ours) if str(path.parent) in (".", "configs") and not path.exists() and ours.is_file() else name
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

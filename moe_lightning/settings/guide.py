@@ -12,14 +12,10 @@ from typing import Any
 
 from moe_lightning.errors import InputError
 from moe_lightning.settings.clustering import ALGORITHMS, ClusteringSettings, HdbscanOptions
-from moe_lightning.settings.command_line import CommandParser, read_yaml
+from moe_lightning.settings.command_line import CONFIG_DIR, CommandParser, read_yaml
 from moe_lightning.settings.corpus import CorpusSettings
 from moe_lightning.settings.embedding import EmbeddingSettings
 from moe_lightning.settings.options import add_options, help_format, option
-
-CONFIG_DIR = Path(__file__).parents[2] / "configs"
-if not CONFIG_DIR.is_dir():
-    CONFIG_DIR = Path(__file__).parents[1] / "configs"  # installed from a wheel
 
 _RUN, _CORPUS, _MODEL, _CLUSTERING, _HDBSCAN, _TRAINING, _DEVICES = (
     "the run",

@@ -27,6 +27,7 @@ from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import require_trained
 from moe_lightning.run.record import check_inputs, is_first_process, recorded_stage
 from moe_lightning.run.stages import Stage
+from moe_lightning.settings.command_line import with_shipped_configs
 from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short, fit_settings, flat_settings
 from moe_lightning.settings.joint import decided_before
 from moe_lightning.system.exits import exits_cleanly
@@ -290,7 +291,8 @@ def stage_command(
     def main(argv: Sequence[str] | None = None) -> None:
         quiet_libraries()
         try:
-            StageCLI(stage, model_class, datamodule_class, argv)
+            arguments = with_shipped_configs(sys.argv[1:] if argv is None else argv)
+            StageCLI(stage, model_class, datamodule_class, arguments)
         except MisconfigurationException as error:  # devices or a Trainer setting unavailable on this machine
             raise InputError("setting.conflict", str(error), "trainer") from error
 

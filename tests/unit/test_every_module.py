@@ -4,14 +4,13 @@ import pkgutil
 import subprocess
 import sys
 
-import callbacks
 import moe_lightning
 import recipes
 from tests.places import ROOT
 
 MODULES = [
     module.name
-    for package in (moe_lightning, callbacks, recipes)
+    for package in (moe_lightning, recipes)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 

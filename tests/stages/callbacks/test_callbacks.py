@@ -18,8 +18,8 @@ OPTIONS = ["--trainer.max_epochs", "2", "--data.batch_size", "8"]
 def observed_run(clustered_run: Path, tiny_whisper: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """The expert stage with both callbacks."""
     run = RunDir(Path(shutil.copytree(clustered_run, tmp_path_factory.mktemp("observed") / "run")))
-    observers = ["--trainer.callbacks+=callbacks.expert_usage.ExpertUsage"]
-    observers += ["--trainer.callbacks+=callbacks.sample_transcripts.SampleTranscripts"]
+    observers = ["--trainer.callbacks+=moe_lightning.callbacks.expert_usage.ExpertUsage"]
+    observers += ["--trainer.callbacks+=moe_lightning.callbacks.sample_transcripts.SampleTranscripts"]
     observers += ["--trainer.callbacks.num_samples", "3"]
     fit("experts", run.path, tiny_whisper, *OPTIONS, *observers)
     return run
@@ -79,6 +79,10 @@ def test_an_expert_that_nobody_is_sent_to_is_warned_about(
     clustered_run: Path, tiny_whisper: Path, tmp_path: Path
 ) -> None:
     run = RunDir(Path(shutil.copytree(clustered_run, tmp_path / "run")))
-    observer = ["--trainer.callbacks+=callbacks.expert_usage.ExpertUsage", "--trainer.callbacks.dead_below", "0.999"]
+    observer = [
+        "--trainer.callbacks+=moe_lightning.callbacks.expert_usage.ExpertUsage",
+        "--trainer.callbacks.dead_below",
+        "0.999",
+    ]
     with pytest.warns(UserWarning, match=r"experts \[0, 1\] get less than 99\.9% of the gate's weight"):
         fit("experts", run.path, tiny_whisper, "--trainer.max_epochs", "1", "--data.batch_size", "8", *observer)

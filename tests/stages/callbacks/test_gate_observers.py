@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.expert_fields import ExpertFields, heat_map
-from callbacks.gate_regret import GateRegret
+from moe_lightning.callbacks.expert_fields import ExpertFields, heat_map
+from moe_lightning.callbacks.gate_regret import GateRegret
 from moe_lightning.data.manifest import read_manifest
 from moe_lightning.moe.responsibilities import judge
 from moe_lightning.run.folder import RunDir
@@ -23,11 +23,11 @@ from tests.stage_runs import fit
 
 OPTIONS = ["--trainer.max_epochs", "2", "--data.batch_size", "3"]
 OBSERVERS = [
-    "--trainer.callbacks+=callbacks.expert_usage.ExpertUsage",
-    "--trainer.callbacks+=callbacks.gate_agreement.GateAgreement",
-    "--trainer.callbacks+=callbacks.gate_regret.GateRegret",
+    "--trainer.callbacks+=moe_lightning.callbacks.expert_usage.ExpertUsage",
+    "--trainer.callbacks+=moe_lightning.callbacks.gate_agreement.GateAgreement",
+    "--trainer.callbacks+=moe_lightning.callbacks.gate_regret.GateRegret",
     *("--trainer.callbacks.max_batches", "100"),
-    "--trainer.callbacks+=callbacks.expert_fields.ExpertFields",
+    "--trainer.callbacks+=moe_lightning.callbacks.expert_fields.ExpertFields",
     *("--trainer.callbacks.every_n_epochs", "2"),
     "--trainer.callbacks+=tests.stages.callbacks.test_gate_observers.KeepGates",
 ]
@@ -124,7 +124,7 @@ def test_a_field_that_the_manifest_has_not_is_refused_before_the_training(
 ) -> None:
     run = Path(shutil.copytree(pretrained_run, tmp_path / "run"))
     observer = [
-        "--trainer.callbacks+=callbacks.expert_fields.ExpertFields",
+        "--trainer.callbacks+=moe_lightning.callbacks.expert_fields.ExpertFields",
         "--trainer.callbacks.fields",
         "[shoe_size]",
     ]

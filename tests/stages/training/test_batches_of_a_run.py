@@ -20,7 +20,7 @@ from tests.stage_runs import Stopped, callback, fit
 
 AUGMENTED = ["--trainer.max_epochs", "2", "--data.batch_size", "8", "--data.max_seconds", "4"]
 AUGMENTED += ["--data.speeds", "[0.9, 1.0, 1.1]", "--model.num_freq_masks", "2", "--model.num_time_masks", "2"]
-FLOW = ["--trainer.callbacks+=callbacks.data_flow.DataFlow", "--trainer.callbacks.every_n_steps", "1"]
+FLOW = ["--trainer.callbacks+=moe_lightning.callbacks.data_flow.DataFlow", "--trainer.callbacks.every_n_steps", "1"]
 
 
 class RunOut(Callback):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from moe_lightning.moe.module import MoEASRModule
+from moe_lightning.settings.command_line import CONFIG_DIR, with_shipped_configs
 from moe_lightning.settings.embedding import EmbeddingSettings
 from moe_lightning.settings.guide import build_parser, parse
 from moe_lightning.settings.joint import DECIDED
@@ -274,3 +275,14 @@ def test_a_set_that_is_no_stage_option_value_is_refused(setting: str) -> None:
 def test_a_config_is_checked_as_strictly_as_the_flags(tmp_path: Path, settings: dict[str, Any], code: str) -> None:
     with refuses(code):
         parse(["--config", config_file(tmp_path, **settings)])
+
+
+def test_shipped_configs_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = str(CONFIG_DIR / "gating.yaml")
+    assert with_shipped_configs(["fit", "--config", "gating.yaml", "--x"]) == ["fit", "--config", shipped, "--x"]
+    assert with_shipped_configs(["--config=configs/gating.yaml"]) == [f"--config={shipped}"]
+    for other in ("nothing.yaml", "elsewhere/gating.yaml", "/gating.yaml"):
+        assert with_shipped_configs(["--config", other]) == ["--config", other]
+    (tmp_path / "gating.yaml").touch()
+    assert with_shipped_configs(["--config", "gating.yaml"]) == ["--config", "gating.yaml"], "the user's own"

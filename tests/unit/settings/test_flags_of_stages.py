@@ -289,7 +289,10 @@ def test_a_callback_that_changes_what_is_learned_is_a_setting_and_one_that_obser
         {"class_path": "lightning.pytorch.callbacks.StochasticWeightAveraging", "init_args": {"swa_lrs": rate}}
         for rate in (0.1, 0.2)
     )
-    observers: list[Any] = [{"class_path": "callbacks.data_flow.DataFlow"}, "lightning.pytorch.callbacks.Timer"]
+    observers: list[Any] = [
+        {"class_path": "moe_lightning.callbacks.data_flow.DataFlow"},
+        "lightning.pytorch.callbacks.Timer",
+    ]
     ways: dict[str, list[Any]] = {"none": [], "observed": observers, "averaged": [*observers, averaging]}
     ways["otherwise"] = [other, *observers]
     for then in ways:
