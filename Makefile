@@ -2,7 +2,8 @@
 # make test   install into .venv, then run the whole test suite
 # make check  lint, format, types
 # make site   install into .venv, then build the documentation into site/
-# make faults  install into .venv, then stop runs of a tiny pipeline at 50 moments and in other ways (11 minutes on two cores)
+# make faults  install into .venv, then stop runs of a tiny pipeline at 50 moments and in other ways (11 minutes on two cores);
+#              SEED=7 takes other moments
 # make soak   10,000 batches of the joint stage: does memory grow, do files stay open? (some minutes)
 # make fuzz   install into .venv, then feed every reader mutated files, 1,000,000 in all, guided by coverage
 # make lock   write constraints.txt anew: the newest versions that pyproject.toml allows (minutes)
@@ -41,7 +42,7 @@ site: install
 	$(BIN)/mkdocs build --strict --quiet
 
 faults: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.robustness.faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.robustness.faults $(if $(SEED),--seed $(SEED))
 
 soak: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py

@@ -11,6 +11,7 @@ from moe_lightning.clustering.features import FeatureSpace
 from moe_lightning.clustering.memberships import Closeness, closeness, cosines, place_noise, softmax
 from moe_lightning.clustering.neighbours import Neighbours, vote
 from moe_lightning.clustering.nuisance import Removal
+from moe_lightning.system.atomic_file import whole_file
 from moe_lightning.system.json_files import write_json
 
 
@@ -90,10 +91,9 @@ class Clusterer:
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{ARRAYS_FILE}.partial"
-        save_file({name: np.ascontiguousarray(array) for name, array in self._arrays().items()}, partial)
-        partial.chmod(0o644)  # safetensors makes it readable by its owner only
-        partial.replace(folder / ARRAYS_FILE)
+        with whole_file(folder / ARRAYS_FILE) as partial:
+            save_file({name: np.ascontiguousarray(array) for name, array in self._arrays().items()}, partial)
+            partial.chmod(0o644)  # safetensors makes it readable by its owner only
         read_back = {
             "num_experts": self.num_experts,
             "temperature": self.temperature,

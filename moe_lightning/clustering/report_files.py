@@ -15,6 +15,7 @@ from moe_lightning.data.embedding_store import StoreEntry
 from moe_lightning.data.utterance import Utterance, is_bookkeeping
 from moe_lightning.run.folder import RunDir
 from moe_lightning.settings.clustering import ClusteringSettings
+from moe_lightning.system.atomic_file import write_bytes, write_text
 from moe_lightning.system.json_files import write_json
 from moe_lightning.system.terminal import say
 
@@ -50,7 +51,7 @@ def write_pictures(
     if settings.plot != "none":
         plot_file = names.cluster_plot_file(settings.algorithm, settings.plot)
         files.append(folder / plot_file.name)
-        files[-1].write_bytes(plot_clusters(layout, fitted.partition.labels_N, title))
+        write_bytes(files[-1], plot_clusters(layout, fitted.partition.labels_N, title))
     if settings.report:
         say("measuring the audio, and clustering samples to see how stable the clusters are")
         known = known_columns(utterances, settings.seed) if utterances else {}
@@ -63,7 +64,7 @@ def write_pictures(
         page_file, data_file = (
             folder / file.name for file in (names.cluster_report_file, names.cluster_report_data_file)
         )
-        page_file.write_text(page(report, scatter, _pictures(layout, columns)), encoding="utf-8")
+        write_text(page_file, page(report, scatter, _pictures(layout, columns)))
         write_json(data_file, report.as_json())
         _write_projector(folder / PROJECTOR_DIR, fitted, training_ids, columns)
         files += [page_file, data_file]

@@ -11,6 +11,7 @@ import numpy as np
 from moe_lightning.clustering.plot import COLOURS, Layout
 from moe_lightning.clustering.report import Column
 from moe_lightning.data.utterance import Utterance
+from moe_lightning.system.atomic_file import write_text
 
 MOST_POINTS = 5_000
 
@@ -27,12 +28,14 @@ def write_projector(folder: Path, points_NR: np.ndarray, columns: dict[str, Sequ
     if not any(folder.glob("events.out.tfevents*")):
         EventFileWriter(str(folder)).close()  # TensorBoard reads only folders with an event file
     rows = np.sort(np.random.default_rng(0).permutation(len(points_NR))[:MOST_POINTS])
-    np.savetxt(folder / "tensors.tsv", points_NR[rows], fmt="%.5g", delimiter="\t")
+    points = ("\t".join(f"{value:.5g}" for value in point) for point in points_NR[rows].tolist())
+    write_text(folder / "tensors.tsv", "".join(f"{point}\n" for point in points))
     lines = ["\t".join(columns)]
     lines += ["\t".join(_one_cell(values[row]) for values in columns.values()) for row in rows]
-    (folder / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "projector_config.pbtxt").write_text(
-        'embeddings {\n  tensor_name: "utterances"\n  tensor_path: "tensors.tsv"\n  metadata_path: "metadata.tsv"\n}\n'
+    write_text(folder / "metadata.tsv", "\n".join(lines) + "\n")
+    write_text(
+        folder / "projector_config.pbtxt",
+        'embeddings {\n  tensor_name: "utterances"\n  tensor_path: "tensors.tsv"\n  metadata_path: "metadata.tsv"\n}\n',
     )
 
 

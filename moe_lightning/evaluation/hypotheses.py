@@ -12,6 +12,7 @@ from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.evaluation.alignment import align
 from moe_lightning.reports.results import Decoding, SystemScores
 from moe_lightning.run.folder import ReportDir
+from moe_lightning.system.atomic_file import write_text
 from moe_lightning.system.json_files import as_json, fits, from_json, parse_json, read_json_object, write_json
 from moe_lightning.system.plain_files import numbered_lines
 
@@ -105,10 +106,7 @@ class Decoded:
                 },
             }
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        report.path.mkdir(parents=True, exist_ok=True)
-        partial = report.hypotheses_file.with_suffix(".partial")
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(report.hypotheses_file)
+        write_text(report.hypotheses_file, "".join(lines))
         write_json(report.decoding_file, {**self.decoding._asdict(), "systems": as_json(self.costs)})
 
     def _systems_with(self, kind: str, id_: str) -> list[str]:

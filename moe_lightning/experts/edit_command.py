@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from moe_lightning.data.soft_labels import SoftLabels
@@ -27,7 +26,7 @@ from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.checkpoint import MADE_BY, read_expert_config, save_adapters, save_experts
 from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.experts import SpeechExperts
-from moe_lightning.models.weights import read_metadata, read_tensors
+from moe_lightning.models.weights import read_metadata, read_tensors, write_state, write_tensors
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import read_record, recorded_stage, renew_record
 from moe_lightning.run.stages import STAGES, Stage
@@ -198,7 +197,7 @@ def join(run: RunDir) -> int:
         if has_work:
             deltas = joined([read_tensors(part.pretrained_experts_file, MADE_BY) for part in parts], found, config)
             metadata = read_metadata(parts[0].pretrained_experts_file, MADE_BY)
-            save_file(deltas, run.pretrained_experts_file, metadata=metadata)
+            write_tensors(deltas, run.pretrained_experts_file, metadata)
     return len(found)
 
 
@@ -227,15 +226,13 @@ def _write_mixture(output: RunDir, settings: dict[str, Any], changed: Mixture, g
         write_json(output.gate_config_file, {**trained, "num_experts": changed.config.num_experts})
     experts = SpeechExperts(load_backbone(settings["whisper_model"]), changed.config)
     experts.load_expert_state(changed.deltas)
-    for file in (output.mixture_file, output.pretrained_experts_file, output.gate_file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(experts.expert_state() | gate, output.mixture_file)
+    write_tensors(experts.expert_state() | gate, output.mixture_file)
     write_json(output.mixture_config_file, settings)
     save_experts(experts, output.pretrained_experts_file, settings["whisper_model"])
     save_adapters(experts, settings["whisper_model"], output.expert_dirs(experts.config.num_experts))
     plain = {name.removeprefix("gate."): tensor for name, tensor in gate.items()}
     for file in (output.gate_file, output.joint_gate_file):
-        torch.save(plain, file)
+        write_state(plain, file)
 
 
 def _copy_stages(run: RunDir, output: RunDir, to_train: bool) -> None:

@@ -25,7 +25,7 @@ from moe_lightning.models.gate import (
     normalised_entropy,
     soft_label_divergence,
 )
-from moe_lightning.models.weights import read_state
+from moe_lightning.models.weights import read_state, write_state
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import require_trained
 from moe_lightning.settings.embedding import Pooling
@@ -151,8 +151,7 @@ class GatingModule(LightningModule):
 
     def export(self, run: RunDir) -> None:
         """Write the gate for the joint stage, with its settings and metrics."""
-        run.gate_file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(self.gate.state_dict(), run.gate_file)
+        write_state(self.gate.state_dict(), run.gate_file)
         metrics = {name: round(float(value), 6) for name, value in self.trainer.callback_metrics.items()}
         write_json(run.gate_config_file, {**dict(self.hparams), "metrics": metrics})
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig
-from safetensors.torch import save_file
 from torch import Tensor
 
 from moe_lightning.errors import InputError
@@ -17,7 +17,8 @@ from moe_lightning.models.backbones.names import model_revision, resolve_name
 from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.models.experts import SpeechExperts
 from moe_lightning.models.gate import GateConfig
-from moe_lightning.models.weights import read_metadata, read_tensors
+from moe_lightning.models.weights import read_metadata, read_tensors, write_tensors
+from moe_lightning.system.atomic_file import write_bytes
 from moe_lightning.system.json_files import from_json, parse_json, read_json_object
 
 MADE_BY = "python -m moe_lightning.experts fit"
@@ -33,7 +34,7 @@ def save_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None
     window = experts.backbone.window
     settings = {**asdict(experts.config), "revision": model_revision(whisper_model) or "", "window": window}
     # One key: safetensors writes several in random order, and equal trainings would differ in bytes.
-    save_file(experts.expert_state(), file, metadata={"experts": json.dumps(settings)})
+    write_tensors(experts.expert_state(), file, metadata={"experts": json.dumps(settings)})
 
 
 def load_experts(experts: SpeechExperts, file: Path, whisper_model: str) -> None:
@@ -102,7 +103,7 @@ def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder
     config = experts.config
     rank = config.rank + config.shared_rank
     over = math.sqrt(rank) if config.rslora else rank  # peft divides by it, and the rank has grown
-    LoraConfig(
+    config_of_peft = LoraConfig(
         r=rank,
         lora_alpha=cast(int, config.scale * over),
         use_rslora=config.rslora,
@@ -111,7 +112,10 @@ def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder
         bias="none",
         base_model_name_or_path=resolve_name(whisper_model),
         inference_mode=True,
-    ).save_pretrained(str(folder))
+    )
+    with tempfile.TemporaryDirectory() as made:
+        config_of_peft.save_pretrained(made)
+        write_bytes(folder / "adapter_config.json", (Path(made) / "adapter_config.json").read_bytes())
     weights = {
         f"base_model.model.{name}.{part}.weight": tensor
         for name, layer in experts.layers.items()
@@ -120,7 +124,7 @@ def save_adapter(experts: SpeechExperts, expert: int, whisper_model: str, folder
             ("lora_B", _rows(layer.up_RD, experts, expert).T),
         )
     }
-    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, folder / "adapter_model.safetensors")
+    write_tensors({key: tensor.contiguous() for key, tensor in weights.items()}, folder / "adapter_model.safetensors")
 
 
 def _rows(stacked_RD: Tensor, experts: SpeechExperts, expert: int) -> Tensor:

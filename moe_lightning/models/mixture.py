@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,7 +43,7 @@ from moe_lightning.models.experts import SpeechExperts
 from moe_lightning.models.gate import GateConfig, Readable, load_gate
 from moe_lightning.models.mixture_config import MixtureConfig, read_config
 from moe_lightning.models.routing import ONE_PASS, Routing, RoutingMode, dense_gates, gate_probs, route
-from moe_lightning.models.weights import read_tensors
+from moe_lightning.models.weights import read_tensors, write_tensors
 from moe_lightning.system.json_files import write_json
 
 _AVERAGE: dict[RoutingMode, Average] = {"posterior": "arithmetic", "loss": "geometric"}
@@ -168,9 +167,8 @@ class MixtureASR(nn.Module):
 
     def save(self, weights_file: Path, config_file: Path) -> None:
         """Write weights, and config with the routing of these."""
-        weights_file.parent.mkdir(parents=True, exist_ok=True)
         gate = {f"gate.{name}": tensor.cpu().contiguous() for name, tensor in self.gate.state_dict().items()}
-        save_file(self.experts.expert_state() | gate, weights_file)
+        write_tensors(self.experts.expert_state() | gate, weights_file)
         trained = replace(self.config, routing=self.rule.mode, gate_temperature=self.rule.temperature)
         write_json(config_file, asdict(trained))
 

@@ -1,12 +1,13 @@
-"""Safe reading of weights from any source: as numbers, never as a program.
+"""Weights: safe reading from any source, as numbers and never as a program; atomic writing.
 
 A pickle can run any code while it is read. So weights of experts are safetensors, and PyTorch's own files are read by
 its unpickler for tensors and plain values only (``weights_only=True``).
 """
 
+import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,10 +15,25 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from moe_lightning.errors import InputError
+from moe_lightning.system.atomic_file import whole_file, write_bytes
+
+
+def write_state(state: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors by name as ``torch.save`` does, by an atomic write."""
+    contents = io.BytesIO()
+    torch.save(dict(state), contents)
+    write_bytes(file, contents.getvalue())
+
+
+def write_tensors(tensors: Mapping[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors by name as safetensors, by an atomic write."""
+    with whole_file(file) as partial:
+        save_file(dict(tensors), partial, metadata=metadata)
+        partial.chmod(0o644)  # safetensors makes it readable by its owner only
 
 
 def read_state(file: Path, made_by: str) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from moe_lightning.models.routing import (
     noisy,
     weighted_sum,
 )
+from moe_lightning.models.weights import write_state
 from moe_lightning.moe.earlier_stages import load_earlier_stages
 from moe_lightning.moe.refinement import Refinement
 from moe_lightning.run.folder import RunDir
@@ -208,7 +209,7 @@ class MoEASRModule(LightningModule):
         """Write the mixture, its gate, its experts as peft folders, and the best scores of the training."""
         mixture, callback = self.mixture, self.trainer.checkpoint_callback
         mixture.save(*run.mixture_files)
-        torch.save(mixture.gate.state_dict(), run.joint_gate_file)
+        write_state(mixture.gate.state_dict(), run.joint_gate_file)
         num_experts = mixture.config.experts.num_experts
         save_adapters(mixture.experts, mixture.config.whisper_model, run.expert_dirs(num_experts))
         best = getattr(callback, "best_model_score", None)

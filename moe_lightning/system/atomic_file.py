@@ -30,6 +30,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text by an atomic write."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, contents: bytes) -> None:
+    """Write bytes by an atomic write."""
+    with whole_file(path) as partial:
+        partial.write_bytes(contents)
+
+
 def keep_as(path: Path, kept: Path) -> None:
     """Hard-link a file to a second name, replacing any file there; without support for links, do nothing."""
     link = kept.with_name(kept.name + ".partial")

@@ -81,4 +81,5 @@ def _complaint(error: Exception) -> str | None:
 def _is_refused_by_disk(error: Exception) -> bool:
     """True for the wording of an OSError from a library that writes without Python's files."""
     words = ("No space left on device", "Read-only file system", "Disk quota exceeded", "File too large")
-    return any(word in str(error) for word in (*words, "PytorchStreamWriter failed writing"))
+    of_torch = ("PytorchStreamWriter failed writing", "inline_container.cc")
+    return any(word in str(error) for word in (*words, *of_torch))

@@ -30,6 +30,7 @@ from moe_lightning.run.stages import Stage
 from moe_lightning.settings.command_line import with_shipped_configs
 from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short, fit_settings, flat_settings
 from moe_lightning.settings.joint import decided_before
+from moe_lightning.system.atomic_file import write_text
 from moe_lightning.system.exits import exits_cleanly
 from moe_lightning.system.signals import STOP, Stopped, name_as_parent
 from moe_lightning.system.terminal import quiet_libraries
@@ -278,8 +279,7 @@ class SaveStageConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and not cut_short(flat_settings(self.config.as_dict())):
             folder = _run_of(self.config, self.stage).stage_dir(self.stage)
-            folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+            write_text(folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
 
 
 def stage_command(

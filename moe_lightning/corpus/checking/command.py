@@ -19,6 +19,7 @@ from moe_lightning.corpus.readers.columns import Columns, parse_columns
 from moe_lightning.corpus.readers.recognise import LAYOUTS
 from moe_lightning.errors import InputError, printable
 from moe_lightning.settings.command_line import CommandParser
+from moe_lightning.system.atomic_file import write_text
 from moe_lightning.system.json_files import write_json
 
 
@@ -66,7 +67,7 @@ def check_corpus(
 def save_report(report: CorpusReport, name: str, folder: Path) -> None:
     """Write ``report.json`` and ``report.html``."""
     write_json(folder / "report.json", {"corpus": name, "stops_training": report.stops_training, **asdict(report)})
-    (folder / "report.html").write_text(html_page(name, report.summary, report.findings), encoding="utf-8")
+    write_text(folder / "report.html", html_page(name, report.summary, report.findings))
 
 
 def check_command(argv: Sequence[str]) -> None:

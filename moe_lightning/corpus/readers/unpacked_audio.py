@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from moe_lightning.system.atomic_file import write_bytes
+
 _SUFFIX_OF_MAGIC = {b"fLaC": ".flac", b"RIFF": ".wav", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
 _FILES_PER_FOLDER = 1000
 
@@ -23,6 +25,5 @@ class UnpackedAudio:
         self._counts[split] = number + 1
         suffix = next((suffix for magic, suffix in _SUFFIX_OF_MAGIC.items() if contents.startswith(magic)), ".audio")
         path = self.folder / split / f"{number // _FILES_PER_FOLDER:05d}" / f"{number:08d}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(contents)
+        write_bytes(path, contents)
         return path.absolute()

@@ -16,6 +16,7 @@ from moe_lightning.reports.clips import audio_clips
 from moe_lightning.reports.curves import training_charts
 from moe_lightning.reports.results import Results
 from moe_lightning.run.folder import ReportDir, RunDir
+from moe_lightning.system.atomic_file import write_text
 from moe_lightning.system.json_files import read_json_object
 
 
@@ -41,7 +42,7 @@ def write_report(
         cluster_picture=_cluster_picture(run),
         cluster_address=os.path.relpath(run.cluster_report_file, report.path),
     )
-    _write(report.page_file, page(results, facts))
+    write_text(report.page_file, page(results, facts))
 
 
 def write_model_card(run: RunDir, report: ReportDir, results: Results, utterances: Sequence[Utterance]) -> None:
@@ -50,7 +51,7 @@ def write_model_card(run: RunDir, report: ReportDir, results: Results, utterance
     config = read_json_object(run.mixture_config_file, "moe-lightning pipeline", needed)
     languages = sorted({one.language for one in utterances if one.language})
     name = Path(str(results.environment.stages["corpus"].settings.get("dataset_root", "a corpus"))).name
-    _write(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
+    write_text(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
 
 
 def _examples(
@@ -95,9 +96,3 @@ def _cluster_picture(run: RunDir) -> bytes | None:
     """The clustering's plot; the newest if there are several."""
     plots = sorted(run.stage_dir("clustering").glob("*.png"), key=lambda file: file.stat().st_mtime)
     return plots[-1].read_bytes() if plots else None
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)  # a crash leaves the old page or the new one
