@@ -21,6 +21,8 @@ from moe_lightning.settings.evaluation import NormaliserChoice
 
 _DOTLESS = ("tr", "az")
 """Languages with ı as the small letter of I."""
+_OKINA = {"haw": re.compile(r"'(?=\w)"), "uz": re.compile(r"'(?=\w)|(?<=[ogOG])'")}
+"""Languages with a letter that is written like an apostrophe (U+02BB), at its usual places."""
 _ARABIC_POINTS = frozenset("\u0670" + "".join(map(chr, range(0x064B, 0x0653))))
 """Signs of short vowels and doubled consonants: usual spelling has none."""
 _TATWEEL = "\u0640"
@@ -36,13 +38,16 @@ def basic_words(text: str, language: str | None = None) -> str:
     stay different.
 
     Args:
-        language: Its code: Turkish and Azerbaijani have their own small letters, Yiddish keeps Hebrew points.
+        language: Its code: Turkish and Azerbaijani have their own small letters, Yiddish keeps Hebrew points, the
+            apostrophe of Hawaiian and Uzbek is a letter.
 
     >>> basic_words("C'est déjà l'été!"), basic_words("हिन्दी, भाषा।"), basic_words("IŞIK", "tr")
     ('c est déjà l été', 'हिन्दी भाषा', 'ışık')
     """
     if language in _DOTLESS:
         text = text.replace("I", "ı")
+    if language in _OKINA:
+        text = _OKINA[language].sub("\u02bb", text)
     rules = BasicTextNormalizer()
     rules.clean = lambda s: _letters(s, language)
     return rules(text.replace("İ", "i"))

@@ -1,11 +1,14 @@
 """Texts that are said alike are compared as the same, in every language."""
 
 import random
+import unicodedata
 
 import pytest
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from moe_lightning.data.languages import language_code
 from moe_lightning.data.normaliser import Normaliser, english_words, has_spaces, normalised
+from tests.unit.data.sentences import SENTENCES
 
 SAID_ALIKE = [
     ("six two two six", "6226", "6 2 2 6", "6-2-2-6", "6,2,2,6", "6.2.2.6", "62 26", "Six, two, two, six.", "6,226",
@@ -153,3 +156,27 @@ def test_the_name_says_what_was_applied(choice: str, languages: list[str | None]
 def test_english_has_many_names(name: str) -> None:
     assert language_code(name) == "en"
     assert Normaliser().kind(name) == "english"
+
+
+@pytest.mark.parametrize("language", [code for code in SENTENCES if code != "en"])
+def test_every_language_keeps_its_letters_and_their_marks(language: str) -> None:
+    text = SENTENCES[language]
+    own = text.replace("I", "ı") if language in ("tr", "az") else text
+    lower = unicodedata.normalize("NFKC", own).replace("İ", "i").lower()
+    letters = [one for one in lower if unicodedata.category(one)[0] in "LM"]
+    normalised_text = Normaliser()(text, language)
+    assert [one for one in normalised_text if not one.isspace()] == letters
+    for place, letter in enumerate(letters):
+        changed = "".join([*letters[:place], *letters[place + 1 :]])
+        assert Normaliser().units(changed, language) != Normaliser().units("".join(letters), language), letter
+
+
+def test_there_is_a_sentence_for_every_language_of_whisper() -> None:
+    assert set(SENTENCES) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize("apostrophe", ["\u02bb", "\u2018", "\u2019", "'", "`"])
+def test_an_apostrophe_that_is_a_letter_is_one_however_it_is_typed(apostrophe: str) -> None:
+    written = Normaliser()(f"Bog{apostrophe}, o{apostrophe}zbek", "uz")
+    assert written == "bog\u02bb o\u02bbzbek"
+    assert Normaliser()(f"c{apostrophe}est", "fr") == "c est"
