@@ -5,6 +5,8 @@ The flags come from the parsers, so that a new one is covered by itself; it must
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from moe_lightning.settings.corpus import parser as corpus_parser
 from moe_lightning.settings.embedding import parser as embedding_parser
 from moe_lightning.settings.evaluation import parser as evaluation_parser
 from tests.parsed import TRAINED, Parsed
+from tests.places import ROOT
 from tests.refusals import refuses
 
 Resolve = Callable[[Sequence[str]], StageSettings]
@@ -324,3 +327,10 @@ def test_a_misspelt_setting_is_named_by_the_pipeline(fit_parsers: dict[Stage, An
     record(run, "gating", resolver(fit_parsers["gating"])(["fit"]))
     with refuses("setting.unknown", ["model.hiden_dim"]):
         is_finished(run, "gating", StageSettings(command_settings(["fit", "--model.hiden_dim", "3"])))
+
+
+def test_a_stages_command_prints_its_config_as_a_process() -> None:
+    command = [sys.executable, "-m", "moe_lightning.gating", "fit", "--print_config"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["model"]["hidden_dim"] == 512
