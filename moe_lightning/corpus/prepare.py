@@ -12,13 +12,14 @@ from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
 from moe_lightning.corpus.readers import read_corpus
 from moe_lightning.corpus.readers.columns import parse_columns
+from moe_lightning.corpus.readers.hub import download
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
 from moe_lightning.data.manifest import write_manifest
 from moe_lightning.data.recordings import write_recordings
 from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER
 from moe_lightning.errors import InputError
 from moe_lightning.run.folder import LEFT_OUT_FILE
-from moe_lightning.settings.corpus import DEMO, CorpusSettings
+from moe_lightning.settings.corpus import DEMO, HUB, CorpusSettings
 from moe_lightning.system.json_files import write_json
 
 OPEN_ALL = 20_000
@@ -100,6 +101,8 @@ def save_corpus(corpus: PreparedCorpus, folder: Path) -> None:
 
 
 def _root(settings: CorpusSettings) -> Path:
+    if settings.dataset_root.startswith(HUB):
+        return download(settings.dataset_root)
     if settings.dataset_root != DEMO:
         return Path(settings.dataset_root).expanduser()
     from moe_lightning.corpus.demo import demo_corpus  # needs espeak-ng only for the demo

@@ -21,6 +21,7 @@ from moe_lightning.run.folder import RunDir
 from moe_lightning.run.pipeline_check import check_settings, check_whole_trainings
 from moe_lightning.run.record import is_finished
 from moe_lightning.run.stages import Stage
+from moe_lightning.settings.corpus import DEMO, HUB
 from moe_lightning.settings.guide import CONFIG_DIR, parse
 from moe_lightning.system.exits import exits_cleanly
 from moe_lightning.system.json_files import read_json_object
@@ -66,12 +67,22 @@ def _check_options(options: argparse.Namespace, commands: dict[Stage, Command]) 
             "--fp16 needs a CUDA GPU, and this run has none; leave it out, or say --no-fp16",
             "--fp16",
         )
-    root = options.dataset_root
-    if root != "demo" and not Path(root).exists() and not list(Path(root).parent.glob(f"{Path(root).name}_*.jsonl")):
+    _check_root(options.dataset_root, options.whisper_model)
+
+
+def _check_root(root: str, whisper_model: str | None) -> None:
+    is_there = Path(root).exists() or list(Path(root).parent.glob(f"{Path(root).name}_*.jsonl"))
+    if root != DEMO and not root.startswith(HUB) and not is_there:
         raise InputError(
             "file.missing",
-            f"--dataset-root {root} does not exist; give a corpus folder, a .jsonl manifest, or demo",
+            f"--dataset-root {root} does not exist; give a corpus folder, a manifest, {HUB}OWNER/NAME, or {DEMO}",
             root,
+        )
+    if root != DEMO and whisper_model == "nano":
+        print(
+            "warning: nano, the model of the quick run, was trained on synthesised English only; on recordings of"
+            " people its scores say nothing. Give --whisper-model base, or another that knows them",
+            file=sys.stderr,
         )
 
 

@@ -9,6 +9,8 @@ from moe_lightning.settings.comparison import StageSettings
 from moe_lightning.settings.options import build_parser, option, resolved_settings
 
 DEMO = "demo"
+HUB = "hub:"
+"""Before the name of a dataset on the Hugging Face hub."""
 LAYOUTS = ("lhotse", "jsonl", "guide", "common-voice", "librispeech", "kaldi", "shar", "huggingface", "table", "paired")
 """Forms of corpora, in the order in which they are recognised."""
 DESCRIPTION = (
@@ -23,7 +25,7 @@ class CorpusSettings:
 
     dataset_root: str = option(
         "Data/extracted_data",
-        f"a corpus folder, a manifest, a prefix of manifests, or {DEMO}; --layout lists the forms",
+        f"a corpus folder, a manifest, a prefix of manifests, {HUB}OWNER/NAME, or {DEMO}; --layout lists the forms",
         metavar="PATH",
     )
     layout: str = option("auto", "insist on a form of corpus; auto sees what is there", choices=("auto", *LAYOUTS))

@@ -15,6 +15,7 @@ from moe_lightning.evaluation.system_lines import (
     label,
     system_table,
 )
+from moe_lightning.models.backbones.names import SHORT_NAMES
 from moe_lightning.reports.pages import render
 from moe_lightning.reports.results import Comparison, Results
 
@@ -26,7 +27,6 @@ _COLUMNS = (
         lambda one: "-" if one.trained_parameters is None else f"{one.trained_parameters:,}",
     ),
 )
-_HUB_IDS = {"v2": "openai/whisper-large-v2", "v3": "openai/whisper-large-v3"}
 
 
 def model_card(results: Results, whisper_model: str, languages: Sequence[str], dataset: str) -> str:
@@ -63,7 +63,7 @@ def _front_matter(
     metrics = [{"type": kind, "name": kind.upper(), "value": round(100 * rate, 2)} for kind, rate in rates.items()]
     source = {"name": dataset, "type": "audiofolder", "split": results.split}
     task = {"type": "automatic-speech-recognition", "name": "Automatic Speech Recognition"}
-    base = _HUB_IDS.get(model, model)
+    base = model if Path(model).exists() else SHORT_NAMES.get(model.removeprefix("whisper-"), model)
     return {
         "language": list(languages),
         "library_name": "moe_lightning",

@@ -9,6 +9,7 @@ import pytest
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.readers import list_entries, read_corpus
 from moe_lightning.corpus.readers.columns import parse_columns
+from moe_lightning.corpus.readers.hub import download
 from moe_lightning.corpus.readers.recognise import find_layout
 from tests.corpora import write_audio
 from tests.refusals import refuses
@@ -202,3 +203,16 @@ def test_what_is_missing_to_the_nearest_form_is_said(files: list[str], words: st
     with refuses("corpus.unknown-form", tmp_path) as refused:
         read_corpus(tmp_path)
     assert words in str(refused.value)
+
+
+def test_a_dataset_of_the_hub_is_read_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    home = tmp_path / "datasets--someone--speech"
+    snapshot = home / "snapshots" / ("0" * 40)
+    recordings(snapshot, "a.wav")
+    (snapshot / "metadata.csv").write_text("file_name,transcription\na.wav,hello\n")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    assert one(download("hub:someone/speech")).text == "hello"
+    with refuses("file.missing", "hub:someone/else"):
+        download("hub:someone/else")
