@@ -11,7 +11,7 @@ from moe_lightning.corpus.channels import choose_channels, with_channel
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
 from moe_lightning.corpus.readers import read_corpus
-from moe_lightning.corpus.readers.columns import parse_columns
+from moe_lightning.corpus.readers.columns import NO_TEXT, parse_columns
 from moe_lightning.corpus.readers.hub import download
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
 from moe_lightning.data.manifest import write_manifest
@@ -61,14 +61,14 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
         _root(settings),
         settings.layout,
         audio_dir,
-        columns=parse_columns(settings.columns),
+        columns=(*parse_columns(settings.columns), *((NO_TEXT,) if settings.no_transcripts else ())),
         allow_outside_root=settings.allow_outside_root,
     )
     stratify = _stratify_field(entries, settings)
     entries = _candidates(entries, settings)
     if settings.channel.isdecimal():
         entries = with_channel(entries, int(settings.channel))
-    probed = probe_entries(entries, settings.num_workers)
+    probed = probe_entries(entries, settings.num_workers, needs_text=not settings.no_transcripts)
     if not settings.skip_bad_audio:
         refuse_faults(probed.left_out)
     if not probed.splits:

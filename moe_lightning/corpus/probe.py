@@ -38,16 +38,19 @@ class Probed:
     left_out: list[LeftOut]
 
 
-def probe_entries(entries: Sequence[Entry], num_threads: int | None = None) -> Probed:
+def probe_entries(entries: Sequence[Entry], num_threads: int | None = None, *, needs_text: bool = True) -> Probed:
     """Read the header of every recording; order is kept.
 
     Args:
         num_threads: Files opened at a time; None for twice the cores, at most 32.
+        needs_text: Refuse entries without a transcript.
     """
     num_threads = num_threads or min(32, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(num_threads) as pool:
         chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
-        results = chain.from_iterable(pool.map(lambda chunk: [probe_entry(entry) for entry in chunk], chunks))
+        results = chain.from_iterable(
+            pool.map(lambda chunk: [probe_entry(entry, needs_text) for entry in chunk], chunks)
+        )
         checked = list(progress(results, "Checking recordings", len(entries)))
     splits: dict[str, list[Utterance]] = {}
     for entry, result in zip(entries, checked, strict=True):
@@ -73,8 +76,12 @@ def refuse_faults(left_out: Iterable[LeftOut]) -> None:
         )
 
 
-def probe_entry(entry: Entry) -> Utterance | LeftOut:
+def probe_entry(entry: Entry, needs_text: bool = True) -> Utterance | LeftOut:
     try:
+        if needs_text and not entry.text.strip():
+            raise InputError(
+                "transcript.empty", f"utterance {entry.id!r} has no transcript; every utterance needs one", entry.id
+            )
         audio = read_header(entry.audio_file)
         duration = _duration(entry, audio)
         utterance = Utterance(

@@ -68,10 +68,6 @@ class Utterance:
                 f"an utterance's id must be a printable text, got {self.id!r} for {self.audio_file}",
                 f"id={self.id}",
             )
-        if not self.text.strip():
-            raise InputError(
-                "transcript.empty", f"utterance {self.id!r} has no transcript; every utterance needs one", self.id
-            )
         if not self.speaker:
             raise InputError(
                 "corpus.bad-row", f"utterance {self.id!r} has no speaker; splits are made by speaker", "speaker="

@@ -52,6 +52,9 @@ class CorpusSettings:
         "of recordings with several: a number from 0, or mix; auto mixes, and reads the first of channels that cancel"
         " each other",
     )
+    no_transcripts: bool = option(
+        False, "take recordings without a transcript too: enough for embed and cluster, not for a training"
+    )
     seed: int = option(42, "of splits and samples")
     num_workers: int | None = option(
         None, "recordings checked at a time; default: twice the cores", metavar="N", is_knob=True

@@ -39,6 +39,8 @@ def check_texts(backbone: SpeechBackbone, utterances: Sequence[Utterance]) -> No
     num_changed = 0
     for utterance in utterances:
         try:
+            if not utterance.text.strip():
+                raise InputError("transcript.empty", "it is empty; give every utterance its transcript", utterance.id)
             backbone.check_text(utterance.text, utterance.language)
         except InputError as error:
             refused[utterance.id] = str(error)

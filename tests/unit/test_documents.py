@@ -18,6 +18,8 @@ from moe_lightning.experts.edit_command import parser as experts_parser
 from moe_lightning.run.pipeline import main as pipeline
 from moe_lightning.run.verify import parser as verify_parser
 from moe_lightning.settings.clustering import parser as clustering_parser
+from moe_lightning.settings.corpus import parser as corpus_parser
+from moe_lightning.settings.embedding import parser as embedding_parser
 from moe_lightning.settings.evaluation import parser as evaluate_parser
 from moe_lightning.settings.guide import parse as parse_pipeline
 from moe_lightning.settings.transcription import parser as transcribe_parser
@@ -47,6 +49,9 @@ def test_every_command_of_the_documents_is_tested_here() -> None:
         "moe-lightning experts",
         "moe-lightning corpus check",
         "moe-lightning corpus import",
+        "moe-lightning corpus --",
+        "moe-lightning embed",
+        "moe-lightning cluster --",
         "moe-lightning cluster predict",
         "moe-lightning evaluate",
         "moe-lightning ladder",
@@ -125,6 +130,21 @@ def test_what_corpus_import_writes_is_a_dataset_root(line: str, tiny_corpus: Pat
     corpus(arguments(line, 2))
     corpus(["--dataset-root", str(manifests), "--allow-outside-root", "--run-dir", str(tmp_path / "run")])
     assert (tmp_path / "run" / "corpus" / "train.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning corpus --"))
+def test_the_corpus_command_takes_the_flags(line: str) -> None:
+    assert corpus_parser().parse(arguments(line, 2)).dataset_root
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning embed"))
+def test_embed_takes_the_flags(line: str) -> None:
+    assert embedding_parser().parse(arguments(line, 2)).run_dir
+
+
+@pytest.mark.parametrize("line", starting_with("moe-lightning cluster --"))
+def test_cluster_takes_the_flags(line: str) -> None:
+    assert clustering_parser().parse(arguments(line, 2)).embedding_dir
 
 
 @pytest.mark.parametrize("line", starting_with("moe-lightning cluster predict"))

@@ -73,9 +73,14 @@ def roles_of(names: tuple[str, ...], own: Columns = ()) -> dict[Role, str]:
     return found
 
 
+NO_TEXT: tuple[Role, str] = ("text", "")
+"""Among own columns: recordings without transcripts are wanted too."""
+
+
 def is_list_of_recordings(names: Iterable[str], own: Columns = ()) -> bool:
-    """True for columns with recordings and transcripts."""
-    return {"audio", "text"} <= roles_of(tuple(names), own).keys()
+    """True for columns with recordings and, unless `NO_TEXT` is among the own ones, transcripts."""
+    needed = {"audio"} if NO_TEXT in own else {"audio", "text"}
+    return needed <= roles_of(tuple(names), own).keys()
 
 
 def entry_of(row: Mapping[str, Any], place: Place, own: Columns = ()) -> Entry:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.corpus.readers.columns import Columns, Place, entry_of, roles_of
+from moe_lightning.corpus.readers.columns import Columns, Place, entry_of, is_list_of_recordings
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.data.utterance import SPLITS
 from moe_lightning.errors import InputError
@@ -76,7 +76,7 @@ def _is_manifest(path: Path, own: Columns) -> bool:
         return False
     if not isinstance(row, dict) or "recording" in row:  # a cut of lhotse
         return False
-    return {"audio", "text"} <= roles_of(tuple(row), own).keys()
+    return is_list_of_recordings(row, own)
 
 
 def _parse(line: str, origin: str) -> dict[str, Any]:

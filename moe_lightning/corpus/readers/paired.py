@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moe_lightning.corpus.entry import Entry, stand_in_speaker
-from moe_lightning.corpus.readers.columns import id_from_path
+from moe_lightning.corpus.readers.columns import NO_TEXT, Columns, id_from_path
 from moe_lightning.corpus.readers.split_names import split_in_name
 from moe_lightning.system.plain_files import read_text
 
@@ -14,12 +14,12 @@ _SPLIT_FOLDERS = 2
 """Upper folders whose names may tell the split."""
 
 
-def is_paired(root: Path) -> bool:
-    """True if root is a folder with a recording beside a text of its name."""
-    return root.is_dir() and any(_text_of(path) for path in _recordings(root))
+def is_paired(root: Path, own: Columns = ()) -> bool:
+    """True if root is a folder with a recording beside a text of its name; with `NO_TEXT`, with any recording."""
+    return root.is_dir() and any(NO_TEXT in own or _text_of(path) for path in _recordings(root))
 
 
-def read_paired(root: Path) -> Iterator[Entry]:
+def read_paired(root: Path, own: Columns = ()) -> Iterator[Entry]:
     """Entries of all recordings; one without a text is an entry without a transcript, which the check refuses.
 
     The split is in the name of an upper folder (``train`` ...), else train. The folder stands for the speaker.

@@ -70,7 +70,7 @@ LAYOUTS: dict[str, Layout] = {
     "shar": _packed("cuts.000000.jsonl.gz and recording.000000.tar", is_shar, read_shar),
     "huggingface": _packed("*.arrow or *.parquet", is_hugging_face, read_hugging_face),
     "table": _rows("CSV or TSV with a header: train.csv ..., metadata.csv", is_table, read_tables),
-    "paired": _files("recordings with a .txt or .lab of the same name", is_paired, read_paired),
+    "paired": _rows("recordings with a .txt or .lab of the same name", is_paired, read_paired),
 }
 """Tried in this order."""
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.prepare import prepare_corpus
 from moe_lightning.corpus.readers import list_entries, read_corpus
-from moe_lightning.corpus.readers.columns import parse_columns
+from moe_lightning.corpus.readers.columns import NO_TEXT, parse_columns
 from moe_lightning.corpus.readers.hub import download
 from moe_lightning.corpus.readers.recognise import find_layout
+from moe_lightning.settings.corpus import CorpusSettings
 from tests.corpora import write_audio
 from tests.refusals import refuses
 
@@ -216,3 +218,18 @@ def test_a_dataset_of_the_hub_is_read_from_its_cache(tmp_path: Path, monkeypatch
     assert one(download("hub:someone/speech")).text == "hello"
     with refuses("file.missing", "hub:someone/else"):
         download("hub:someone/else")
+
+
+def test_recordings_without_transcripts_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
+    for split in ("train", "dev", "test"):
+        recordings(tmp_path / split / f"speaker_{split}", "a.wav", "b.wav")
+    with refuses("corpus.unknown-form"):
+        prepare_corpus(CorpusSettings(dataset_root=str(tmp_path)), tmp_path / "audio")
+    corpus = prepare_corpus(CorpusSettings(dataset_root=str(tmp_path), no_transcripts=True), tmp_path / "audio")
+    assert [len(corpus.splits[split]) for split in ("train", "dev", "test")] == [2, 2, 2]
+    (tmp_path / "list.csv").write_text("path,who\ntrain/speaker_train/a.wav,ann\n")
+    settings = CorpusSettings(dataset_root=str(tmp_path / "list.csv"), no_transcripts=True, columns=("speaker=who",))
+    with refuses("corpus.few-speakers"):
+        prepare_corpus(settings, tmp_path / "audio")
+    (entry,) = list_entries(tmp_path / "list.csv", columns=(("speaker", "who"), NO_TEXT))
+    assert (entry.text, entry.speaker) == ("", "ann")

@@ -14,7 +14,6 @@ GOOD = Utterance("ann/1", Path("/a.wav"), 0.0, 1.5, "hello", "ann", {"language":
     [
         ({"id": ""}, ("corpus.bad-row", "id=")),
         ({"id": "a\nb"}, ("corpus.bad-row", "id=a\nb")),
-        ({"text": "  "}, ("transcript.empty", "ann/1")),
         ({"speaker": ""}, ("corpus.bad-row", "speaker=")),
         ({"speaker": "a\x1b[2J"}, ("corpus.bad-row", "speaker=a\x1b[2J")),
         ({"start": -1.0}, ("corpus.bad-row", "start=-1.0")),
