@@ -36,7 +36,7 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
 
 _NOISY = (".mp3", ".mp2", ".mpga")
 """Files whose decoder, mpg123 in libsndfile, prints to the terminal by itself."""
-_STDERR = threading.Lock()
+_stderr = threading.Lock()
 
 
 @contextmanager
@@ -45,9 +45,13 @@ def quiet_decoder(audio_file: Path) -> Iterator[None]:
     if audio_file.suffix.lower() not in _NOISY:
         yield
         return
-    with _STDERR, tempfile.TemporaryFile() as kept:
+    text = ""
+    with _stderr, tempfile.TemporaryFile() as kept:
+        terminal = _copy_of_stderr()  # under the lock: the descriptor may be another thread's file before
+        if terminal is None:
+            yield
+            return
         sys.stderr.flush()
-        terminal = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
             yield
@@ -58,6 +62,24 @@ def quiet_decoder(audio_file: Path) -> Iterator[None]:
         text = kept.read(4096).decode(errors="replace").strip()
     if text:
         warnings.warn(f"{audio_file}: {printable(text.splitlines()[0])}", stacklevel=3)
+
+
+def _copy_of_stderr() -> int | None:
+    """A copy of the file descriptor; None for a process that has closed its stderr."""
+    try:
+        return os.dup(2)
+    except OSError:
+        return None
+
+
+def _renew_lock() -> None:
+    """A process that was forked while another thread held the lock would wait for ever."""
+    global _stderr
+    _stderr = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 _WARNINGS = (

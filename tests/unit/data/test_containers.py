@@ -1,7 +1,11 @@
 """What the bytes of a sound file say of its length, beside what libsndfile tells."""
 
+import os
 import struct
+import subprocess
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from moe_lightning.data.audio import read_audio, read_header
 from moe_lightning.data.containers import measure
 from moe_lightning.data.utterance import AudioInfo, Utterance
 from tests.corpora import write_audio
+from tests.places import ROOT
 from tests.refusals import refuses
 
 RATE = 16_000
@@ -123,6 +128,25 @@ def test_a_decoders_own_words_are_one_warning_with_the_files_name(
     with pytest.warns(UserWarning, match=r"a\.mp3: .*Xing"):
         read_header(path)
     assert capfd.readouterr().err == ""
+
+
+def test_threads_that_read_mp3s_give_the_terminal_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = noise(tmp_path / "a.mp3", 2.0)
+    path.write_bytes(path.read_bytes()[:-300])
+    before = os.fstat(2)
+    with pytest.warns(UserWarning, match="Xing"), ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(lambda _: read_header(path), range(200)))) == 200
+    after = os.fstat(2)
+    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
+    assert capfd.readouterr().err == ""
+
+
+def test_an_mp3_is_read_by_a_process_without_stderr(tmp_path: Path) -> None:
+    path = noise(tmp_path / "a.mp3", 1.0)
+    script = "import os, sys; os.close(2); from pathlib import Path; from moe_lightning.data.audio import read_file;"
+    script += " print(len(read_file(Path(sys.argv[1]))))"
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "16000\n")
 
 
 @pytest.mark.parametrize(
