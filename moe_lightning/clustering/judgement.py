@@ -30,14 +30,19 @@ class Stability(NamedTuple):
     """On two samples, after shuffling each dimension by itself: the baseline without clusters."""
 
     def in_words(self) -> str:
-        """One sentence; empty if nothing could be repeated."""
+        """The answer to "are the clusters real?", and why; empty if nothing could be repeated."""
         if self.resamples is None:
             return ""
-        again = f"A sample of the utterances gives {'the same' if self.resamples > SAME else 'other'} clusters"
-        beside = "" if self.shuffled is None else f", shuffled data {self.shuffled:.2f}"
-        doubt = self.shuffled is not None and self.resamples < self.shuffled + CLEARLY_MORE
-        said = f"{again} (stability {self.resamples:.2f}{beside})"
-        return f"{said}: hardly more than without any structure." if doubt else f"{said}."
+        said = f"(stability {self.resamples:.2f})"
+        if self.resamples <= SAME:
+            return f"Are they real? No: a sample of the utterances gives other clusters {said}."
+        again = f"a sample of the utterances gives the same clusters {said}"
+        if self.shuffled is None:
+            return f"Are they real? Not established: {again}, and nothing is known of data without structure."
+        other = f"data without any structure ({self.shuffled:.2f})"
+        if self.resamples < self.shuffled + CLEARLY_MORE:
+            return f"Are they real? Not established: {again}, but so does {other}."
+        return f"Are they real? Yes: {again}, and {other} does not."
 
 
 class Separation(NamedTuple):
