@@ -1,19 +1,11 @@
-"""`moe-lightning experts add | drop | merge | join`: change the experts of a finished run.
+"""The commands of `settings/expert_changes.py`: change the experts of a finished run."""
 
-`add`, `drop` and `merge` make a new run in `--output-dir` and leave the original run unchanged. The new
-run holds the inputs of `transcribe`, `evaluate` and the joint stage: `--to-train` leaves that stage open,
-so that `moe fit` trains gate and experts further (before that, an added expert is not chosen). `join`
-puts the experts from single-expert jobs of a run into one file of that run.
-"""
-
-import argparse
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from argparse import Namespace
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +13,7 @@ from torch import Tensor
 
 from moe_lightning.data.soft_labels import SoftLabels
 from moe_lightning.errors import InputError, MissingInputError
-from moe_lightning.experts.editing import UNCHOSEN, Change, Mixture, add, drop, joined, merge
+from moe_lightning.experts.editing import Change, Mixture, add, drop, joined, merge
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.checkpoint import MADE_BY, read_expert_config, save_adapters, save_experts
 from moe_lightning.models.expert_config import ExpertConfig
@@ -30,39 +22,18 @@ from moe_lightning.models.weights import read_metadata, read_tensors, write_stat
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import read_record, recorded_stage, renew_record
 from moe_lightning.run.stages import STAGES, Stage
-from moe_lightning.settings.command_line import CommandParser, read_yaml
+from moe_lightning.settings.command_line import CONFIG_DIR, read_yaml
 from moe_lightning.settings.comparison import StageSettings, decisive_settings, flat_settings
-from moe_lightning.settings.guide import CONFIG_DIR
-from moe_lightning.system.exits import exits_cleanly
 from moe_lightning.system.json_files import read_json_object, write_json
 
-COMMANDS = ("add", "drop", "merge", "join")
 _OF_THE_CLUSTERS = ("clusterer.*", "report.*", "projector", "predicted", "*.png")
 """Files about the fitted clusters: with other experts they would label new audio with missing columns.
 Labels are copied, soft labels with the new columns.
 """
 
 
-def parser() -> CommandParser:
-    """The command's flags."""
-    parser = CommandParser(
-        prog="moe-lightning experts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("change", choices=COMMANDS)
-    parser.add_argument("experts", nargs="*", type=int, metavar="EXPERT", help="drop K; merge K L")
-    parser.add_argument("--run-dir", type=Path, required=True, help="the run to start from")
-    parser.add_argument("--output-dir", type=Path, help="the run to make; add, drop and merge need it")
-    parser.add_argument("--like", type=int, metavar="K", help="add: start from this expert's deltas, not from zero")
-    parser.add_argument("--gate-bias", type=float, default=UNCHOSEN, help=f"add: its logit; default {UNCHOSEN:g}")
-    parser.add_argument("--share", type=float, default=0.5, help="merge: weight of the first; default 0.5")
-    parser.add_argument("--to-train", action="store_true", help="leave the joint stage open, to be trained further")
-    return parser
-
-
-@exits_cleanly
-def main(argv: Sequence[str]) -> None:
+def change_experts(options: Namespace) -> None:
     """Make the changed run, or join experts that were trained alone."""
-    options = parser().parse_args(argv)
     num_named = {"drop": 1, "merge": 2}.get(options.change, 0)
     if len(options.experts) != num_named:
         got = len(options.experts)

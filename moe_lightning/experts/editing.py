@@ -14,9 +14,7 @@ from torch import Tensor
 
 from moe_lightning.errors import InputError
 from moe_lightning.models.expert_config import ExpertConfig
-
-UNCHOSEN = -30.0
-"""Logit of an expert that the gate has not learned yet: a probability of about 1e-13."""
+from moe_lightning.settings.expert_changes import UNCHOSEN
 
 
 class Mixture(NamedTuple):

@@ -58,7 +58,7 @@ def test_it_does_not_load_as_the_real_one_does_not(broken_torchaudio: Path) -> N
     [
         "gating fit --config configs/gating.yaml",
         "experts fit --config configs/experts.yaml",
-        "experts drop 1 --output-dir nowhere",
+        "experts drop 1 --output-dir nowhere --run-dir nowhere",
         "moe fit --config configs/moe.yaml",
         "transcribe README.md --run-dir nowhere",
     ],

@@ -14,13 +14,13 @@ from moe_lightning import __version__
 from moe_lightning.clustering.predict import build_parser as predict_parser
 from moe_lightning.corpus.__main__ import main as corpus
 from moe_lightning.evaluation.ladder.__main__ import parser as ladder_parser
-from moe_lightning.experts.edit_command import parser as experts_parser
 from moe_lightning.run.pipeline import main as pipeline
 from moe_lightning.run.verify import parser as verify_parser
 from moe_lightning.settings.clustering import parser as clustering_parser
 from moe_lightning.settings.corpus import parser as corpus_parser
 from moe_lightning.settings.embedding import parser as embedding_parser
 from moe_lightning.settings.evaluation import parser as evaluate_parser
+from moe_lightning.settings.expert_changes import parser as experts_parser
 from moe_lightning.settings.guide import parse as parse_pipeline
 from moe_lightning.settings.transcription import parser as transcribe_parser
 from tests.places import ROOT

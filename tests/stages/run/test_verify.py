@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moe_lightning.evaluation.__main__ import main as evaluate
-from moe_lightning.experts.edit_command import main as change_experts
+from moe_lightning.experts.__main__ import main as change_experts
 from moe_lightning.models.weights import read_metadata
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.record import renew_record
