@@ -1,6 +1,7 @@
 """Loaders with an order of their own: Lightning would rebuild a DataLoader, or replay its order on resume."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from moe_lightning.data.batch_plan import Batches, BatchPlan
 from moe_lightning.data.batches import AudioDataset
+from moe_lightning.errors import InputError
 from moe_lightning.system.signals import serve_a_while
 
 
@@ -44,7 +46,7 @@ class FixedLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(_data_loader(self.dataset, self.batches, self.collate, self.num_workers))
+        return _loaded(self.dataset, self.batches, self.collate, self.num_workers)
 
 
 class ResumableLoader:
@@ -84,7 +86,7 @@ class ResumableLoader:
         if isinstance(self.dataset, AudioDataset):
             self.dataset.epoch = self.epoch  # before workers copy it: augmentation depends on it
         left = self.batches[self.num_done :]
-        for batch in _data_loader(self.dataset, left, self.collate, self.num_workers):
+        for batch in _loaded(self.dataset, left, self.collate, self.num_workers):
             self.num_done += 1
             yield batch
 
@@ -132,9 +134,40 @@ def _rows_left(whole: BatchPlan, rows: np.ndarray, epoch: int, part: PartState) 
     return rows[is_left]
 
 
-def _data_loader(
+def _loaded(
     dataset: Dataset[Any], batches: Batches, collate: Callable[[list[Any]], Any], num_workers: int
-) -> DataLoader[Any]:
-    return DataLoader(
-        dataset, batch_sampler=batches, collate_fn=collate, num_workers=num_workers, worker_init_fn=serve_a_while
+) -> Iterator[Any]:
+    """Batches of a DataLoader.
+
+    Raises:
+        InputError: As from the dataset. torch would make another error of it on the way out of a worker process.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Handing(dataset),
+        batch_sampler=batches,
+        collate_fn=partial(_collated, collate),
+        num_workers=num_workers,
+        worker_init_fn=serve_a_while,
     )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+class _Handing(Dataset[Any]):
+    """A dataset that hands an InputError over in place of its item."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, row: int) -> Any:
+        try:
+            return self.dataset[row]
+        except InputError as error:
+            return error
+
+
+def _collated(collate: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+    """A batch, or the first InputError among its items."""
+    return next((item for item in items if isinstance(item, InputError)), None) or collate(items)

@@ -69,5 +69,5 @@ def _impossible_splits(splits: Mapping[str, list[Utterance]], allow_shared_speak
         if missing and not allow_shared_speakers:
             complete_splits({split: list(splits[split]) for split in splits}, seed=0)
     except InputError as error:
-        return [] if "are in both" in str(error) or "is in both" in str(error) else [("", str(error))]
+        return [] if error.code == "corpus.shared-speakers" else [("", str(error))]
     return []

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,8 +8,10 @@ from torch.utils.data import Dataset
 
 from moe_lightning.data.augmentation import Augmentation
 from moe_lightning.data.batches import AudioDataset, BatchPlan
-from moe_lightning.data.loader import ResumableLoader
+from moe_lightning.data.loader import FixedLoader, ResumableLoader
+from moe_lightning.data.utterance import Utterance
 from tests.corpora import write_audio, write_rows
+from tests.refusals import refuses
 
 DURATIONS_N = np.random.default_rng(0).uniform(0.5, 15.0, 83)
 
@@ -118,3 +122,16 @@ def test_augmentation_follows_the_epoch_in_workers_too(tmp_path):
         lengths.append([dict(batch for batch in one) for _ in range(3)])
     assert lengths[0] == lengths[1]
     assert lengths[0][0] != lengths[0][1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_recording_is_the_same_error_out_of_a_worker(num_workers: int, tmp_path: Path) -> None:
+    write_audio(tmp_path / "good.wav", 1.0)
+    files = [tmp_path / "good.wav", tmp_path / "gone.wav"]
+    utterances = [Utterance(file.stem, file, 0.0, 1.0, "a", "s") for file in files]
+    loader = FixedLoader(AudioDataset(utterances), [[0], [1]], list, num_workers)
+    batches = iter(loader)
+    assert [item.id for item in next(batches)] == ["good"]
+    with refuses("audio.undecodable", "gone.wav") as refused:
+        next(batches)
+    assert "Traceback" not in str(refused.value)
