@@ -14,8 +14,10 @@ from moe_lightning.system.exits import exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     """Print one line per file: name, language and text, separated by tabs; exit code 1 if a file failed."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    from moe_lightning.inference.recognizer import Recognizer  # torch: not for --help
+    from moe_lightning.inference.recognizer import Recognizer, existing  # torch: not for --help
 
+    if not any(Path(file).is_file() for file in options.files):
+        existing(options.files)  # names the first, before a model is loaded
     run_dir = options.run_dir or newest_run().path
     recognizer = Recognizer(run_dir, options.accelerator, options.precision, options.routing, options.window)
     failed: dict[Path, InputError] = {}

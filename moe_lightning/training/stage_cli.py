@@ -291,8 +291,9 @@ def stage_command(
     def main(argv: Sequence[str] | None = None) -> None:
         quiet_libraries()
         try:
-            arguments = with_shipped_configs(sys.argv[1:] if argv is None else argv)
-            StageCLI(stage, model_class, datamodule_class, arguments)
+            if argv is None:  # LightningCLI wants a command line where it lies
+                sys.argv[1:] = with_shipped_configs(sys.argv[1:])
+            StageCLI(stage, model_class, datamodule_class, None if argv is None else with_shipped_configs(argv))
         except MisconfigurationException as error:  # devices or a Trainer setting unavailable on this machine
             raise InputError("setting.conflict", str(error), "trainer") from error
 
