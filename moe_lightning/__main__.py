@@ -30,7 +30,7 @@ def main() -> None:
         print(f"moe_lightning {__version__}")
         return
     if name not in COMMANDS:
-        print(f"error: {name!r} is no command; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: {name!r} is no command; there are {', '.join(COMMANDS)} [setting.unknown]", file=sys.stderr)
         sys.exit(2)
     module = COMMANDS[name][0]
     if module in STAGES and info(module).is_trained and arguments in (["-h"], ["--help"]):

@@ -36,7 +36,7 @@ CODES = {
     "embeddings.shape": "Embeddings have another size than is needed.",
     "embeddings.shared-file": "One embedding file belongs to several utterances.",
     "experts.missing": "Experts have not been trained yet.",
-    "experts.no-op": "The last expert has no deltas, so this cannot be done with it.",
+    "experts.no-op": "The expert has no deltas, or is the last one with deltas, so this cannot be done with it.",
     "experts.number": "There is no expert of this number.",
     "experts.unfit": "Experts do not fit the model, or each other.",
     "file.changed": "A file has changed since it was written.",
@@ -98,12 +98,13 @@ class InputError(ValueError):
     """A wrong input from outside: a file, a flag, a value.
 
     Args:
-        code: key of `CODES`; a program can rely on it, and on `value`.
+        code: key of `CODES`; a program can rely on it.
         message: the value, the rule and the remedy, on one line.
-        value: the offending value: a path, an id, a number, or a setting as ``name=value``.
+        value: the offending value, where there is one: a path, an id, a number, or a setting by its name or flag.
     """
 
     def __init__(self, code: str, message: str, value: object = None) -> None:
+        assert code in CODES, code
         super().__init__(code, message, value)
         self.code, self.message, self.value = code, message, value
 

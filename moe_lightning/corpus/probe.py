@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.data.audio import TOLERANCE, measured, read_header
+from moe_lightning.data.audio import REPAIR, TOLERANCE, measured, read_header
 from moe_lightning.data.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, FieldValue, Utterance
 from moe_lightning.errors import InputError, printable
 from moe_lightning.system.terminal import progress
@@ -27,6 +27,8 @@ class LeftOut:
     reason: str
     is_fault: bool
     """False if only its length over `MAX_SECONDS` is wrong."""
+    code: str = "audio.too-long"
+    """Of the error."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def refuse_faults(left_out: Iterable[LeftOut]) -> None:
         first = faults[0]
         more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
         raise InputError(
-            "audio.unusable",
+            first.code,
             f"{first.origin}: {first.reason}{more}; --skip-bad-audio lists such recordings and leaves them out",
             first.audio_file,
         )
@@ -96,8 +98,8 @@ def probe_entry(entry: Entry, needs_text: bool = True) -> Utterance | LeftOut:
             audio=audio,
         )
     except InputError as error:
-        reason = str(error).split("; repair or remove")[0]
-        return LeftOut(entry.id, str(entry.audio_file), entry.origin, reason, is_fault=True)
+        reason = str(error).removesuffix(f"; {REPAIR}")
+        return LeftOut(entry.id, str(entry.audio_file), entry.origin, reason, is_fault=True, code=error.code)
     if duration > MAX_SECONDS:
         reason = f"{entry.audio_file} lasts {duration:.1f} s, over the {MAX_SECONDS:.0f} s of Whisper's window"
         return LeftOut(entry.id, str(entry.audio_file), entry.origin, reason, is_fault=False)

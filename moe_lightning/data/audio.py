@@ -1,6 +1,5 @@
 """Audio files -> 16 kHz mono waveforms."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import soundfile
 
 from moe_lightning.data.containers import Bytes, measure
 from moe_lightning.data.utterance import AudioInfo, Utterance
-from moe_lightning.errors import InputError
+from moe_lightning.errors import InputError, MissingInputError
 from moe_lightning.system.plain_files import refuse_special
 from moe_lightning.system.terminal import quiet_decoder
 
@@ -30,7 +29,8 @@ _CHECKED_SECONDS = 60.0
 """Of a recording in floats, whose header tells no range."""
 _UNPROVEN = ("DWVW", "GSM", "G72", "ADPCM", "DPCM", "VOX", "NMS")
 """Beginnings of encodings whose files may have a header that can be read, and samples that cannot."""
-_WAY_OUT = "repair or remove it"
+REPAIR = "repair or remove it"
+"""End of every message about a broken recording."""
 
 
 def read_header(audio_file: Path) -> AudioInfo:
@@ -51,19 +51,19 @@ def read_header(audio_file: Path) -> AudioInfo:
             _check_samples(audio_file, _decode(audio_file, 0.0, _CHECKED_SECONDS)[0])
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
         raise InputError(
-            "audio.undecodable", f"{audio_file} {describe_fault(audio_file, error)}; {_WAY_OUT}", audio_file
+            "audio.undecodable", f"{audio_file} {describe_fault(audio_file, error)}; {REPAIR}", audio_file
         ) from error
     return AudioInfo(info.samplerate, info.channels, info.frames)
 
 
 def _check_header(audio_file: Path, info: Any) -> None:
     if info.frames <= 0 or info.samplerate <= 0:
-        raise InputError("audio.empty", f"{audio_file} holds no samples; {_WAY_OUT}", audio_file)
+        raise InputError("audio.empty", f"{audio_file} holds no samples; {REPAIR}", audio_file)
     if info.samplerate > MAX_SAMPLE_RATE or info.channels > MAX_CHANNELS:
         raise InputError(
             "audio.too-large",
             f"{audio_file} says that it has {info.channels} channels at {info.samplerate} Hz, at most {MAX_CHANNELS} at"
-            f" {MAX_SAMPLE_RATE} Hz are taken; {_WAY_OUT}",
+            f" {MAX_SAMPLE_RATE} Hz are taken; {REPAIR}",
             audio_file,
         )
 
@@ -108,12 +108,12 @@ def read_channels(utterance: Utterance) -> tuple[np.ndarray, int]:
         with quiet_decoder(path):
             samples_LC, sample_rate, wanted = _decode(path, utterance.start, utterance.duration)
     except (OSError, RuntimeError, soundfile.SoundFileError) as error:
-        raise InputError("audio.undecodable", f"{path} {describe_fault(path, error)}; {_WAY_OUT}", path) from error
+        raise InputError("audio.undecodable", f"{path} {describe_fault(path, error)}; {REPAIR}", path) from error
     if not len(samples_LC):
-        raise InputError("audio.span", f"{path} holds no samples at {utterance.start} s; {_WAY_OUT}", path)
+        raise InputError("audio.span", f"{path} holds no samples at {utterance.start} s; {REPAIR}", path)
     if wanted - len(samples_LC) > TOLERANCE * sample_rate:
         lost = (wanted - len(samples_LC)) / sample_rate
-        raise InputError("audio.cut-off", f"{path} is cut off: {lost:.2f} s of its end are missing; {_WAY_OUT}", path)
+        raise InputError("audio.cut-off", f"{path} is cut off: {lost:.2f} s of its end are missing; {REPAIR}", path)
     _check_samples(path, samples_LC)
     return samples_LC, sample_rate
 
@@ -128,7 +128,7 @@ def _decode(path: Path, start: float, duration: float) -> tuple[np.ndarray, int,
         rate = file.samplerate
         first = round(start * rate)
         if start * rate >= file.frames:
-            raise InputError("audio.span", f"{path} holds no samples at {start} s; {_WAY_OUT}", path)
+            raise InputError("audio.span", f"{path} holds no samples at {start} s; {REPAIR}", path)
         wanted = round(min(duration * rate, file.frames))
         _refuse_bomb(path, wanted, file.channels)
         if first and file.seekable():
@@ -141,13 +141,13 @@ def _decode(path: Path, start: float, duration: float) -> tuple[np.ndarray, int,
 
 def _check_samples(path: Path, samples_LC: np.ndarray) -> None:
     if not np.isfinite(samples_LC).all():
-        raise InputError("audio.not-finite", f"{path} holds samples that are not finite; {_WAY_OUT}", path)
+        raise InputError("audio.not-finite", f"{path} holds samples that are not finite; {REPAIR}", path)
     largest = float(np.abs(samples_LC).max())
     if largest > MAX_AMPLITUDE:
         raise InputError(
             "audio.out-of-range",
             f"{path} has samples up to {largest:.0f}, and full scale is 1: they are integers that were saved as floats;"
-            f" divide them by 32768, or save them as 16-bit integers; {_WAY_OUT}",
+            f" divide them by 32768, or save them as 16-bit integers; {REPAIR}",
             path,
         )
 
@@ -157,7 +157,7 @@ def _one_channel(path: Path, samples_LC: np.ndarray, channel: int | None) -> np.
     num_channels = samples_LC.shape[1]
     if channel is not None and not 0 <= channel < num_channels:
         raise InputError(
-            "audio.channel", f"{path} has {num_channels} channels, channel {channel} is asked for; {_WAY_OUT}", channel
+            "audio.channel", f"{path} has {num_channels} channels, channel {channel} is asked for; {REPAIR}", channel
         )
     if num_channels == 1:
         return samples_LC[:, 0]
@@ -186,12 +186,13 @@ def read_file(audio_file: Path) -> np.ndarray:
 
 
 def _refuse_special(audio_file: Path) -> None:
-    """Raise an InputError for a device or a pipe, because it may never end; folders get their own message later."""
+    """Raise an InputError for a missing file, a folder, or a device or pipe, which may never end."""
     try:
         refuse_special(audio_file)
     except InputError as error:
-        if not os.path.isdir(audio_file):
-            raise InputError(error.code, f"{error}; {_WAY_OUT}", error.value) from error
+        raise InputError(error.code, f"{error}; {REPAIR}", error.value) from error
+    if not audio_file.exists():
+        raise MissingInputError("file.missing", f"{audio_file} does not exist; {REPAIR}", audio_file)
 
 
 def _refuse_bomb(audio_file: Path, num_samples: int, num_channels: int) -> None:
@@ -220,10 +221,6 @@ def resample(waveform_L: np.ndarray, sample_rate: int) -> np.ndarray:
 
 def describe_fault(audio_file: Path, error: Exception) -> str:
     """Error text for an unreadable file, to complete a sentence."""
-    if not audio_file.exists():
-        return "does not exist"
-    if audio_file.is_dir():
-        return "is a folder, not a recording"
     if audio_file.stat().st_size == 0:
         return "is empty (0 bytes)"
     reason = str(error).rsplit(": ", 1)[-1].rstrip(".")

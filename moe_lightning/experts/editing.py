@@ -41,7 +41,9 @@ def drop(mixture: Mixture, expert: int) -> Mixture:
     config = mixture.config
     _check(config, [expert])
     if config.num_adapted < 2 and expert < config.num_adapted:
-        raise InputError("experts.number", "the last expert cannot be dropped; the backbone alone needs no mixture", 1)
+        raise InputError(
+            "experts.no-op", "the last expert cannot be dropped; the backbone alone needs no mixture", expert
+        )
     kept = [other for other in range(config.num_experts) if other != expert]
     is_noop = expert >= config.num_adapted
     smaller = replace(config, num_experts=config.num_experts - 1, noop_expert=config.noop_expert and not is_noop)

@@ -3,6 +3,7 @@
 Without it, a misspelt option for the joint stage is found only after training for hours.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,11 +47,13 @@ def check_settings(
     answers = [(process.communicate()[1], process.returncode) for process in asked]
     for stage, (complaint, code) in zip(doubtful, answers, strict=True):
         if code == 2:
-            raise InputError(
-                "setting.unknown",
-                f"--set, stage {stage}: {complaint.strip().rpartition('error: ')[2].removesuffix(' [setting.syntax]')}",
-                f"--set {stage}",
-            )
+            told = _TOLD.search(complaint.strip())
+            words, kind = (told["words"], told["code"]) if told else (complaint.strip(), "setting.syntax")
+            raise InputError(kind, f"--set, stage {stage}: {words}", f"--set {stage}")
+
+
+_TOLD = re.compile(r"error: (?P<words>[^\n]*) \[(?P<code>[a-z.-]+)\]$")
+"""The last line of a command that refuses."""
 
 
 def check_whole_trainings(commands: Mapping[Stage, list[str]]) -> None:

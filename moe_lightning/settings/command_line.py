@@ -1,6 +1,7 @@
 """Command lines for stages without a LightningModule: flags, and the same settings from YAML files."""
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -73,7 +74,22 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise an InputError; argparse calls this for an unknown flag or value."""
-        raise InputError("setting.syntax", f"{message}; see `{self.prog} --help`", message)
+        code, value = complaint_of_argparse(message)
+        raise InputError(code, f"{message}; see `{self.prog} --help`", value)
+
+
+_COMPLAINTS = (
+    ("setting.unknown", re.compile(r"unrecognized arguments: (\S+)")),
+    ("setting.missing", re.compile(r"the following arguments are required: (\S+?),?(?: |$)")),
+    ("setting.choice", re.compile(r"argument (\S+?)(?:/\S+)?: invalid choice")),
+    ("setting.syntax", re.compile(r"argument (\S+?)(?:/\S+)?: ")),
+)
+
+
+def complaint_of_argparse(message: str) -> tuple[str, str]:
+    """The code for an error of argparse or jsonargparse, and the flag that it names (else the whole message)."""
+    found = ((code, pattern.search(message)) for code, pattern in _COMPLAINTS)
+    return next(((code, match[1]) for code, match in found if match), ("setting.syntax", message))
 
 
 def with_shipped_configs(arguments: Sequence[str]) -> list[str]:

@@ -50,7 +50,7 @@ class GateTraining:
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(
                     "setting.range",
-                    f"{name} must be at least 0, got {getattr(self, name)}",
+                    f"{name} must be at least 0, got {getattr(self, name)}; it must be finite too",
                     f"{name}={getattr(self, name)}",
                 )
         if not 0 < self.pull_until <= 1:
@@ -97,15 +97,20 @@ class RefinementSettings:
         if not 0 < self.gate_learning_rate < math.inf:
             raise InputError(
                 "setting.range",
-                f"refinement.gate_learning_rate must be over 0, got {self.gate_learning_rate}",
+                f"refinement.gate_learning_rate must be over 0, got {self.gate_learning_rate}; it must be finite too",
                 f"refinement.gate_learning_rate={self.gate_learning_rate}",
             )
-        if self.by not in get_args(RefineBy) or self.per_speaker < 1:
+        if self.by not in get_args(RefineBy):
             raise InputError(
                 "setting.choice",
-                f"refinement.by must be one of {', '.join(get_args(RefineBy))} and refinement.per_speaker at least 1,"
-                f" got {self.by!r} and {self.per_speaker}",
+                f"refinement.by must be one of {', '.join(get_args(RefineBy))}, got {self.by!r}",
                 f"refinement.by={self.by}",
+            )
+        if self.per_speaker < 1:
+            raise InputError(
+                "setting.range",
+                f"refinement.per_speaker must be at least 1, got {self.per_speaker}",
+                f"refinement.per_speaker={self.per_speaker}",
             )
         if not self.temperature > 0 or not 0 <= self.balance <= 1:
             raise InputError(

@@ -70,12 +70,12 @@ def _is_told(error: Exception) -> bool:
 
 def _complaint(error: Exception) -> str | None:
     if not_loaded := torchaudio_complaint(error):
-        return not_loaded
+        return f"{not_loaded} [package.broken]"
     if isinstance(error, InputError):
         return f"{error} [{error.code}]"
     if isinstance(error, OSError):  # a folder without permission, a full disk: the system's message is enough
-        return told_with_causes(error)
-    return f"a file cannot be written: {error}" if _is_refused_by_disk(error) else None
+        return f"{told_with_causes(error)} [{'file.unwritable' if _is_refused_by_disk(error) else 'file.unreadable'}]"
+    return f"a file cannot be written: {error} [file.unwritable]" if _is_refused_by_disk(error) else None
 
 
 def _is_refused_by_disk(error: Exception) -> bool:

@@ -27,7 +27,7 @@ from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import require_trained
 from moe_lightning.run.record import check_inputs, is_first_process, recorded_stage
 from moe_lightning.run.stages import Stage
-from moe_lightning.settings.command_line import with_shipped_configs
+from moe_lightning.settings.command_line import complaint_of_argparse, with_shipped_configs
 from moe_lightning.settings.comparison import StageSettings, command_settings, cut_short, fit_settings, flat_settings
 from moe_lightning.settings.joint import decided_before
 from moe_lightning.system.atomic_file import write_text
@@ -81,7 +81,8 @@ class StageParser(LightningArgumentParser):
         words = " ".join(message.split()).rstrip(".")
         if "moe_lightning.moe" in self.prog and (decided := decided_before(words)):
             words = f"{words}: {decided}"
-        print(f"error: {words}; see `{self.prog.split(' [')[0]} fit --help` [setting.syntax]", file=sys.stderr)
+        code, _ = complaint_of_argparse(words)
+        print(f"error: {words}; see `{self.prog.split(' [')[0]} fit --help` [{code}]", file=sys.stderr)
         sys.exit(2)
 
 

@@ -6,8 +6,11 @@ import pickle
 import pytest
 
 from moe_lightning.errors import CODES, InputError, MissingInputError, StaleStageError, printable
+from moe_lightning.settings.command_line import complaint_of_argparse
 from tests.places import ROOT
 
+PASSED_ON = ("error.code", "first.code", "code", "kind")
+"""Codes of another error, or of argparse's words; `InputError` itself accepts declared ones only."""
 KINDS = (InputError, MissingInputError, StaleStageError)
 
 
@@ -27,7 +30,7 @@ def test_every_error_has_a_declared_code_or_passes_one_on() -> None:
     odd = [
         place
         for place, code in codes_given()
-        if not (isinstance(code, ast.Constant) and code.value in CODES) and ast.unparse(code) != "error.code"
+        if not (isinstance(code, ast.Constant) and code.value in CODES) and ast.unparse(code) not in PASSED_ON
     ]
     assert not odd
 
@@ -42,6 +45,25 @@ def test_an_error_is_its_message_and_survives_another_process(kind: type[InputEr
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.code, again.value) == ("a.wav is missing; look for it", "file.missing", "a.wav")
     assert type(again) is kind
+
+
+def test_a_code_that_is_not_declared_is_no_error_of_ours() -> None:
+    with pytest.raises(AssertionError):
+        InputError("no.such", "a message")
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "value"),
+    [
+        ("unrecognized arguments: --nosuch 3", "setting.unknown", "--nosuch"),
+        ("the following arguments are required: --run-dir, --x", "setting.missing", "--run-dir"),
+        ("argument --mode: invalid choice: 'slow' (choose from full, quick)", "setting.choice", "--mode"),
+        ("argument --seed: invalid int value: 'x'", "setting.syntax", "--seed"),
+        ("something else", "setting.syntax", "something else"),
+    ],
+)
+def test_argparses_words_become_a_code_and_the_flag(message: str, code: str, value: str) -> None:
+    assert complaint_of_argparse(message) == (code, value)
 
 
 def test_a_name_cannot_steer_the_terminal() -> None:

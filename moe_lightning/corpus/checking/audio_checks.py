@@ -12,7 +12,7 @@ from moe_lightning.corpus.channels import Relation
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.probe import LeftOut
-from moe_lightning.data.audio import read_audio
+from moe_lightning.data.audio import REPAIR, read_audio
 from moe_lightning.data.utterance import MAX_SECONDS, Utterance
 from moe_lightning.errors import InputError
 from moe_lightning.system.terminal import progress
@@ -106,7 +106,7 @@ def _levels(utterance: Utterance) -> Levels:
     try:
         waveform_L = read_audio(utterance)
     except InputError as error:
-        return Levels(0.0, 0.0, str(error).split("; repair or remove")[0])
+        return Levels(0.0, 0.0, str(error).removesuffix(f"; {REPAIR}"))
     rms = float(np.sqrt(np.mean(np.square(waveform_L, dtype=np.float64))))
     clipped_share = float(np.mean(np.abs(waveform_L) >= FULL_SCALE))
     return Levels(20 * float(np.log10(max(rms, 1e-10))), clipped_share, None)

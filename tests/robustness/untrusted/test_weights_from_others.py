@@ -177,9 +177,9 @@ def test_changing_and_joining_experts_refuse_malicious_ones(
     for file in (own_run.mixture_file, alone.pretrained_experts_file):
         bare(file, trace)
     run = ("--run-dir", own_run.path)
-    assert str(alone.pretrained_experts_file) in refused("experts.edit_command", "join", *run)
+    assert str(alone.pretrained_experts_file) in refused("experts.__main__", "join", *run)
     drop = ("drop", "0", *run, "--output-dir", tmp_path / "smaller")
-    assert str(own_run.mixture_file) in refused("experts.edit_command", *drop)
+    assert str(own_run.mixture_file) in refused("experts.__main__", *drop)
     assert not trace.exists()
 
 

@@ -51,7 +51,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_fault(tmp_path):
     (tmp_path / "text.wav").write_text("this is no audio, whatever its name says")
     soundfile.write(tmp_path / "silent.wav", np.zeros(0), 16_000)
     for name, header, samples in [
-        ("none.wav", "audio.undecodable", "audio.undecodable"),
+        ("none.wav", "file.missing", "file.missing"),
         ("empty.wav", "audio.undecodable", "audio.undecodable"),
         ("text.wav", "audio.undecodable", "audio.undecodable"),
         ("silent.wav", "audio.empty", "audio.span"),

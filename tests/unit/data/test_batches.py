@@ -120,7 +120,7 @@ def test_a_dataset_reads_audio_when_it_is_asked_for(tmp_path):
     item = dataset[0]
     assert (len(dataset), item.row, item.id, item.text, item.language) == (2, 0, "a", "hello", "en")
     assert item.waveform_L.shape == (8000,)
-    with refuses("audio.undecodable", "none.wav"):
+    with refuses("file.missing", "none.wav"):
         dataset[1]
 
 

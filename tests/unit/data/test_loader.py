@@ -132,6 +132,6 @@ def test_a_broken_recording_is_the_same_error_out_of_a_worker(num_workers: int, 
     loader = FixedLoader(AudioDataset(utterances), [[0], [1]], list, num_workers)
     batches = iter(loader)
     assert [item.id for item in next(batches)] == ["good"]
-    with refuses("audio.undecodable", "gone.wav") as refused:
+    with refuses("file.missing", "gone.wav") as refused:
         next(batches)
     assert "Traceback" not in str(refused.value)

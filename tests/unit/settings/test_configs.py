@@ -258,8 +258,8 @@ def test_a_set_that_is_no_stage_option_value_is_refused(setting: str) -> None:
     ("settings", "code"),
     [
         ({"num_expert": 3}, "setting.unknown"),
-        ({"reduce": "tsne"}, "setting.syntax"),
-        ({"mode": "slow"}, "setting.syntax"),
+        ({"reduce": "tsne"}, "setting.choice"),
+        ({"mode": "slow"}, "setting.choice"),
         ({"seed": "x"}, "setting.syntax"),
     ],
 )
