@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from moe_lightning.models.gate import normalised_entropy
+from moe_lightning.models.routing import normalised_entropy
 
 
 class ExpertUsage(Callback):

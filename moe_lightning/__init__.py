@@ -61,8 +61,11 @@ def load(
     return Recognizer(run_dir, accelerator, precision, routing, window)
 
 
-def load_labels(run_dir: str | Path) -> "SoftLabels":
+def load_labels(run_dir: str | Path, file: str | Path | None = None) -> "SoftLabels":
     """Soft labels of a run's utterances.
+
+    Args:
+        file: One of several, such as ``RUN/clustered/kmeans_soft.json``; None takes the only one.
 
     Raises:
         InputError: The run has none, or those of several clusterings.
@@ -71,11 +74,14 @@ def load_labels(run_dir: str | Path) -> "SoftLabels":
     from moe_lightning.run.folder import RunDir
     from moe_lightning.run.inputs import only_soft_labels
 
-    return SoftLabels.load(only_soft_labels(RunDir(Path(run_dir))))
+    return SoftLabels.load(Path(file) if file else only_soft_labels(RunDir(Path(run_dir))))
 
 
-def load_embeddings(run_dir: str | Path) -> "EmbeddingStore":
+def load_embeddings(run_dir: str | Path, folder: str | Path | None = None) -> "EmbeddingStore":
     """Embeddings of a run's utterances.
+
+    Args:
+        folder: One of several, such as ``RUN/embeddings/whisper_base_embeddings``; None takes the only one.
 
     Raises:
         InputError: The run has none, or those of several speech models.
@@ -84,7 +90,7 @@ def load_embeddings(run_dir: str | Path) -> "EmbeddingStore":
     from moe_lightning.run.folder import RunDir
     from moe_lightning.run.inputs import only_embeddings
 
-    return EmbeddingStore.load(only_embeddings(RunDir(Path(run_dir))))
+    return EmbeddingStore.load(Path(folder) if folder else only_embeddings(RunDir(Path(run_dir))))
 
 
 def load_results(run_dir: str | Path, split: str = "test") -> "Results":
@@ -95,7 +101,9 @@ def load_results(run_dir: str | Path, split: str = "test") -> "Results":
     """
     from moe_lightning.reports.results import Results
     from moe_lightning.run.folder import RunDir
+    from moe_lightning.run.inputs import check_run
 
+    check_run(RunDir(Path(run_dir)))
     return Results.load(RunDir(Path(run_dir)).report(split).results_file)
 
 

@@ -67,7 +67,7 @@ def choose_channels(
     """Utterances with a channel where the mean of all would be next to silence, and warnings; order is kept."""
     found = relations(utterances, num_threads)
     chosen = [replace(one, channel=0) if found.get(one.id) == "cancelling" else one for one in utterances]
-    return chosen, [*_told_cancelling(utterances, found), *_told_apart(utterances, found)]
+    return chosen, _told(utterances, found)
 
 
 def with_channel(entries: Sequence[Entry], channel: int) -> list[Entry]:
@@ -80,25 +80,24 @@ def _relation_of(utterance: Utterance) -> Relation:
     return relation(samples_LC, sample_rate) if len(samples_LC) else "alike"
 
 
-def _told_cancelling(utterances: Sequence[Utterance], found: Mapping[str, Relation]) -> list[str]:
-    files = _files(utterances, found, "cancelling")
-    if not files:
-        return []
-    return [
-        f"{_counted(files)} two channels in opposite phase, which cancel each other when they are mixed; the first is"
-        f" read: {files[0]}"
-    ]
+_TOLD: dict[Relation, str] = {
+    "cancelling": (
+        "two channels in opposite phase, which cancel each other when they are mixed; the first is read: {first}"
+    ),
+    "apart": (
+        "different people on its channels, as in a call, and they are mixed: {first}. Read one channel with --channel 0"
+        " or 1, or give each utterance its own in a manifest's field channel; --channel mix accepts the mixture"
+    ),
+}
 
 
-def _told_apart(utterances: Sequence[Utterance], found: Mapping[str, Relation]) -> list[str]:
-    files = _files(utterances, found, "apart")
-    if not files:
-        return []
-    return [
-        f"{_counted(files)} different people on its channels, as in a call, and they are mixed: {files[0]}. Read one"
-        " channel with --channel 0 or 1, or give each utterance its own in a manifest's field channel; --channel mix"
-        " accepts the mixture"
-    ]
+def _told(utterances: Sequence[Utterance], found: Mapping[str, Relation]) -> list[str]:
+    """A warning for each relation that somebody should know of."""
+    warnings = []
+    for kind, words in _TOLD.items():
+        if files := _files(utterances, found, kind):
+            warnings.append(f"{_counted(files)} {words.format(first=files[0])}")
+    return warnings
 
 
 def _files(utterances: Sequence[Utterance], found: Mapping[str, Relation], kind: Relation) -> list[Path]:

@@ -39,7 +39,7 @@ def check_scores(run: RunDir, split: str) -> Iterator[Finding]:
         results = read_json(report.results_file, "moe-lightning evaluate")
         rules = list(_disagreements(run, report, split, results))
     except (InputError, KeyError, TypeError, AttributeError) as error:
-        rules = [f"cannot be compared with the transcripts ({error!r})"]
+        rules = [f"cannot be compared with the transcripts ({error})"]
     for rule in rules:
         yield Finding("evaluation", report.results_file, rule, way_out)
     if split == "test" and not rules:

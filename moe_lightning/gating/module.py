@@ -14,17 +14,8 @@ from torch.optim import Optimizer
 from moe_lightning.data.batches import GateBatch, SpeechBatch
 from moe_lightning.models.backbones.loading import load_backbone
 from moe_lightning.models.backbones.window import REAL, window_words
-from moe_lightning.models.gate import (
-    AttentiveGate,
-    FrozenEncoder,
-    GateConfig,
-    GateInput,
-    GateKind,
-    Readable,
-    load_gate,
-    normalised_entropy,
-    soft_label_divergence,
-)
+from moe_lightning.models.gate import AttentiveGate, FrozenEncoder, GateConfig, GateInput, GateKind, Readable, load_gate
+from moe_lightning.models.routing import normalised_entropy, soft_label_divergence
 from moe_lightning.models.weights import read_state, write_state
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import require_trained

@@ -88,20 +88,6 @@ def load_gate(gate: nn.Module, state: dict[str, Tensor], file: Path) -> None:
     gate.load_state_dict(state)
 
 
-def soft_label_divergence(logits_BE: Tensor, soft_labels_BE: Tensor) -> Tensor:
-    """KL divergence of the gate from the soft labels, mean over the batch, in nats."""
-    return F.kl_div(logits_BE.float().log_softmax(dim=1), soft_labels_BE.float(), reduction="batchmean")
-
-
-def normalised_entropy(probs_BE: Tensor) -> Tensor:
-    """Entropy per distribution, relative to the maximum: 0 is one expert, 1 is uniform; (B,)."""
-    num_experts = probs_BE.shape[1]
-    if num_experts == 1:
-        return torch.zeros_like(probs_BE[:, 0])
-    entropy_B = torch.special.entr(probs_BE.float()).sum(dim=1)
-    return entropy_B / torch.log(torch.tensor(float(num_experts)))
-
-
 class AttentiveGate(nn.Module):
     """Learned weights for encoder layers, attentive statistics pooling over real frames, then the two-layer head.
 

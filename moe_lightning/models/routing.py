@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from moe_lightning.errors import InputError
-from moe_lightning.models.gate import normalised_entropy
 from moe_lightning.models.global_batch import global_mean, sum_over_ranks
 from moe_lightning.settings.joint import GateTraining
 
@@ -191,6 +191,20 @@ def pooled(logits: Mapping[str, Tensor], speakers: Mapping[str, str]) -> dict[st
     ids = list(logits)
     pooled_NE = logits_by_speaker(torch.stack([logits[id_] for id_ in ids]), [speakers[id_] for id_ in ids])
     return dict(zip(ids, pooled_NE, strict=True))
+
+
+def soft_label_divergence(logits_BE: Tensor, soft_labels_BE: Tensor) -> Tensor:
+    """KL divergence of the gate from the soft labels, mean over the batch, in nats."""
+    return F.kl_div(logits_BE.float().log_softmax(dim=1), soft_labels_BE.float(), reduction="batchmean")
+
+
+def normalised_entropy(probs_BE: Tensor) -> Tensor:
+    """Entropy per distribution, relative to the maximum: 0 is one expert, 1 is uniform; (B,)."""
+    num_experts = probs_BE.shape[1]
+    if num_experts == 1:
+        return torch.zeros_like(probs_BE[:, 0])
+    entropy_B = torch.special.entr(probs_BE.float()).sum(dim=1)
+    return entropy_B / torch.log(torch.tensor(float(num_experts)))
 
 
 def balance_loss(logits_BE: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from moe_lightning.data.batches import SpeechBatch
 from moe_lightning.data.normaliser import normalised
 from moe_lightning.models.backbones.base import Frames, TokenLoss
 from moe_lightning.models.checkpoint import save_adapters
-from moe_lightning.models.gate import GateInput, Readable, normalised_entropy
+from moe_lightning.models.gate import GateInput, Readable
 from moe_lightning.models.mixture import MixtureASR, check_ability
 from moe_lightning.models.mixture_config import read_config
 from moe_lightning.models.routing import (
@@ -23,6 +23,7 @@ from moe_lightning.models.routing import (
     RoutingSchedule,
     gate_terms,
     noisy,
+    normalised_entropy,
     weighted_sum,
 )
 from moe_lightning.models.weights import write_state

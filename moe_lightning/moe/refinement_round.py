@@ -12,8 +12,8 @@ from torch import Tensor
 from moe_lightning.data.soft_labels import SoftLabels
 from moe_lightning.data.utterance import Utterance, bookkeeping_fields
 from moe_lightning.errors import InputError
-from moe_lightning.models.gate import Gate, normalised_entropy, soft_label_divergence
-from moe_lightning.models.routing import logits_by_speaker
+from moe_lightning.models.gate import Gate
+from moe_lightning.models.routing import logits_by_speaker, normalised_entropy, soft_label_divergence
 from moe_lightning.moe.responsibilities import balanced, judge, responsibilities, wanted_shares
 from moe_lightning.settings.joint import RefinementSettings
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from moe_lightning.errors import InputError
 from moe_lightning.settings.evaluation import NormaliserChoice
 from moe_lightning.system.json_files import as_json, from_json, read_json_object, write_json
 
@@ -169,13 +170,13 @@ class Bootstrap(NamedTuple):
 class Usage:
     """Use of the experts over a split."""
 
-    usage: Sequence[float] = ()
+    usage: Sequence[float] = field(default_factory=list)
     """Share of utterances for which the expert is most likely, by expert."""
-    weight: Sequence[float] = ()
+    weight: Sequence[float] = field(default_factory=list)
     """Mean share of the gate's weight, by expert."""
     entropy: float = 0.0
     """Mean over the utterances; 1 for equal shares."""
-    dead: Sequence[int] = ()
+    dead: Sequence[int] = field(default_factory=list)
     by_field: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
     """Utterances by expert, for each value of a field."""
 
@@ -238,10 +239,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Scores of systems on one split, with all that is told about them.
-
-    `score_systems` fills the first part; an evaluation and a ladder add the rest.
-    """
+    """Scores of systems on one split: `score_systems` fills the first part, an evaluation or a ladder the rest."""
 
     systems: Mapping[str, SystemScores]
     """By name, in the order of tables."""
@@ -256,9 +254,9 @@ class Results:
     split: str = ""
     shared_speakers: int = 0
     """Speakers of the split who are in the training data too."""
-    experts: Usage = Usage()
+    experts: Usage = field(default_factory=Usage)
     decoding: Decoding | None = None
-    environment: Environment = Environment()
+    environment: Environment = field(default_factory=Environment)
     verdict: Verdict | None = None
     seeds: Sequence[int] | None = None
     """In a ladder."""
@@ -267,7 +265,9 @@ class Results:
 
     @property
     def headline(self) -> Comparison:
-        """The first comparison."""
+        """The first comparison; a ValueError without any."""
+        if not self.comparisons:
+            raise ValueError("these systems were not compared; give `score_systems` the pairs to compare")
         return next(iter(self.comparisons.values()))
 
     @property
@@ -292,4 +292,9 @@ class Results:
         Raises:
             InputError: The file is missing, broken, or of another version.
         """
-        return from_json(cls, read_json_object(file, "moe-lightning evaluate"), file)
+        values = read_json_object(file, "moe-lightning evaluate")
+        try:
+            return from_json(cls, values, file)
+        except InputError as error:
+            way_out = "score again with `moe-lightning evaluate --rescore`, a ladder by its own command"
+            raise InputError(error.code, f"{error}; {way_out}", file) from error

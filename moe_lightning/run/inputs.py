@@ -51,17 +51,22 @@ class RunInputs:
         Raises:
             InputError: An earlier stage has not finished, or used another model.
         """
-        if not run.path.is_dir():
-            raise MissingInputError(
-                "run.missing",
-                f"the run folder {run.path} does not exist; check --run_dir, or run `moe-lightning pipeline` first",
-                run.path,
-            )
+        check_run(run)
         labels_file = Path(soft_labels_file) if soft_labels_file else only_soft_labels(run)
         store = EmbeddingStore.load(only_embeddings(run))
         if store.info:
             check_model(store.info, whisper_model or store.info.whisper_model)
         return cls(SoftLabels.load(labels_file), store)
+
+
+def check_run(run: RunDir) -> None:
+    """Raise an InputError for a run folder that does not exist."""
+    if not run.path.is_dir():
+        raise MissingInputError(
+            "run.missing",
+            f"the run folder {run.path} does not exist; check --run_dir, or run `moe-lightning pipeline` first",
+            run.path,
+        )
 
 
 def check_model(info: StoreInfo | None, whisper_model: str) -> None:
@@ -99,11 +104,13 @@ def check_run_model(run: RunDir, whisper_model: str) -> None:
 
 def only_soft_labels(run: RunDir) -> Path:
     """File of a run's soft labels; an InputError without any, or with several."""
+    check_run(run)
     return _only(run.all_soft_labels_files(), "cluster", "--data.soft_labels_file")
 
 
 def only_embeddings(run: RunDir) -> Path:
     """Folder of a run's embeddings; an InputError without any, or with several."""
+    check_run(run)
     return _only(run.embedding_dirs(), "embed", "another --run_dir")
 
 

@@ -173,7 +173,12 @@ def _hints(kind: Hashable) -> dict[str, Any]:
 
 
 def _described(hint: Any) -> str:
-    return getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint).replace("typing.", "")
+    if isinstance(hint, type):
+        return hint.__name__
+    origin = get_origin(hint)
+    return (
+        "an object" if origin in (dict, Mapping) else str(hint).replace("typing.", "").replace("collections.abc.", "")
+    )
 
 
 def _shown(value: Any) -> str:

@@ -81,8 +81,8 @@ class StageParser(LightningArgumentParser):
         words = " ".join(message.split()).rstrip(".")
         if "moe_lightning.moe" in self.prog and (decided := decided_before(words)):
             words = f"{words}: {decided}"
-        code, _ = complaint_of_argparse(words)
-        print(f"error: {words}; see `{self.prog.split(' [')[0]} fit --help` [{code}]", file=sys.stderr)
+        told = f"{words}; see `{self.prog.split(' [')[0]} fit --help` [{complaint_of_argparse(words)[0]}]"
+        print(f"error: {told}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -294,7 +294,7 @@ def stage_command(
         try:
             if argv is None:  # LightningCLI wants a command line where it lies
                 sys.argv[1:] = with_shipped_configs(sys.argv[1:])
-            StageCLI(stage, model_class, datamodule_class, None if argv is None else with_shipped_configs(argv))
+            StageCLI(stage, model_class, datamodule_class, argv and with_shipped_configs(argv))
         except MisconfigurationException as error:  # devices or a Trainer setting unavailable on this machine
             raise InputError("setting.conflict", str(error), "trainer") from error
 

@@ -24,7 +24,7 @@ from moe_lightning.system.plain_files import as_on_disk
 
 
 class Reading(NamedTuple):
-    """How a corpus is read."""
+    """Place of unpacked audio, and names of columns, while a corpus is read."""
 
     unpacked: UnpackedAudio
     """Place of audio from archives and tables."""
@@ -148,7 +148,7 @@ def find_layout(root: Path, layout: str = "auto", columns: Columns = ()) -> str:
 
 
 def _missing(root: Path, names: list[str]) -> str:
-    """What is missing to the nearest form, or all forms."""
+    """The nearest form with its missing part, or all forms; the end of a sentence."""
     if not root.exists():
         return "does not exist"
     nearest = nearest_form(root)

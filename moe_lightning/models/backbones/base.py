@@ -211,9 +211,7 @@ class SpeechBackbone(nn.Module, ABC):
         code = language_code(language)
         if code is None:
             raise InputError(
-                "language.unknown",
-                f"--language {language} is no language; give a code such as en or fr, or auto",
-                language,
+                "language.unknown", f"--language {language} is no language; give a code such as en, or auto", language
             )
         try:
             self.check_language(code)

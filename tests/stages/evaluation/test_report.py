@@ -103,6 +103,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     again = Results.load(tmp_path / "results.json")
     assert again.headline.groups == results.headline.groups
     assert again.systems["backbone"].interval == results.systems["backbone"].interval
+    assert again.experts == results.experts
     again.save(tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "results.json").read_bytes()
 
@@ -122,8 +123,15 @@ def test_broken_results_are_refused_by_the_name_of_what_is_wrong(
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(InputError) as refused:
         Results.load(file)
-    assert refused.value.code == "file.malformed"
-    assert str(refused.value.value).endswith(value)
+    assert (refused.value.code, refused.value.value) == ("file.malformed", file)
+    assert value in str(refused.value)
+    assert "--rescore" in str(refused.value)
+
+
+def test_results_without_a_comparison_have_no_headline() -> None:
+    utterances = [utterance(number, "a") for number in range(3)]
+    with pytest.raises(ValueError, match="not compared"):
+        _ = score_systems(utterances, {"x": {one.id: "a" for one in utterances}}).headline
 
 
 def test_nothing_of_the_corpus_becomes_markup() -> None:

@@ -11,7 +11,8 @@ from lightning.pytorch import Trainer
 from torch.nn import functional as F
 
 from moe_lightning.gating.data import GatingDataModule
-from moe_lightning.models.gate import Gate, normalised_entropy, soft_label_divergence
+from moe_lightning.models.gate import Gate
+from moe_lightning.models.routing import normalised_entropy, soft_label_divergence
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import RunInputs
 from tests.stage_runs import fit

@@ -1,6 +1,7 @@
 """The Python interface gives what the command prints, and the gate's decision with it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +71,25 @@ def test_labels_embeddings_and_scores_of_a_run_are_there_in_python(evaluated_run
     assert results.headline.pair == ("mixture", "backbone")
 
 
+def test_one_of_several_clusterings_and_stores_can_be_chosen(evaluated_run: RunDir, tmp_path: Path) -> None:
+    run = RunDir(Path(shutil.copytree(evaluated_run.path, tmp_path / "run")))
+    (file,), (folder,) = run.all_soft_labels_files(), run.embedding_dirs()
+    shutil.copy(file, file.with_name("other_soft.json"))
+    shutil.copytree(folder, folder.with_name("whisper_other_embeddings"))
+    for load in (ml.load_labels, ml.load_embeddings):
+        with refuses("run.several"):
+            load(run.path)
+    assert ml.load_labels(run.path, file).ids == ml.load_labels(evaluated_run.path).ids
+    assert ml.load_embeddings(run.path, folder).ids == ml.load_embeddings(evaluated_run.path).ids
+
+
 def test_a_run_without_labels_embeddings_or_scores_is_refused_by_its_stage(tiny_corpus: Path, tmp_path: Path) -> None:
     for load in (ml.load_labels, ml.load_embeddings):
-        with pytest.raises(ml.InputError) as refused:
+        with refuses("run.stage-missing"):
             load(tmp_path)
-        assert refused.value.code == "run.stage-missing"
+    for load in (ml.load_labels, ml.load_embeddings, ml.load_results):
+        with refuses("run.missing", "nowhere"):
+            load(tmp_path / "nowhere")
     with pytest.raises(ml.InputError) as refused:
         ml.load_results(tmp_path, "dev")
     assert refused.value.code == "file.missing"

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from moe_lightning.data.batches import SpeechBatch
 from moe_lightning.models.expert_config import ExpertConfig
-from moe_lightning.models.gate import soft_label_divergence
 from moe_lightning.models.mixture import MixtureASR
 from moe_lightning.models.mixture_config import MixtureConfig
-from moe_lightning.models.routing import RoutingMode, balance_loss
+from moe_lightning.models.routing import RoutingMode, balance_loss, soft_label_divergence
 from moe_lightning.training.optimizer import ExpertAdamW
 
 RATE = 16_000

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from moe_lightning.data.manifest import read_manifest
 from moe_lightning.data.soft_labels import SoftLabels
-from moe_lightning.models.gate import Gate, soft_label_divergence
+from moe_lightning.models.gate import Gate
+from moe_lightning.models.routing import soft_label_divergence
 from moe_lightning.moe.refinement_round import Survey, asked, decide, refinement_epochs
 from moe_lightning.run.folder import RunDir
 from moe_lightning.run.inputs import RunInputs

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from moe_lightning.models.backbones.base import Frames
 from moe_lightning.models.backbones.pooling import pool
-from moe_lightning.models.gate import AttentiveGate, soft_label_divergence
+from moe_lightning.models.gate import AttentiveGate
+from moe_lightning.models.routing import soft_label_divergence
 from tests.refusals import refuses
 
 LENGTHS = [12, 5, 9, 1]

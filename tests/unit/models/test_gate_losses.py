@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from moe_lightning.models.gate import soft_label_divergence
 from moe_lightning.models.routing import (
     balance_loss,
     gate_entropy,
     gate_terms,
     noisy,
     pull,
+    soft_label_divergence,
     weighted_sum,
     z_loss,
 )

@@ -2,7 +2,8 @@
 
 import torch
 
-from moe_lightning.models.gate import Gate, soft_label_divergence
+from moe_lightning.models.gate import Gate
+from moe_lightning.models.routing import soft_label_divergence
 from moe_lightning.moe.refinement_round import refit
 
 
