@@ -40,6 +40,22 @@ def corpus(place: str) -> Callable[[Path], Read]:
     return prepare
 
 
+def sound(folder: Path) -> Read:
+    """A recording, whose header, bytes and samples are looked at."""
+    from moe_lightning.corpus.entry import Entry
+    from moe_lightning.corpus.probe import probe_entry
+    from moe_lightning.data.audio import read_file
+
+    path = folder / "a.mp3"  # the name of the decoder that speaks to the terminal; contents decide
+    entry = Entry("train", "a", path, "hello", "ann", "a list, line 1")
+
+    def read(contents: bytes) -> object:
+        path.write_bytes(contents)
+        return probe_entry(entry), read_file(path)
+
+    return read
+
+
 def several(places: Sequence[str]) -> Callable[[Path], Read]:
     """The same of a corpus of several files; the input is all of them."""
 

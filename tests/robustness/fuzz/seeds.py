@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 SEPARATOR = b"\x1e\n"
 """Between the files of a reader that reads several at once."""
@@ -34,6 +35,17 @@ def array_bytes() -> bytes:
     file = io.BytesIO()
     np.save(file, np.ones((2, 3), np.float32))
     return file.getvalue()
+
+
+def sounds() -> list[bytes]:
+    """A tenth of a second as wav, with and without a comment, as flac, ogg and mp3."""
+    files = []
+    for form, encoding in (("WAV", "PCM_16"), ("WAV", "GSM610"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", None)):
+        file = io.BytesIO()
+        soundfile.write(file, np.sin(np.arange(1600)), 16_000, format=form, subtype=encoding)
+        files.append(file.getvalue())
+    place = files[0].index(b"data")
+    return [*files, files[0][:place] + b"LIST\x08\0\0\0INFOdata" + files[0][place:]]
 
 
 def clusterer_arrays() -> bytes:

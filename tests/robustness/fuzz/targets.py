@@ -29,6 +29,7 @@ from tests.robustness.fuzz.seeds import (
     array_bytes,
     clusterer_arrays,
     lines,
+    sounds,
 )
 
 
@@ -49,6 +50,18 @@ TARGETS: dict[str, Target] = {
     "jsonl": Target(
         corpora.corpus("train.jsonl"), [lines(ROW), lines({**ROW, "tags": ["x"], "split": "dev"})], share=4
     ),
+    "table": Target(
+        corpora.corpus("train.csv"),
+        [
+            b'path,text,speaker,start,end,channel\na.wav,"hello, there",ann,0.0,0.1,0\n',
+            b"file;sentence;locale\na.wav;hello;fr_FR\n",
+            b"a|in 1455|in fourteen fifty-five\n",
+        ],
+        is_json=False,
+        share=4,
+    ),
+    "paired": Target(corpora.corpus("a.txt"), [b"hello\n there\n"], is_json=False, share=2),
+    "sound": Target(corpora.sound, sounds(), is_json=False, share=2),
     "guide": Target(corpora.corpus("Train/ann/ann.json"), [lines(PERSON)], share=4),
     "lhotse": Target(corpora.corpus("cuts_train.jsonl"), [lines(CUT)], share=4),
     "kaldi": Target(
