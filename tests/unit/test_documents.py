@@ -90,19 +90,22 @@ def test_the_pipeline_takes_the_flags(line: str, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.count("python -m moe_lightning.") == 7
 
 
-@pytest.mark.parametrize("line", starting_with("moe-lightning transcribe"))
-def test_transcribe_takes_the_arguments(line: str) -> None:
-    assert transcribe_parser().parse_args(arguments(line, 2)).files
+PARSERS = {
+    "moe-lightning transcribe": transcribe_parser,
+    "moe-lightning experts": experts_parser,
+    "moe-lightning evaluate": evaluate_parser,
+    "moe-lightning verify": verify_parser,
+    "moe-lightning corpus --": corpus_parser,
+    "moe-lightning embed": embedding_parser,
+    "moe-lightning cluster --": clustering_parser,
+    "moe-lightning cluster predict": predict_parser,
+}
 
 
-@pytest.mark.parametrize("line", starting_with("moe-lightning experts"))
-def test_experts_takes_the_arguments(line: str) -> None:
-    assert experts_parser().parse_args(arguments(line, 2)).run_dir
-
-
-@pytest.mark.parametrize("line", starting_with("moe-lightning evaluate"))
-def test_evaluate_takes_the_flags(line: str) -> None:
-    assert evaluate_parser().parse(arguments(line, 2)).run_dir
+@pytest.mark.parametrize(("start", "line"), [(start, line) for start in PARSERS for line in starting_with(start)])
+def test_a_command_takes_its_arguments(start: str, line: str) -> None:
+    num_words = len(start.removesuffix(" --").split())
+    assert vars(PARSERS[start]().parse(arguments(line, num_words)))
 
 
 @pytest.mark.parametrize("line", starting_with("moe-lightning ladder"))
@@ -110,11 +113,6 @@ def test_the_ladder_takes_its_flags_and_the_pipelines(line: str) -> None:
     own, flags = ladder_parser().parse_known_args(arguments(line, 2))
     assert own.seeds >= 1
     assert parse_pipeline(flags).run_dir
-
-
-@pytest.mark.parametrize("line", starting_with("moe-lightning verify"))
-def test_verify_takes_the_folder(line: str) -> None:
-    assert verify_parser().parse_args(arguments(line, 2)).run_dir
 
 
 @pytest.mark.parametrize("line", starting_with("moe-lightning corpus check"))
@@ -130,26 +128,6 @@ def test_what_corpus_import_writes_is_a_dataset_root(line: str, tiny_corpus: Pat
     corpus(arguments(line, 2))
     corpus(["--dataset-root", str(manifests), "--allow-outside-root", "--run-dir", str(tmp_path / "run")])
     assert (tmp_path / "run" / "corpus" / "train.jsonl.gz").exists()
-
-
-@pytest.mark.parametrize("line", starting_with("moe-lightning corpus --"))
-def test_the_corpus_command_takes_the_flags(line: str) -> None:
-    assert corpus_parser().parse(arguments(line, 2)).dataset_root
-
-
-@pytest.mark.parametrize("line", starting_with("moe-lightning embed"))
-def test_embed_takes_the_flags(line: str) -> None:
-    assert embedding_parser().parse(arguments(line, 2)).run_dir
-
-
-@pytest.mark.parametrize("line", starting_with("moe-lightning cluster --"))
-def test_cluster_takes_the_flags(line: str) -> None:
-    assert clustering_parser().parse(arguments(line, 2)).embedding_dir
-
-
-@pytest.mark.parametrize("line", starting_with("moe-lightning cluster predict"))
-def test_cluster_predict_takes_the_flags(line: str) -> None:
-    assert predict_parser().parse_args(arguments(line, 3)).embedding_dir
 
 
 @pytest.mark.parametrize("line", starting_with("python -m moe_lightning."))

@@ -59,24 +59,22 @@ def find_manifests(root: Path, own: Columns = ()) -> dict[Path, str | None]:
     if found:
         return found
     if root.is_file():
-        return {root: None} if root.name.endswith(SUFFIXES) and _is_manifest(root, own) else {}
+        return {root: None} if root.name.endswith(SUFFIXES) and is_list_of_recordings(keys_of(root), own) else {}
     files = sorted(path for depth in ("", "*/") for suffix in SUFFIXES for path in root.glob(f"{depth}*{suffix}"))
-    manifests = [path for path in islice(files, _MOST_LOOKED_AT) if _is_manifest(path, own)]
+    manifests = [path for path in islice(files, _MOST_LOOKED_AT) if is_list_of_recordings(keys_of(path), own)]
     splits = {path: split_in_name(path.name) or split_in_name(path.parent.name) for path in manifests}
     named: dict[Path, str | None] = {path: split for path, split in splits.items() if split}
     return named or dict.fromkeys(manifests)
 
 
-def _is_manifest(path: Path, own: Columns) -> bool:
-    """True if the first line is an object with a recording and a text, or nothing is wrong but that it is empty."""
+def keys_of(path: Path) -> tuple[str, ...]:
+    """Keys of the object in the first line; none for anything else, or for a cut of lhotse."""
     try:
         first = next(numbered_lines(path), None)
         row = parse_json(first[1]) if first else None
     except (ValueError, OSError):
-        return False
-    if not isinstance(row, dict) or "recording" in row:  # a cut of lhotse
-        return False
-    return is_list_of_recordings(row, own)
+        return ()
+    return tuple(row) if isinstance(row, dict) and "recording" not in row else ()
 
 
 def _parse(line: str, origin: str) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from pathlib import Path
 
 from moe_lightning.corpus.readers.columns import NAMES, Role, roles_of
 from moe_lightning.corpus.readers.jsonl import SUFFIXES as JSON_SUFFIXES
+from moe_lightning.corpus.readers.jsonl import keys_of
 from moe_lightning.corpus.readers.paired import AUDIO_SUFFIXES
 from moe_lightning.corpus.readers.tables import SUFFIXES as TABLE_SUFFIXES
 from moe_lightning.corpus.readers.tables import heads_of
-from moe_lightning.errors import InputError
-from moe_lightning.system.json_files import parse_json
-from moe_lightning.system.plain_files import numbered_lines
 
 _MOST = 50
 """Files looked at."""
@@ -23,7 +21,7 @@ def nearest_form(root: Path) -> str:
     for path in islice(files, _MOST):
         if path.suffix.lower() in TABLE_SUFFIXES:
             return _of_columns(path, heads_of(path))
-        if path.name.endswith(JSON_SUFFIXES) and (keys := _keys(path)):
+        if path.name.endswith(JSON_SUFFIXES) and (keys := keys_of(path)):
             return _of_columns(path, keys)
     names = {path.name for path in folder.glob("*")}
     if "text" in names:
@@ -51,12 +49,3 @@ def _of_columns(path: Path, names: tuple[str, ...]) -> str:
         f"has {path.name} with {', '.join(names) or 'nothing in it'}, and none of these is known as {known};"
         f" name it with --columns {wanted}"
     )
-
-
-def _keys(path: Path) -> tuple[str, ...]:
-    try:
-        first = next(numbered_lines(path), (1, "null"))[1]
-        row = parse_json(first)
-    except (InputError, ValueError, OSError):
-        return ()
-    return tuple(row) if isinstance(row, dict) else ()

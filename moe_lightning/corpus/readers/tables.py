@@ -64,12 +64,7 @@ def _split_of_folder(path: Path, root: Path) -> str | None:
 
 def _separator(table: Path, own: Columns) -> str | None:
     """Separator of the cells; None for no table of recordings and texts."""
-    try:
-        first = next(numbered_lines(table), (1, ""))[1]
-    except (InputError, OSError) as error:
-        if isinstance(error, InputError) and error.code == "file.encoding":
-            raise
-        return None
+    first = _first_line(table)
     for separator in _SEPARATORS:
         if is_list_of_recordings(_cells(first, separator), own):
             return separator
@@ -78,12 +73,18 @@ def _separator(table: Path, own: Columns) -> str | None:
 
 def heads_of(table: Path) -> tuple[str, ...]:
     """Columns of the first line, by the separator that makes most of them."""
-    try:
-        first = next(numbered_lines(table), (1, ""))[1]
-    except (InputError, OSError):
-        return ()
-    rows = [_cells(first.strip(), separator) for separator in _SEPARATORS]
+    rows = [_cells(_first_line(table).strip(), separator) for separator in _SEPARATORS]
     return tuple(sorted(rows, key=len)[-1])
+
+
+def _first_line(table: Path) -> str:
+    """The first line; "" for a file that cannot be read. One in another encoding is an InputError."""
+    try:
+        return next(numbered_lines(table), (1, ""))[1]
+    except (InputError, OSError) as error:
+        if isinstance(error, InputError) and error.code == "file.encoding":
+            raise
+        return ""
 
 
 def _is_ljspeech(table: Path, first: str) -> bool:
