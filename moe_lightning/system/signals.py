@@ -13,7 +13,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _PARENT = "MOE_LIGHTNING_PARENT"
 """Environment variable with the process that started this one; this one ends with it."""
@@ -51,6 +51,8 @@ class StopSignals:
             self.number, self._came = number, time.monotonic()
         is_impatient = number == signal.SIGINT and not is_first and time.monotonic() - self._came > 1
         if not self._is_postponed or is_impatient:
+            if _is_importing(frame):
+                _end_now(number)
             raise Stopped(number)
 
     def listen(self) -> None:
@@ -142,6 +144,20 @@ def end_quietly_while_importing() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if _is_main_thread() and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: os._exit(128 + number))
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """True if the frame runs below an import: libraries catch any exception there, and go on half imported."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
+
+
+def _end_now(number: int) -> NoReturn:
+    with suppress(Exception):  # a stream that is being written, or is closed
+        print(Stopped(number), file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    os._exit(128 + number)
 
 
 def _is_main_thread() -> bool:

@@ -100,6 +100,20 @@ def test_a_command_that_still_imports_ends_without_a_traceback(
     assert process.returncode == 128 + number
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_that_catches_every_exception_does_not_swallow_a_signal(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """As numpy and accelerate do: behind it they are half imported, and fail with another error."""
+    swallow = f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\nexcept BaseException:\n    pass\n"
+    (tmp_path / "swallow.py").write_text(swallow)
+    imports = "from moe_lightning.system.signals import STOP\nwith STOP.listening():\n    import swallow\n"
+    code = f"{imports}    print('went on')"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "", f"stopped by {number.name}\n")
+
+
 @pytest.fixture
 def pipeline(clustered_run: Path, tiny_corpus: Path, tiny_whisper: Path, tmp_path: Path) -> "subprocess.Popen[str]":
     """A pipeline whose embedding has just begun."""
