@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moe_lightning.corpus.channels import choose_channels, with_channel
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.corpus.probe import LeftOut, probe_entries, refuse_faults
+from moe_lightning.corpus.probe import TOO_LONG, UNALIGNED, LeftOut, probe_entries, refuse_faults
 from moe_lightning.corpus.readers import read_corpus
 from moe_lightning.corpus.readers.columns import NO_TEXT, parse_columns
 from moe_lightning.corpus.readers.hub import download
@@ -26,6 +26,10 @@ OPEN_ALL = 20_000
 """Up to this number, all recordings are opened even for a small sample: it takes seconds."""
 STRATIFY_FIELD = "etiology"
 """Field used for stratified sampling by default, if the corpus has it."""
+
+
+_KINDS = {TOO_LONG: "over 30 s", UNALIGNED: "stretches that no text fits"}
+"""Of what is left out without a fault, by its code."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,10 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     probed = probe_entries(entries, settings.num_workers, needs_text=not settings.no_transcripts)
     if not settings.skip_bad_audio:
         refuse_faults(probed.left_out)
+    if settings.segment:
+        from moe_lightning.corpus.segmenting.corpus import segment_corpus  # torch: not for a corpus without
+
+        probed = segment_corpus(entries, probed, settings.segment, audio_dir.with_name("segments"))
     if not probed.splits:
         raise InputError(
             "audio.unusable",
@@ -179,10 +187,12 @@ def print_corpus(corpus: PreparedCorpus, folder: Path) -> None:
 
     for warning in corpus.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    faults = sum(one.is_fault for one in corpus.left_out)
     if corpus.left_out:
-        long = len(corpus.left_out) - faults
-        print(f"left out: {faults} faulty, {long} over 30 s; listed in {folder / LEFT_OUT_FILE}")
+        counts = Counter("faulty" if one.is_fault else _KINDS[one.code] for one in corpus.left_out)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        print(f"left out: {kinds}; listed in {folder / LEFT_OUT_FILE}")
+        if any(one.code == TOO_LONG for one in corpus.left_out):
+            print("--segment base cuts recordings over 30 s at pauses, each piece with its part of the transcript")
     table = Table("split", *(("utterances", "speakers", "hours")))
     for split in SPLITS:
         utterances = corpus.splits[split]

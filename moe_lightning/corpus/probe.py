@@ -13,6 +13,8 @@ from moe_lightning.data.utterance import MAX_SECONDS, MIN_SECONDS, AudioInfo, Fi
 from moe_lightning.errors import InputError, printable
 from moe_lightning.system.terminal import progress
 
+TOO_LONG = "audio.too-long"
+UNALIGNED = "audio.unaligned"
 _CHUNK = 64
 """Recordings per task of a thread."""
 
@@ -26,8 +28,8 @@ class LeftOut:
     origin: str
     reason: str
     is_fault: bool
-    """False if only its length over `MAX_SECONDS` is wrong."""
-    code: str = "audio.too-long"
+    """False if only its length over `MAX_SECONDS` is wrong, or no text fits this stretch of it."""
+    code: str = TOO_LONG
     """Of the error."""
 
 

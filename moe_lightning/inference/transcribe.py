@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moe_lightning.data.audio import read_file
 from moe_lightning.data.batches import PaddedWaveforms, pad_waveforms
-from moe_lightning.models.backbones.activity import is_silent, speech_probs
+from moe_lightning.models.backbones.activity import is_silent, quietest, speech_probs
 from moe_lightning.models.backbones.decoding import DECODE, DecodeOptions
 from moe_lightning.models.backbones.log_mel import SAMPLE_RATE, WINDOW_SECONDS
 from moe_lightning.models.mixture import MixtureASR
@@ -114,12 +114,11 @@ def _parts(audio_file: Path, device: torch.device) -> Iterator[PaddedWaveforms]:
 
 def cut(waveform_L: np.ndarray) -> list[np.ndarray]:
     """Parts of at most 30 s, cut at the quietest tenth of a second in the last 5 s of each window."""
-    window, tenth = WINDOW_SECONDS * SAMPLE_RATE, SAMPLE_RATE // 10
+    window = WINDOW_SECONDS * SAMPLE_RATE
+    start = window - int(SEARCH_SECONDS * SAMPLE_RATE)
     parts = []
     while len(waveform_L) > window:
-        start = window - int(SEARCH_SECONDS * SAMPLE_RATE)
-        energy = np.square(waveform_L[start:window]).reshape(-1, tenth).sum(axis=1)
-        end = start + int(energy.argmin()) * tenth + tenth // 2
+        end = start + quietest(waveform_L[start:window])
         parts.append(waveform_L[:end])
         waveform_L = waveform_L[end:]
     return [*parts, waveform_L]

@@ -55,6 +55,11 @@ class CorpusSettings:
     no_transcripts: bool = option(
         False, "take recordings without a transcript too: enough for embed and cluster, not for a training"
     )
+    segment: str | None = option(
+        None,
+        "cut recordings over 30 s at pauses, each piece with its part of the transcript; this Whisper aligns them",
+        metavar="MODEL",
+    )
     seed: int = option(42, "of splits and samples")
     num_workers: int | None = option(
         None, "recordings checked at a time; default: twice the cores", metavar="N", is_knob=True

@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ NEVER_SPEECH = 0.05
 """A recording with a lower probability is silent, whatever the model writes."""
 HARDLY_SPEECH = 0.4
 """A recording with a lower probability is silent if the model agrees; whispers and noisy words also lie below it."""
+_BLOCK = 100 * 60 * CHUNK
+"""Samples of a long recording in one piece, 192 s."""
 NO_SPEECH = 0.6
 """Whisper agrees above this no-speech probability. Radford et al. 2022, section 4.5."""
 
@@ -76,6 +79,26 @@ def speech_probs(waveforms_BL: Tensor, num_samples_B: Tensor) -> Tensor:
     speech_B, behind_B = _lasting(probs_BT), _lasting(probs_BT * is_behind_BT)
     at_onset_B = speech_B.clamp(max=(NEVER_SPEECH + HARDLY_SPEECH) / 2)  # in doubt, no more
     return torch.maximum(behind_B, at_onset_B) * (num_samples_B >= SHORTEST)
+
+
+@torch.no_grad()
+def speech_by_chunk(waveform_L: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """Probability of speech in each 32 ms of a recording of any length, float32 (T,).
+
+    Args:
+        waveform_L: Float32, 16 kHz.
+    """
+    waveform_1L = torch.from_numpy(waveform_L)[None].to(device)
+    gain = _gains(waveform_1L)
+    blocks = [_network(device)(block_1L * gain)[0] for block_1L in waveform_1L.split(_BLOCK, dim=1)]
+    return np.asarray(torch.cat(blocks).cpu())
+
+
+def quietest(waveform_L: np.ndarray) -> int:
+    """Place of the quietest tenth of a second: the sample in its middle."""
+    tenth = SAMPLE_RATE // 10
+    energy_T = np.square(waveform_L[: len(waveform_L) // tenth * tenth]).reshape(-1, tenth).sum(axis=1)
+    return int(energy_T.argmin()) * tenth + tenth // 2
 
 
 def _lasting(probs_BT: Tensor) -> Tensor:

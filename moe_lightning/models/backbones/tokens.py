@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -168,6 +169,19 @@ class SpeechTokens:
             text = " ".join("".join(characters).split())
         return text
 
+    @cached_property
+    def stops(self) -> list[int]:
+        """Tokens of punctuation at the end of a sentence or a part of one."""
+        pieces = [self.tokenizer(stop, add_special_tokens=False)["input_ids"] for stop in _STOPS]
+        return sorted({ids[0] for ids in pieces if len(ids) == 1})
+
+    def token_ends(self, text: str) -> tuple[list[int], list[int]]:
+        """Tokens of a text, and the character behind each; a character of several tokens ends with the last one."""
+        found = self.tokenizer(" " + text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, ends = list(found["input_ids"]), [end - 1 for _, end in found["offset_mapping"]]
+        following = [*ends[1:], len(text) + 1]
+        return ids, [end if end < after else -1 for end, after in zip(ends, following, strict=True)]
+
     def _words(self, text: str) -> list[int]:
         return list(self.tokenizer(" " + text.strip(), add_special_tokens=False)["input_ids"])
 
@@ -192,6 +206,7 @@ class SpeechTokens:
         return next((self._ids[f"<|{one}|>"] for one in known if f"<|{one}|>" in self._ids), None)
 
 
+_STOPS = (".", ",", "?", "!", ";", ":", "...", "。", "，", "？", "！", "、", "।", "؟", "،")
 _CONTROL = re.compile(r"<\|[^<>|]*\|>")
 _MOST_ROUNDS = 5
 """Without a forbidden character its neighbours may make another token; each round removes some."""

@@ -174,6 +174,29 @@ class WhisperBackbone(SpeechBackbone):
         return TokenLoss(loss_BS.sum(dim=1), (targets.labels_BS != IGNORED).sum(dim=1))
 
     @torch.no_grad()
+    def prefix_log_probs(
+        self, frames: Frames, texts: Sequence[Sequence[int]], language: str | None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the first n tokens of a text, and of a transcript's end behind them.
+
+        It also ends with a stop, a comma, or the like: many transcripts have none. Values behind a text's own length
+        are meaningless.
+
+        Args:
+            texts: Tokens for each row of the frames.
+
+        Returns:
+            Both float32, (B, longest + 1), for n from 0 on.
+        """
+        prompt, width = self.tokens.prompt(language), max(map(len, texts))
+        padded = [[*prompt, *text, *[self.tokens.end] * (width - len(text))] for text in texts]
+        inputs_BS = torch.tensor(padded, device=self.model.device)
+        log_probs_BSV = self._logits(frames, inputs_BS)[:, len(prompt) - 1 :].float().log_softmax(dim=-1)
+        spoken_BS = log_probs_BSV[:, :-1].gather(2, inputs_BS[:, len(prompt) :, None])[..., 0]
+        ending_BS = log_probs_BSV[..., [self.tokens.end, *self.tokens.stops]].logsumexp(dim=-1)
+        return F.pad(spoken_BS.cumsum(dim=1), (1, 0)), ending_BS
+
+    @torch.no_grad()
     def decode(
         self,
         frames: Frames,
