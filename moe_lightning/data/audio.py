@@ -22,7 +22,7 @@ MAX_SAMPLES = 2**29
 MAX_AMPLITUDE = 4.0
 """Limit for floats, where 1 is full scale; integers that were saved as floats reach thousands."""
 CANCELLED = 0.05
-"""Channels cancel each other if their mean has less than this share of their energy: a correlation under -0.9."""
+"""Two channels cancel each other if their mean has less than this share of their energy: a correlation under -0.9."""
 TOLERANCE = 0.5
 """Seconds by which decoded audio may be shorter than its header says: encoders pad, and people round."""
 _CHECKED_SECONDS = 60.0
@@ -31,6 +31,17 @@ _UNPROVEN = ("DWVW", "GSM", "G72", "ADPCM", "DPCM", "VOX", "NMS")
 """Beginnings of encodings whose files may have a header that can be read, and samples that cannot."""
 REPAIR = "repair or remove it"
 """End of every message about a broken recording."""
+
+
+OTHER_SUFFIXES = (
+    *(".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".mkv", ".mov", ".avi", ".amr", ".3gp", ".3ga", ".ape", ".wv"),
+    *(".raw", ".pcm"),
+)
+"""Of recordings that libsndfile does not read; ffmpeg does."""
+_FAULTS = (OSError, RuntimeError, TypeError, soundfile.SoundFileError)
+"""Of soundfile; a TypeError asks for the rate of samples without a header (``.raw``)."""
+_UNKNOWN_LENGTH = 2**48
+"""Samples that no recording has: FLAC from a pipe has no length in its header."""
 
 
 def read_header(audio_file: Path) -> AudioInfo:
@@ -49,16 +60,29 @@ def read_header(audio_file: Path) -> AudioInfo:
             _decode(audio_file, 0.0, 1.0)
         elif info.subtype in ("FLOAT", "DOUBLE"):
             _check_samples(audio_file, _decode(audio_file, 0.0, _CHECKED_SECONDS)[0])
-    except (OSError, RuntimeError, soundfile.SoundFileError) as error:
+    except _FAULTS as error:
         raise InputError(
             "audio.undecodable", f"{audio_file} {describe_fault(audio_file, error)}; {REPAIR}", audio_file
         ) from error
     return AudioInfo(info.samplerate, info.channels, info.frames)
 
 
+_LARGE_HEAD = 4096
+"""Bytes; a larger file holds more than a header."""
+
+
 def _check_header(audio_file: Path, info: Any) -> None:
     if info.frames <= 0 or info.samplerate <= 0:
-        raise InputError("audio.empty", f"{audio_file} holds no samples; {REPAIR}", audio_file)
+        size = audio_file.stat().st_size
+        unclosed = "; its header was never closed (`sox --ignore-length` writes it anew)" if size > _LARGE_HEAD else ""
+        said = f" by its header, and has {size:,} bytes{unclosed}" if unclosed else ""
+        raise InputError("audio.empty", f"{audio_file} holds no samples{said}; {REPAIR}", audio_file)
+    if info.frames >= _UNKNOWN_LENGTH:
+        raise InputError(
+            "audio.undecodable",
+            f"{audio_file} has no length in its header; write it anew (`ffmpeg -i {audio_file.name} new.flac`)",
+            audio_file,
+        )
     if info.samplerate > MAX_SAMPLE_RATE or info.channels > MAX_CHANNELS:
         raise InputError(
             "audio.too-large",
@@ -72,16 +96,11 @@ def measured(audio_file: Path, info: AudioInfo) -> Bytes:
     """Length of a recording by its bytes.
 
     Raises:
-        InputError: It holds several recordings one after another, of which decoders read the first.
+        InputError: Decoders would read only a part of it, such as the first of several recordings.
     """
     found = measure(audio_file, info)
-    if found.is_joined:
-        raise InputError(
-            "audio.joined",
-            f"{audio_file} holds several recordings one after another, of which decoders read the first,"
-            f" {info.seconds:.2f} s; cut it apart, or write it anew as one (`ffmpeg -f concat`)",
-            audio_file,
-        )
+    if found.unread:
+        raise InputError("audio.joined", f"{audio_file} {found.unread}", audio_file)
     return found
 
 
@@ -107,7 +126,7 @@ def read_channels(utterance: Utterance) -> tuple[np.ndarray, int]:
     try:
         with quiet_decoder(path):
             samples_LC, sample_rate, wanted = _decode(path, utterance.start, utterance.duration)
-    except (OSError, RuntimeError, soundfile.SoundFileError) as error:
+    except _FAULTS as error:
         raise InputError("audio.undecodable", f"{path} {describe_fault(path, error)}; {REPAIR}", path) from error
     if not len(samples_LC):
         raise InputError("audio.span", f"{path} holds no samples at {utterance.start} s; {REPAIR}", path)
@@ -171,7 +190,7 @@ def cancels(samples_LC: np.ndarray) -> bool:
     """True for channels in opposite phase, whose mean is next to nothing."""
     own = float(np.mean(np.square(samples_LC, dtype=np.float64)))
     mixed = float(np.mean(np.square(samples_LC.mean(axis=1), dtype=np.float64)))
-    return mixed < CANCELLED * own
+    return mixed * samples_LC.shape[1] < 2 * CANCELLED * own  # of one that speaks among many silent ones: equal
 
 
 def read_file(audio_file: Path) -> np.ndarray:
@@ -224,6 +243,10 @@ def describe_fault(audio_file: Path, error: Exception) -> str:
     if audio_file.stat().st_size == 0:
         return "is empty (0 bytes)"
     reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
+    if isinstance(error, TypeError):
+        return f"has samples without a header; write it as wav (`sox -r RATE -e signed -b 16 -c 1 {audio_file.name}`)"
+    if audio_file.suffix.lower() in OTHER_SUFFIXES:
+        return f"is in a format that is not read; write it as flac (`ffmpeg -i {audio_file.name} new.flac`)"
     if reason.startswith("File does not exist"):  # libsndfile's words for an mp3 without a whole frame
         return "is cut off, or is no audio"
     return f"cannot be read as audio ({reason})"

@@ -16,6 +16,17 @@ _LENGTH_OF_A_PIPE = 2**31 - 2**16
 _MOST_CHUNKS = 1000
 
 
+JOINED = (
+    "holds several recordings one after another, of which decoders read the first; cut it apart, or write it anew as"
+    " one (`ffmpeg -f concat`)"
+)
+_BEHIND = "holds {seconds:.2f} s more behind the end that its header gives; write it anew (`sox --ignore-length`)"
+_UNTOLD = (
+    "holds {held:.2f} s, and decoders take it for {told:.2f} s: an mp3 of variable bitrate without a header of its"
+    " length; write it anew (`ffmpeg -i old.mp3 -c copy new.mp3`)"
+)
+
+
 class Bytes(NamedTuple):
     """Length of a recording according to its bytes."""
 
@@ -23,8 +34,8 @@ class Bytes(NamedTuple):
     """Seconds in the file."""
     lost: float = 0.0
     """Seconds that the header promises and the file lacks."""
-    is_joined: bool = False
-    """True if more audio follows, which decoders do not read."""
+    unread: str = ""
+    """What decoders would not read, and the way out; "" if they read all."""
 
 
 def measure(audio_file: Path, info: AudioInfo) -> Bytes:
@@ -32,47 +43,106 @@ def measure(audio_file: Path, info: AudioInfo) -> Bytes:
     with audio_file.open("rb") as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(_HEAD_BYTES)
         if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-            return Bytes(info.seconds, _missing_of_wav(file, size))
+            return _measure_wav(file, size, info)
         if head[:4] == b"OggS":
-            return Bytes(info.seconds, is_joined=_is_chained(file, head, size))
+            return _measure_ogg(file, head, size, info)
         if head[:4] == b"fLaC":
             return _measure_flac(file, head, size, info)
         if head[:3] == b"ID3" or _frame(head, 0):
             return _measure_mp3(file, size, info)
-    return Bytes(info.seconds)
+    missing = _promised_end(head) - size
+    return Bytes(info.seconds, info.seconds * max(0, missing) / max(size, 1))
 
 
-def _missing_of_wav(file: IO[bytes], size: int) -> float:
-    """Seconds of the data chunk behind the end of the file; a header written to a pipe has no true length."""
+def _promised_end(head: bytes) -> int:
+    """Length of the file by its header; 0 where it does not tell."""
+    if head[:4] == b"FORM":  # AIFF
+        return 8 + int.from_bytes(head[4:8], "big")
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":
+        return 8 + int.from_bytes(head[20:28], "little")
+    if head[:4] == b"riff":  # Wave64
+        return int.from_bytes(head[16:24], "little")
+    if head[:4] == b".snd":
+        length = int.from_bytes(head[8:12], "big")
+        return 0 if length == 0xFFFFFFFF else int.from_bytes(head[4:8], "big") + length
+    if head[:4] == b"NIST":
+        lines = head[:1024].decode("ascii", "replace").splitlines()
+        told = {words[0]: words[2] for line in lines if len(words := line.split()) == 3}
+        numbers = [told.get(name, "") for name in ("sample_count", "channel_count", "sample_n_bytes")]
+        if len(lines) > 1 and lines[1].strip().isdecimal() and all(number.isdecimal() for number in numbers):
+            return int(lines[1]) + int(numbers[0]) * int(numbers[1]) * int(numbers[2])
+    return 0
+
+
+def _measure_wav(file: IO[bytes], size: int, info: AudioInfo) -> Bytes:
+    """By the length of the data chunk, and by what follows it; a header written to a pipe has no true length."""
     bytes_a_second, place = 0, 12
     for _ in range(_MOST_CHUNKS):
         file.seek(place)
         chunk = file.read(8)
         length = int.from_bytes(chunk[4:], "little")
         if len(chunk) < 8:
-            return 0.0
+            break
         if chunk[:4] == b"fmt ":
             bytes_a_second = int.from_bytes(file.read(12)[8:12], "little")
         if chunk[:4] == b"data":
-            is_known = 0 < length < _LENGTH_OF_A_PIPE and bytes_a_second > 0
-            return max(0.0, (length - (size - place - 8)) / bytes_a_second) if is_known else 0.0
+            if not (0 < length < _LENGTH_OF_A_PIPE and bytes_a_second > 0):
+                break
+            end = place + 8 + length
+            lost = max(0.0, (end - size) / bytes_a_second)
+            return Bytes(info.seconds, lost, _behind_wav(file, end, size, bytes_a_second))
         place += 8 + length + length % 2
-    return 0.0
+    return Bytes(info.seconds)
 
 
-def _is_chained(file: IO[bytes], head: bytes, size: int) -> bool:
-    """True if the last page belongs to none of the streams whose first pages (flag 2) begin the file."""
+def _behind_wav(file: IO[bytes], end: int, size: int, bytes_a_second: int) -> str:
+    """What lies behind the data of a wav that is no chunk: a second recording, or more samples."""
+    place = end + end % 2
+    for _ in range(_MOST_CHUNKS):
+        file.seek(place)
+        chunk = file.read(8)
+        if chunk[:4] == b"RIFF":
+            return JOINED
+        length = int.from_bytes(chunk[4:], "little")
+        if len(chunk) < 8 or not any(chunk):
+            return ""
+        if not chunk[:4].isascii() or not chunk[:4].decode().isprintable() or place + 8 + length > size + 1:
+            seconds = (size - place) / bytes_a_second
+            return _BEHIND.format(seconds=seconds) if seconds > _LEAST_BEHIND else ""
+        place += 8 + length + length % 2
+    return ""
+
+
+_LEAST_BEHIND = 0.1
+"""Seconds: less may be padding."""
+
+
+def _measure_ogg(file: IO[bytes], head: bytes, size: int, info: AudioInfo) -> Bytes:
+    """By the streams that begin, and by the last page, which must be whole."""
     first, place = set(), 0
     while (
         head[place : place + 4] == b"OggS" and len(head) >= place + 27 and head[place + 5] & 2
     ):  # a page that begins a stream
         first.add(head[place + 14 : place + 18])
-        segments = head[place + 26]
-        place += 27 + segments + sum(head[place + 27 : place + 27 + segments])
+        place += _page_size(head, place)
     file.seek(max(0, size - _HEAD_BYTES))
     tail = file.read()
     last = tail.rfind(b"OggS")
-    return bool(first) and 0 <= last <= len(tail) - 18 and tail[last + 14 : last + 18] not in first
+    if first and 0 <= last <= len(tail) - 18 and tail[last + 14 : last + 18] not in first:
+        return Bytes(info.seconds, unread=JOINED)
+    missing = last + _page_size(tail, last) - len(tail) if first and last >= 0 else 0
+    return Bytes(info.seconds, max(_LEAST_LOST, info.seconds * missing / size) if missing > 0 else 0.0)
+
+
+_LEAST_LOST = 1.0
+"""Seconds that count as lost from an Ogg file whose last page is not whole: nobody can tell how many followed."""
+
+
+def _page_size(data: bytes, place: int) -> int:
+    """Bytes of an Ogg page; one more than there are for a header that is cut off."""
+    segments = data[place + 26] if len(data) > place + 26 else 0
+    table = data[place + 27 : place + 27 + segments]
+    return 27 + segments + sum(table) + (len(table) < segments or len(data) <= place + 26)
 
 
 def _measure_flac(file: IO[bytes], head: bytes, size: int, info: AudioInfo) -> Bytes:
@@ -82,11 +152,12 @@ def _measure_flac(file: IO[bytes], head: bytes, size: int, info: AudioInfo) -> B
     file.seek(begin)
     tail = file.read()
     if tail.find(head[:8], 0 if begin else 1) >= 0:  # a second stream begins
-        return Bytes(info.seconds, is_joined=True)
+        return Bytes(info.seconds, unread=JOINED)
     if smallest != largest or not largest or (number := _last_flac_frame(tail)) is None:
         return Bytes(info.seconds)
     held = min(info.seconds, (number + 1) * largest / info.sample_rate)
-    return Bytes(held, info.seconds - held, is_joined=number > (info.num_samples - 1) // largest)
+    is_joined = number > (info.num_samples - 1) // largest
+    return Bytes(held, info.seconds - held, JOINED if is_joined else "")
 
 
 def _last_flac_frame(tail: bytes) -> int | None:
@@ -159,14 +230,36 @@ def _measure_mp3(file: IO[bytes], size: int, info: AudioInfo) -> Bytes:
         return Bytes(info.seconds)
     tag = head[skipped + frame.tag : skipped + frame.tag + 16]
     if tag[:4] not in (b"Xing", b"Info") or not tag[7] & 2:
-        return Bytes(info.seconds)
+        return _measure_frames(file, start + skipped, info)
     place = 12 if tag[7] & 1 else 8
     said = int.from_bytes(tag[place : place + 4], "big")
     end = start + skipped + said
     lost = info.seconds * max(0, end - size) / max(1, said)
     file.seek(_after_id3(file, end))
     follows = file.read(4)
-    return Bytes(info.seconds - lost, lost, is_joined=end < size and _frame(follows, 0) is not None)
+    is_joined = end < size and _frame(follows, 0) is not None
+    return Bytes(info.seconds - lost, lost, JOINED if is_joined else "")
+
+
+def _measure_frames(file: IO[bytes], start: int, info: AudioInfo) -> Bytes:
+    """By all frames: without a tag, decoders reckon the length from the first one's bitrate."""
+    file.seek(start)
+    data, place, num_samples = file.read(), 0, 0
+    sizes = set()
+    while place < len(data) - 4:
+        frame = _frame(data, place)
+        if frame is None or not (_frame(data, place + frame.size) or place + frame.size >= len(data) - 4):
+            place += 1  # a tag between frames, or an error: on to the next one that another follows
+            continue
+        num_samples, place = num_samples + frame.num_samples, place + frame.size
+        sizes.add(frame.size)
+    held = num_samples / info.sample_rate
+    is_told = len(sizes) < 3 or abs(held - info.seconds) < _TOLD
+    return Bytes(info.seconds, unread="" if is_told else _UNTOLD.format(held=held, told=info.seconds))
+
+
+_TOLD = 0.2
+"""Seconds by which the length that decoders reckon may be wrong."""
 
 
 def _after_id3(file: IO[bytes], place: int) -> int:

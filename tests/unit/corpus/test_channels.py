@@ -11,7 +11,7 @@ import soundfile
 from moe_lightning.corpus.channels import relation
 from moe_lightning.corpus.prepare import PreparedCorpus, prepare_corpus
 from moe_lightning.corpus.readers import read_corpus
-from moe_lightning.data.audio import read_audio, read_file
+from moe_lightning.data.audio import cancels, read_audio, read_file
 from moe_lightning.settings.corpus import CorpusSettings
 from tests.refusals import refuses
 
@@ -106,3 +106,10 @@ def test_a_file_is_found_however_its_accents_are_written(on_disk: str, listed: s
     (tmp_path / "train.jsonl").write_text(json.dumps(row))
     (entry,) = read_corpus(tmp_path)
     assert entry.audio_file.exists()
+
+
+def test_one_channel_that_speaks_among_many_silent_ones_is_no_cancellation() -> None:
+    samples_LC = np.random.default_rng(0).normal(0, 1e-4, (16_000, 24))
+    samples_LC[:, 5] += 0.1 * np.sin(np.arange(16_000))
+    assert not cancels(samples_LC)
+    assert cancels(np.stack([samples_LC[:, 5], -samples_LC[:, 5]], axis=1))

@@ -47,7 +47,7 @@ def with_chunk(wav: bytes, name: bytes, contents: bytes) -> bytes:
 def test_a_wav_that_was_cut_off_says_so(tmp_path: Path) -> None:
     path = write_audio(tmp_path / "a.wav", 3.0)
     info, contents = read_header(path), path.read_bytes()
-    assert measure(path, info) == (3.0, 0.0, False)
+    assert measure(path, info) == (3.0, 0.0, "")
     path.write_bytes(contents[: len(contents) // 2])
     assert measure(path, info).lost == pytest.approx(1.5, abs=0.01)
     place = contents.index(b"data") + 4
@@ -63,7 +63,7 @@ def test_a_wav_that_was_cut_off_says_so(tmp_path: Path) -> None:
         b"fLaC",
     ):
         path.write_bytes(broken)
-        assert measure(path, info) == (3.0, 0.0, False)
+        assert measure(path, info) == (3.0, 0.0, "")
 
 
 @pytest.mark.parametrize("comment", [b"all of my data is here!", b"data\xff\xff\xff\x7f", b"odd data"])
@@ -194,3 +194,92 @@ def test_no_bytes_are_an_error_of_ours(start: bytes, rest: bytes) -> None:
         found = measure(path, AudioInfo(RATE, 1, 3 * RATE))
     assert 0 <= found.held <= 3.0
     assert found.lost >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("a.wav", {"format": "RF64"}),
+        ("a.w64", {}),
+        ("a.aiff", {}),
+        ("a.au", {}),
+        ("a.sph", {"format": "NIST"}),
+        ("a.ogg", {}),
+        ("a.opus", {"format": "OGG", "subtype": "OPUS"}),
+    ],
+)
+def test_a_file_of_any_format_that_was_cut_off_is_refused(name: str, how: dict[str, str], tmp_path: Path) -> None:
+    path = noise(tmp_path / name, 6.0, **how)
+    assert isinstance(probed(path), Utterance)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = probed(path)
+    assert isinstance(found, LeftOut)
+    assert found.code == "audio.cut-off"
+
+
+def test_a_wav_that_holds_more_than_its_header_says_is_refused(tmp_path: Path) -> None:
+    path = noise(tmp_path / "a.wav", 4.0)
+    whole = path.read_bytes()
+    place = whole.index(b"data") + 4
+    path.write_bytes(whole[:place] + struct.pack("<I", RATE * 2) + whole[place + 4 :])
+    found = probed(path)
+    assert isinstance(found, LeftOut)
+    assert "holds 3.00 s more behind the end that its header gives" in found.reason
+    path.write_bytes(whole + bytes(100))
+    assert isinstance(probed(path), Utterance), "padding is no audio"
+    path.write_bytes(whole + b"LIST" + struct.pack("<I", 4) + b"INFO")
+    assert isinstance(probed(path), Utterance), "a chunk is no audio"
+
+
+def test_a_wav_that_was_never_closed_says_so(tmp_path: Path) -> None:
+    path = noise(tmp_path / "a.wav", 4.0)
+    whole = path.read_bytes()
+    place = whole.index(b"data") + 4
+    path.write_bytes(whole[:place] + bytes(4) + whole[place + 4 :])
+    found = probed(path)
+    assert isinstance(found, LeftOut)
+    assert "its header was never closed" in found.reason
+
+
+def test_an_mp3_of_variable_bitrate_without_its_tag_is_not_read_in_part(tmp_path: Path) -> None:
+    """Decoders reckon its length from the first frame: with a quiet beginning they promise too much."""
+    rng = np.random.default_rng(0)
+    for quiet in (0, 1):
+        parts = [0.3 * rng.standard_normal(3 * 48_000), np.zeros(3 * 48_000)]
+        path = tmp_path / f"{quiet}.mp3"
+        samples = np.concatenate(parts[::-1] if quiet else parts)
+        soundfile.write(path, samples, 48_000, format="MP3", bitrate_mode="VARIABLE")
+        assert isinstance(probed(path), Utterance)
+        whole = path.read_bytes()
+        first = whole.index(b"Xing") - 21
+        path.write_bytes(whole[first + 384 :])
+        found = probed(path)
+        assert isinstance(found, LeftOut)
+        assert (found.code, "variable bitrate" in found.reason) == ("audio.joined", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "words"),
+    [
+        ("a.raw", bytes(4000), "samples without a header"),
+        ("a.m4a", b"\0\0\0\x20ftypM4A " + bytes(1000), "ffmpeg -i a.m4a new.flac"),
+        ("a.webm", b"\x1aE\xdf\xa3" + bytes(1000), "ffmpeg -i a.webm new.flac"),
+    ],
+)
+def test_other_formats_are_refused_with_a_way_out(name: str, contents: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(contents)
+    found = probed(path)
+    assert isinstance(found, LeftOut)
+    assert words in found.reason
+
+
+def test_a_flac_without_a_length_is_refused(tmp_path: Path) -> None:
+    path = noise(tmp_path / "a.flac", 3.0)
+    contents = bytearray(path.read_bytes())
+    contents[21] &= 0xF0
+    contents[22:26] = bytes(4)
+    path.write_bytes(contents)
+    found = probed(path)
+    assert isinstance(found, LeftOut)
+    assert "has no length in its header" in found.reason
