@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+from moe_lightning.corpus.probe import UNALIGNED
 from moe_lightning.errors import CODES, InputError, MissingInputError, StaleStageError, printable
 from moe_lightning.settings.command_line import complaint_of_argparse
 from tests.places import ROOT
@@ -36,7 +37,8 @@ def test_every_error_has_a_declared_code_or_passes_one_on() -> None:
 
 
 def test_every_declared_code_is_used() -> None:
-    assert set(CODES) == {code.value for _, code in codes_given() if isinstance(code, ast.Constant)}
+    raised = {code.value for _, code in codes_given() if isinstance(code, ast.Constant)}
+    assert set(CODES) == raised | {UNALIGNED}, "that one stands in left_out.json alone"
 
 
 @pytest.mark.parametrize("kind", KINDS)
