@@ -27,6 +27,7 @@ CODES = {
     "corpus.not-a-file": "The audio is no recording file: it comes from a program, or is changed as it is read.",
     "corpus.other-utterances": "Two things that belong together hold different utterances.",
     "corpus.outside-root": "A recording lies outside of the corpus folder.",
+    "corpus.shared-recording": "A stretch of audio is in two splits.",
     "corpus.shared-speakers": "A speaker is in two splits.",
     "corpus.unknown-form": "The folder is of no form that can be read.",
     "embeddings.missing": "Utterances have no embedding.",

@@ -14,6 +14,7 @@ from moe_lightning.corpus.readers import read_corpus
 from moe_lightning.corpus.readers.columns import NO_TEXT, parse_columns
 from moe_lightning.corpus.readers.hub import download
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
+from moe_lightning.data.audio import TOLERANCE
 from moe_lightning.data.manifest import write_manifest
 from moe_lightning.data.recordings import write_recordings
 from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER
@@ -88,6 +89,7 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     _refuse_emptied_splits(entries, probed.splits)
     splits = complete_splits(probed.splits, settings.seed, settings.allow_shared_speakers, stratify)
     splits, told = _channels(_sampled(splits, settings, stratify), settings)
+    told += _short_durations(splits)
     return PreparedCorpus(splits, probed.left_out, [*_warnings(entries, settings), *told])
 
 
@@ -177,6 +179,24 @@ def _warnings(entries: Sequence[Entry], settings: CorpusSettings) -> list[str]:
     return [
         f"{unnamed.total()} of {len(entries)} utterances name no speaker; each of their {len(unnamed)} folders counts"
         " as one speaker, so a person in two folders may be in two splits"
+    ]
+
+
+def _short_durations(splits: Splits) -> list[str]:
+    """A warning of recordings that are longer than the only utterance in them says."""
+    utterances = [one for split in splits.values() for one in split]
+    uses = Counter(one.audio_file for one in utterances)
+    short = [
+        one
+        for one in utterances
+        if one.audio and uses[one.audio_file] == 1 and not one.start and one.audio.seconds - one.duration > TOLERANCE
+    ]
+    if not short:
+        return []
+    first = short[0]
+    return [
+        f"{len(short)} recordings are longer than their durations say, and only so much of them is read; the first is"
+        f" {first.audio_file}: {first.duration:.2f} of {first.audio.seconds if first.audio else 0:.2f} s"
     ]
 
 

@@ -3,11 +3,12 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import compress, zip_longest
 from typing import TypeAlias, TypeVar
 
 from moe_lightning.corpus.entry import Entry
+from moe_lightning.data.audio import TOLERANCE
 from moe_lightning.data.utterance import (
     ALLOW_SHARED_SPEAKERS,
     SPLITS,
@@ -34,7 +35,7 @@ def complete_splits(
     with too few speakers is divided by utterance.
 
     Raises:
-        InputError: No train split, a speaker in two splits, or too few speakers to divide.
+        InputError: No train split, a speaker or a stretch of audio in two splits, or too few speakers to divide.
     """
     if not splits.get("train"):
         found = ", ".join(split for split in SPLITS if splits.get(split)) or "nothing"
@@ -60,7 +61,33 @@ def complete_splits(
     for split in missing:
         share = HELD_OUT * num_train / len({_key(utterance, by_speaker) for utterance in splits["train"]})
         splits[split], splits["train"] = _hold_out(splits["train"], share, f"{seed} {split}", by_speaker, stratify)
+    if not allow_shared_speakers and (shared := next(shared_stretches(splits), None)):
+        first, second = shared
+        raise InputError(
+            "corpus.shared-recording",
+            f"utterances {first.id!r} and {second.id!r} are the same stretch of {first.audio_file}, and in two splits;"
+            f" remove one; {ALLOW_SHARED_SPEAKERS} accepts that",
+            first.audio_file,
+        )
     return {split: splits[split] for split in SPLITS}
+
+
+def shared_stretches(splits: Splits) -> Iterator[tuple[Utterance, Utterance]]:
+    """Pairs of utterances in different splits that are over half a second of the same audio."""
+    by_file: dict[Hashable, list[tuple[float, str, Utterance]]] = defaultdict(list)
+    for split, utterances in splits.items():
+        for one in utterances:
+            by_file[one.audio_file, one.channel].append((one.start, split, one))
+    for stretches in by_file.values():
+        if len({split for _, split, _ in stretches}) < 2:
+            continue
+        last: dict[str, Utterance] = {}
+        for start, split, one in sorted(stretches, key=lambda stretch: stretch[:2]):
+            others = (other for of_split, other in last.items() if of_split != split)
+            yield from ((other, one) for other in others if other.start + other.duration - start > TOLERANCE)
+            before = last.get(split)
+            if before is None or before.start + before.duration < start + one.duration:
+                last[split] = one
 
 
 def sample_percent(utterances: Sequence[Utterance], percent: float, seed: int, field: str | None) -> list[Utterance]:

@@ -78,6 +78,11 @@ def read_text(path: Path) -> str:
         raise InputError("file.unreadable", f"{path} cannot be read ({error.strerror or error})", path) from error
 
 
+def visible(folder: Path, pattern: str) -> Iterator[Path]:
+    """Paths of a pattern, without the ``._NAME`` that macOS writes beside each file on other systems' disks."""
+    return (path for path in folder.glob(pattern) if not path.name.startswith("._"))
+
+
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, from 1, of a text that may be packed (``.gz``); blank lines are skipped.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from moe_lightning.corpus.checking.finding import Finding, finding, findings_of
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.corpus.splits import complete_splits
+from moe_lightning.corpus.splits import complete_splits, shared_stretches
 from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER, Utterance
 from moe_lightning.errors import InputError
 
@@ -20,6 +20,12 @@ def check_splits(
             "speaker in two splits",
             "A test on voices of the training says too much; --allow-shared-speakers accepts that.",
             _shared(splits, lambda utterance: utterance.speaker, "speaker"),
+            stops_training=not allow_shared_speakers,
+        ),
+        finding(
+            "recording in two splits",
+            "A test on recordings of the training says too much; --allow-shared-speakers accepts that.",
+            ((two.id, f"the same stretch as {one.id}") for one, two in shared_stretches(dict(splits))),
             stops_training=not allow_shared_speakers,
         ),
         finding(
@@ -69,5 +75,5 @@ def _impossible_splits(splits: Mapping[str, list[Utterance]], allow_shared_speak
         if missing and not allow_shared_speakers:
             complete_splits({split: list(splits[split]) for split in splits}, seed=0)
     except InputError as error:
-        return [] if error.code == "corpus.shared-speakers" else [("", str(error))]
+        return [] if error.code in ("corpus.shared-speakers", "corpus.shared-recording") else [("", str(error))]
     return []

@@ -66,7 +66,10 @@ def roles_of(names: tuple[str, ...], own: Columns = ()) -> dict[Role, str]:
     lower = {name.strip().lower(): name for name in reversed(names)}
     found: dict[Role, str] = {}
     for role, known in NAMES.items():
-        named = [name for of_role, name in own if of_role == role and name in names]
+        asked = [name for of_role, name in own if of_role == role]
+        named = [name for name in asked if name in names] or [
+            lower[name.lower()] for name in asked if name.lower() in lower
+        ]
         likely = [lower[name] for name in known if name in lower and lower[name] not in found.values()]
         if named or likely:
             found[role] = (named or likely)[0]
@@ -81,6 +84,23 @@ def is_list_of_recordings(names: Iterable[str], own: Columns = ()) -> bool:
     """True for columns with recordings and, unless `NO_TEXT` is among the own ones, transcripts."""
     needed = {"audio"} if NO_TEXT in own else {"audio", "text"}
     return needed <= roles_of(tuple(names), own).keys()
+
+
+def refuse_unknown(own: Columns, names: Iterable[str], place: object) -> None:
+    """Refuse own columns that a list does not have: another column in their place would be wrong without a word.
+
+    Raises:
+        InputError: Names the column, and those that there are.
+    """
+    known = list(names)
+    missing = [(role, name) for role, name in own if name and name.lower() not in (one.lower() for one in known)]
+    if missing:
+        role, name = missing[0]
+        raise InputError(
+            "setting.choice",
+            f"--columns {role}={name}: {place} has no column {name!r}; it has {', '.join(known) or 'none'}",
+            f"--columns {role}={name}",
+        )
 
 
 def entry_of(row: Mapping[str, Any], place: Place, own: Columns = ()) -> Entry:
@@ -100,8 +120,9 @@ def entry_of(row: Mapping[str, Any], place: Place, own: Columns = ()) -> Entry:
     channel = _channel(cells.get("channel"))
     used = {name for role, name in roles.items() if role != "channel" or channel is not None}
     return Entry(
-        split=place.split or _split(cells.get("split"), place.origin),
-        id=_text(cells.get("id"), roles.get("id"), place.origin) or id_from_path(audio_file, place.folder, start),
+        split=_split(cells.get("split"), place),
+        id=_text(cells.get("id"), roles.get("id"), place.origin)
+        or id_from_path(audio_file, place.folder, start, channel),
         audio_file=audio_file,
         text=_text(cells.get("text"), roles.get("text"), place.origin).strip(),
         speaker=_text(cells.get("speaker"), roles.get("speaker"), place.origin)
@@ -114,11 +135,11 @@ def entry_of(row: Mapping[str, Any], place: Place, own: Columns = ()) -> Entry:
     )
 
 
-def id_from_path(audio_file: Path, folder: Path, start: float | None = None) -> str:
-    """``clips/a``, and ``clips/a@1.5`` for a start at 1.5 s."""
+def id_from_path(audio_file: Path, folder: Path, start: float | None = None, channel: int | None = None) -> str:
+    """``clips/a``, ``clips/a@1.5`` for a start at 1.5 s, ``clips/a#1`` for channel 1."""
     inside = audio_file.relative_to(folder) if audio_file.is_relative_to(folder) else audio_file
     stem = inside.with_suffix("") if inside.name else inside
-    return stem.as_posix() + (f"@{start:g}" if start else "")
+    return stem.as_posix() + (f"@{start:g}" if start else "") + (f"#{channel}" if channel is not None else "")
 
 
 def plain_path(text: str) -> str:
@@ -170,17 +191,29 @@ def _length(start: float, end: float, name: str, origin: str) -> float:
 
 
 def _channel(value: Any) -> int | None:
-    """A number from 0; another ``channel`` is a field like others."""
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A number from 0, also as pandas writes it (1.0), or left and right; anything else is a field like others."""
+    if isinstance(value, str):
+        value = _SIDES.get(value.strip().lower(), _number(value))
+    if isinstance(value, bool) or not is_number(value) or value < 0 or value != int(value):
+        return None
+    return int(value)
 
 
-def _split(value: Any, origin: str) -> str:
-    if value is None or value == "":
-        return "train"
-    if not isinstance(value, str) or value.lower() not in SPLIT_NAMES:
+_SIDES = {"left": 0, "l": 0, "right": 1, "r": 1}
+
+
+def _split(value: Any, place: Place) -> str:
+    """The split of a row, which must not contradict the name of its file."""
+    named = SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
+    if named and place.split and named != place.split:
         raise InputError(
-            "corpus.bad-row", f'{origin}: "split" must be one of {", ".join(SPLIT_NAMES)}, got {value!r}', "split"
+            "corpus.bad-row",
+            f'{place.origin}: "split" is {value}, and the name of the file or its folder says {place.split}; rename it,'
+            " or remove the column",
+            "split",
         )
-    return SPLIT_NAMES[value.lower()]
+    if named or place.split or value in (None, ""):
+        return named or place.split or "train"
+    raise InputError(
+        "corpus.bad-row", f'{place.origin}: "split" must be one of {", ".join(SPLIT_NAMES)}, got {value!r}', "split"
+    )

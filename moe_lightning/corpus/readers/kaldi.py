@@ -5,7 +5,9 @@ other ``utt2...`` file. Commands in ``wav.scp`` are not run.
 """
 
 import os
+import re
 import shlex
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,10 @@ from moe_lightning.system.plain_files import numbered_lines
 _NOT_FIELDS = {"utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "utt2uniq"}
 _DECODERS = {"flac", "sph2pipe", "cat", "mpg123"}
 """Programs in ``wav.scp`` that only unpack a file; this reader takes the file itself."""
+_ONLY_UNPACKS = re.compile(
+    r"((-[cdsqpV]+|--?(decode|stdout|silent|totally-silent)|-f (wav|sph|raw)|-[cw] [-\w]+|-)( |$))*"
+)
+"""Options of these programs under which a file stays as long as it is."""
 _AUDIO_SUFFIXES = {".flac", ".wav", ".sph", ".ogg", ".mp3", ".opus"}
 
 
@@ -39,7 +45,7 @@ def is_kaldi(root: Path) -> bool:
 
 
 def read_kaldi(root: Path) -> Iterator[Entry]:
-    """Entries of root, or of its folders ``train``, ``dev``, ``test`` (or ``train_clean`` ... without plain ones).
+    """Entries of root, or of its folders ``train``, ``dev``, ``test``; without one of them, of ``dev_clean`` ...
 
     Every ``utt2NAME`` and ``spk2NAME`` becomes a field; ``utt2lang`` is ``language``.
 
@@ -55,7 +61,8 @@ def _data_dirs(root: Path) -> dict[Path, str]:
         return {root: split_in_name(root.name) or "train"}
     folders = sorted(path.parent for path in root.glob("*/wav.scp"))
     plain = {folder: folder.name for folder in folders if folder.name in SPLITS}
-    return plain or {folder: split for folder in folders if (split := split_in_name(folder.name))}
+    others = {folder: split for folder in folders if (split := split_in_name(folder.name))}
+    return {**plain, **{folder: split for folder, split in others.items() if split not in plain.values()}}
 
 
 def _read_data_dir(folder: Path, split: str) -> Iterator[Entry]:
@@ -64,9 +71,13 @@ def _read_data_dir(folder: Path, split: str) -> Iterator[Entry]:
         for name, value in _mapping(folder / "wav.scp").items()
     }
     texts, speakers = _mapping(folder / "text"), _mapping(folder / "utt2spk")
+    stretches = _stretches(folder, recordings)
+    if lost := [id_ for id_ in texts if id_ not in stretches]:
+        words = f"{len(lost)} utterances have no recording, the first is {lost[0]}"
+        warnings.warn(f"{folder / 'text'}: {words}", stacklevel=2)
     by_utterance = {path.name: _mapping(path) for path in sorted(folder.glob("utt2*")) if path.name not in _NOT_FIELDS}
     by_speaker = {path.name: _mapping(path) for path in sorted(folder.glob("spk2*")) if path.name not in _NOT_FIELDS}
-    for id_, (recording, start, end) in _stretches(folder, recordings).items():
+    for id_, (recording, start, end) in stretches.items():
         if recording not in recordings:
             raise InputError(
                 "corpus.bad-row",
@@ -111,8 +122,15 @@ def _mapping(path: Path) -> dict[str, str]:
     """``<key> <rest of the line>``, the format of all files in a data directory; {} if the file is missing."""
     if not path.is_file():
         return {}
-    pairs = (line.split(maxsplit=1) for _, line in numbered_lines(path))
-    return {pair[0]: pair[1].strip() if len(pair) == 2 else "" for pair in pairs}
+    found: dict[str, str] = {}
+    for number, line in numbered_lines(path):
+        key, *rest = line.split(maxsplit=1)
+        if key in found:
+            raise InputError(
+                "corpus.id-twice", f"{path}, line {number}: {key!r} comes a second time; ids must be unique", key
+            )
+        found[key] = "".join(rest).strip()
+    return found
 
 
 def _recording(value: str, folder: Path, origin: str) -> _Recording:
@@ -122,7 +140,8 @@ def _recording(value: str, folder: Path, origin: str) -> _Recording:
     words = _words(value, origin)
     program = Path(words[0]).name if words else ""
     files = [word for word in words if Path(word).suffix.lower() in _AUDIO_SUFFIXES]
-    if len(files) != 1 or program not in _DECODERS or "|" in words:
+    others = [word for word in words[1:] if word not in files]
+    if len(files) != 1 or program not in _DECODERS or not _ONLY_UNPACKS.fullmatch(" ".join(others)):
         raise InputError(
             "corpus.not-a-file",
             f"{origin} is made by a program ({value}); write its output to a file, and name that in wav.scp",

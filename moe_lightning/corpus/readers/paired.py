@@ -6,7 +6,8 @@ from pathlib import Path
 from moe_lightning.corpus.entry import Entry, stand_in_speaker
 from moe_lightning.corpus.readers.columns import NO_TEXT, Columns, id_from_path
 from moe_lightning.corpus.readers.split_names import split_in_name
-from moe_lightning.system.plain_files import read_text
+from moe_lightning.data.audio import OTHER_SUFFIXES
+from moe_lightning.system.plain_files import read_text, visible
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".au", ".aiff", ".aif", ".w64", ".sph")
 TEXT_SUFFIXES = (".txt", ".lab")
@@ -22,14 +23,17 @@ def is_paired(root: Path, own: Columns = ()) -> bool:
 def read_paired(root: Path, own: Columns = ()) -> Iterator[Entry]:
     """Entries of all recordings; one without a text is an entry without a transcript, which the check refuses.
 
-    The split is in the name of an upper folder (``train`` ...), else train. The folder stands for the speaker.
+    The split is the name of an upper folder (``train``, ``dev-clean`` ...), if one of them is for training: a folder
+    ``dev`` alone may be of somebody called so. The folder stands for the speaker.
     """
     top = root.absolute()
-    for path in sorted(_recordings(top)):
+    paths = sorted(_recordings(top))
+    splits = [_split_of(path, top) for path in paths]
+    has_splits = "train" in splits
+    for path, split in zip(paths, splits, strict=True):
         text = _text_of(path)
-        folders = path.relative_to(top).parts[:-1][:_SPLIT_FOLDERS]
         yield Entry(
-            split=next((split for name in folders if (split := split_in_name(name))), "train"),
+            split=(split if has_splits else None) or "train",
             id=id_from_path(path, top),
             audio_file=path,
             text=" ".join(read_text(text).split()) if text else "",
@@ -38,9 +42,19 @@ def read_paired(root: Path, own: Columns = ()) -> Iterator[Entry]:
         )
 
 
+def _split_of(path: Path, top: Path) -> str | None:
+    folders = path.relative_to(top).parts[:-1][:_SPLIT_FOLDERS]
+    return next((split for name in folders if (split := split_in_name(name))), None)
+
+
 def _recordings(root: Path) -> Iterator[Path]:
-    return (path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    """Recordings; also those in formats that are not read, if a text is beside: the check names them."""
+    for path in visible(root, "**/*"):
+        suffix = path.suffix.lower()
+        if (suffix in AUDIO_SUFFIXES or (suffix in OTHER_SUFFIXES and _text_of(path))) and path.is_file():
+            yield path
 
 
 def _text_of(path: Path) -> Path | None:
-    return next((text for suffix in TEXT_SUFFIXES if (text := path.with_suffix(suffix)).is_file()), None)
+    suffixes = (*TEXT_SUFFIXES, *(suffix.upper() for suffix in TEXT_SUFFIXES))
+    return next((text for suffix in suffixes if (text := path.with_suffix(suffix)).is_file()), None)

@@ -68,11 +68,17 @@ LAYOUTS: dict[str, Layout] = {
     "librispeech": _files("train-*/*/*/*.trans.txt", is_librispeech, read_librispeech),
     "kaldi": _files("wav.scp and text", is_kaldi, read_kaldi),
     "shar": _packed("cuts.000000.jsonl.gz and recording.000000.tar", is_shar, read_shar),
-    "huggingface": _packed("*.arrow or *.parquet", is_hugging_face, read_hugging_face),
+    "huggingface": Layout(
+        "*.arrow or *.parquet",
+        lambda root, columns: is_hugging_face(root),
+        lambda root, reading: read_hugging_face(root, reading.unpacked, reading.columns),
+    ),
     "table": _rows("CSV or TSV with a header: train.csv ..., metadata.csv", is_table, read_tables),
     "paired": _rows("recordings with a .txt or .lab of the same name", is_paired, read_paired),
 }
-"""Tried in this order."""
+"""Tried in this order. The names are also `LAYOUTS` of the settings, in this order."""
+WITH_COLUMNS = ("table", "jsonl", "huggingface")
+"""Layouts whose columns a user may name."""
 
 
 def read_corpus(
@@ -114,6 +120,7 @@ def list_entries(
         InputError: Nothing is there, no layout is recognised, it is malformed, or a recording lies elsewhere.
     """
     name = find_layout(root, layout, columns)
+    _refuse_columns(name, columns)
     unpacked = UnpackedAudio(audio_dir or root.with_name(f"{root.name}-unpacked"))
     entries = [_as_on_disk(entry) for entry in LAYOUTS[name].read(root, Reading(unpacked, columns))]
     if not entries:
@@ -121,6 +128,17 @@ def list_entries(
     if not allow_outside_root:
         refuse_outside(entries, root, unpacked.folder)
     return entries
+
+
+def _refuse_columns(layout: str, columns: Columns) -> None:
+    named = [f"{role}={name}" for role, name in columns if name]
+    if named and layout not in WITH_COLUMNS:
+        raise InputError(
+            "setting.conflict",
+            f"--columns {named[0]}: this corpus is read as {layout}, whose names are fixed; --columns is for"
+            f" {', '.join(WITH_COLUMNS)}: insist on one with --layout",
+            f"--columns {named[0]}",
+        )
 
 
 def _as_on_disk(entry: Entry) -> Entry:

@@ -6,12 +6,19 @@ SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "dev": "dev",
+    "development": "dev",
     "val": "dev",
     "valid": "dev",
     "validation": "dev",
     "test": "test",
     "eval": "test",
+    "evaluation": "test",
 }
+
+
+def names_of(split: str) -> list[str]:
+    """Names of a split, its own first: dev, development, val ..."""
+    return [split, *(name for name, known in SPLIT_NAMES.items() if known == split and name != split)]
 
 
 def split_in_name(name: str) -> str | None:

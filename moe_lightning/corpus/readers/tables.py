@@ -5,14 +5,25 @@ except where a whole cell is.
 """
 
 import csv
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from moe_lightning.corpus.entry import Entry
-from moe_lightning.corpus.readers.columns import Columns, Place, entry_of, is_list_of_recordings, plain_path, roles_of
+from moe_lightning.corpus.readers.columns import (
+    Columns,
+    Place,
+    entry_of,
+    is_list_of_recordings,
+    plain_path,
+    refuse_unknown,
+    roles_of,
+)
+from moe_lightning.corpus.readers.paired import AUDIO_SUFFIXES
 from moe_lightning.corpus.readers.split_names import split_in_name
+from moe_lightning.data.audio import OTHER_SUFFIXES
 from moe_lightning.errors import InputError
-from moe_lightning.system.plain_files import as_on_disk, numbered_lines
+from moe_lightning.system.plain_files import as_on_disk, numbered_lines, visible
 
 SUFFIXES = (".csv", ".tsv", ".psv")
 _SEPARATORS = ("\t", ",", ";", "|")
@@ -46,16 +57,24 @@ def read_tables(root: Path, own: Columns = ()) -> Iterator[Entry]:
         yield from _read_table(table, split, own)
 
 
+def _warn_of_others(tables: Iterable[Path], read: Mapping[Path, str | None]) -> None:
+    others = [table.name for table in tables if table not in read]
+    if others:
+        warnings.warn(f"not read, because no split is in their names: {', '.join(others)}", stacklevel=2)
+
+
 def find_tables(root: Path, own: Columns = ()) -> dict[Path, str | None]:
     """Tables with their splits, from the name of the file or, for ``metadata.csv``, of its folder."""
     if root.is_file():
         return {root: None} if root.suffix.lower() in SUFFIXES and _separator(root, own) else {}
-    files = sorted(path for path in root.glob("*") if path.suffix.lower() in SUFFIXES)
-    files += sorted(path for path in root.glob("*/metadata.*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in visible(root, "*") if path.suffix.lower() in SUFFIXES)
+    files += sorted(path for path in visible(root, "*/metadata.*") if path.suffix.lower() in SUFFIXES)
     tables = [path for path in files if _separator(path, own)]
     splits = {path: split_in_name(path.name) or _split_of_folder(path, root) for path in tables}
     named: dict[Path, str | None] = {path: split for path, split in splits.items() if split}
-    return named or dict.fromkeys(tables)
+    found = named or dict.fromkeys(tables)
+    _warn_of_others(tables, found)
+    return found
 
 
 def _split_of_folder(path: Path, root: Path) -> str | None:
@@ -109,6 +128,7 @@ def _read_table(table: Path, split: str | None, own: Columns) -> Iterator[Entry]
     number, heads = next(rows)
     if not is_list_of_recordings(heads, own):  # LJSpeech
         heads, rows = ["id", "raw_text", "text"], _rows(table, separator)
+    refuse_unknown(own, heads, table)
     folder = table.absolute().parent
     found: tuple[Path, str] | None = None
     for number, cells in rows:
@@ -122,32 +142,59 @@ def _read_table(table: Path, split: str | None, own: Columns) -> Iterator[Entry]
         name = roles_of(tuple(row), own)["audio"]
         path = plain_path(row[name])
         found = found or _base(folder, path)
-        row[name] = str(found[0] / f"{path}{found[1]}") if path else ""
+        base, suffix = found or (folder, "")
+        row[name] = str(base / f"{path}{suffix}") if path else ""
         yield entry_of(row, Place(folder, split, origin, is_text=True), own)
 
 
 def _rows(table: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells; a quoted cell of a CSV may hold separators and line breaks."""
+    """Line numbers and cells; a quoted cell of a CSV may hold separators and line breaks.
+
+    Raises:
+        InputError: Quotation marks that are opened and not closed, or not doubled inside of a cell: rows would
+            vanish in them.
+    """
     if separator in "\t|":
         for number, line in numbered_lines(table):
             yield number, _cells(line.rstrip("\r\n"), separator)
         return
     csv.field_size_limit(MOST_CELL)
-    reader = csv.reader((line if line.endswith("\n") else f"{line}\n" for _, line in numbered_lines(table)),
-                        delimiter=separator, skipinitialspace=True)  # fmt: skip
+    number, width = 0, 0
+
+    def lines() -> Iterator[str]:
+        nonlocal number
+        for number, line in numbered_lines(table):  # noqa: B007
+            yield f"{line}\n"
+
     try:
-        for cells in reader:
-            yield reader.line_num, [cell.strip() for cell in cells]
+        for cells in csv.reader(lines(), delimiter=separator, skipinitialspace=True, strict=True):
+            width = width or len(cells)
+            if swallowed := [cell for cell in cells if _holds_rows(cell, separator, width)]:
+                raise csv.Error(f"a quotation mark before {swallowed[0][:30]!r} is not closed in its row")
+            yield number, [cell.strip() for cell in cells]
     except csv.Error as error:
         raise InputError(
-            "corpus.bad-row", f"{table}, line {reader.line_num} is no line of a table ({error})", reader.line_num
+            "corpus.bad-row",
+            f"{table}, line {number} is no line of a table ({error}); a quotation mark inside of a cell is doubled, and"
+            " the cell is quoted",
+            number,
         ) from error
 
 
-def _base(folder: Path, name: str) -> tuple[Path, str]:
-    """Folder and missing suffix of the recordings, by the first one; the table's own folder if it is nowhere."""
+def _holds_rows(cell: str, separator: str, width: int) -> bool:
+    """True if a later line of a cell looks like a row of its own: as many columns, and a recording among them."""
+    rows = (line.split(separator) for line in cell.splitlines()[1:])
+    return any(len(row) >= width and any(_looks_like_audio(one) for one in row) for row in rows)
+
+
+def _looks_like_audio(cell: str) -> bool:
+    return Path(cell.strip().strip('"')).suffix.lower() in (*AUDIO_SUFFIXES, *OTHER_SUFFIXES)
+
+
+def _base(folder: Path, name: str) -> tuple[Path, str] | None:
+    """Folder and missing suffix of the recordings, by the first one that is there; None if this one is nowhere."""
     for inside in _FOLDERS:
         for suffix in _AUDIO_SUFFIXES:
             if as_on_disk(folder / inside / f"{name}{suffix}").is_file():
                 return folder / inside, suffix
-    return folder, ""
+    return None

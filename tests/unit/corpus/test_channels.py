@@ -87,8 +87,11 @@ def test_a_manifest_gives_each_utterance_its_channel(tmp_path: Path) -> None:
     corpus = prepared(stereo_corpus(tmp_path / "c", ONE, OTHER, channel=1))
     assert corpus.splits["train"][0].channel == 1
     assert "channel" not in corpus.splits["train"][0].fields
-    named = prepared(stereo_corpus(tmp_path / "d", ONE, ONE, channel="left"))
-    assert named.splits["train"][0].fields["channel"] == "left"
+    for place, (said, number) in enumerate({"left": 0, "R": 1, "1.0": 1, 1.0: 1}.items()):
+        named = prepared(stereo_corpus(tmp_path / str(place), ONE, OTHER, channel=said))
+        assert named.splits["train"][0].channel == number
+    kind = prepared(stereo_corpus(tmp_path / "d", ONE, ONE, channel="telephone"))
+    assert kind.splits["train"][0].fields["channel"] == "telephone"
 
 
 @pytest.mark.parametrize("channel", ["left", "-1", "1.5"])

@@ -81,8 +81,11 @@ def test_a_check_finds_one_of_everything_and_names_it(odd_corpus, tmp_path, caps
     assert utterances["repeated id"] == {"good0"}
     assert utterances["speaker in two splits"] == {"known", "twin"}
     assert utterances["text in two splits"] == {"known", "twin"}
+    assert utterances["recording in two splits"] == {"good0"}
     stops = {rule for rule, finding in found.items() if finding["stops_training"]}
-    assert stops == {"broken recording", "breaks off", "repeated id", "speaker in two splits"}
+    assert stops == {
+        *("broken recording", "breaks off", "repeated id", "speaker in two splits", "recording in two splits")
+    }
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert all(rule in page for rule in found)
     output = capsys.readouterr().out

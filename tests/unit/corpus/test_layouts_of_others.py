@@ -122,15 +122,33 @@ class TestKaldi:
         assert (first.start, first.duration, first.fields) == (0.0, 0.5, {"language": "en", "gender": "f"})
         assert (second.start, second.duration, second.text) == (0.5, None, "")
 
-    def test_plain_names_are_preferred_among_data_directories(self, tmp_path):
+    def test_plain_names_are_preferred_and_others_are_taken_for_missing_splits(self, tmp_path):
         for name in ("train", "train_sp", "dev_clean"):
             self.write(tmp_path / name, wav_scp=f"{name}1 /{name}.wav\n", text=f"{name}1 A\n")
-        assert [entry.id for entry in read_corpus(tmp_path, allow_outside_root=True)] == ["train1"]
+        assert [entry.id for entry in read_corpus(tmp_path, allow_outside_root=True)] == ["train1", "dev_clean1"]
         (tmp_path / "train" / "wav.scp").unlink()
         assert [(entry.id, entry.split) for entry in read_corpus(tmp_path, allow_outside_root=True)] == [
             ("dev_clean1", "dev"),
             ("train_sp1", "train"),
         ]
+
+    @pytest.mark.parametrize("name", ["wav_scp", "text", "utt2spk"])
+    def test_a_key_that_comes_twice_is_refused(self, tmp_path, name):
+        files = {"wav_scp": "u /a.wav\n", "text": "u A\n", "utt2spk": "u ann\n"}
+        self.write(tmp_path, **{**files, name: 2 * files[name]})
+        with refuses("corpus.id-twice", "u"):
+            read_corpus(tmp_path, allow_outside_root=True)
+
+    def test_a_text_without_a_recording_is_told(self, tmp_path):
+        self.write(tmp_path, wav_scp="u /a.wav\n", text="u A\nv B\n")
+        with pytest.warns(UserWarning, match="1 utterances have no recording, the first is v"):
+            assert len(read_corpus(tmp_path, allow_outside_root=True)) == 1
+
+    @pytest.mark.parametrize("value", ["flac -cd --skip=1:00 /a.flac", "sph2pipe -t 1:2 /a.sph", "cat /a.wav /b.txt"])
+    def test_a_program_that_takes_a_part_of_a_file_is_refused(self, tmp_path, value):
+        self.write(tmp_path, wav_scp=f"u {value} |\n", text="u A\n")
+        with refuses("corpus.not-a-file"):
+            read_corpus(tmp_path, allow_outside_root=True)
 
     @pytest.mark.parametrize(
         ("value", "name", "channel"),

@@ -8,6 +8,7 @@ import soundfile
 
 from moe_lightning.corpus.__main__ import main
 from moe_lightning.corpus.readers import read_corpus
+from moe_lightning.corpus.readers.columns import parse_columns
 from moe_lightning.data.audio import read_audio
 from moe_lightning.data.manifest import read_manifest, write_manifest
 from moe_lightning.data.utterance import Utterance
@@ -126,6 +127,28 @@ class TestHuggingFace:
         assert entries[1].audio_file.suffix == ".flac"
         (original,) = (tmp_path / "hf").rglob("train1.flac")
         assert entries[1].audio_file.read_bytes() == original.read_bytes()
+
+    def test_a_file_says_its_split_before_its_folder_and_the_name_of_the_corpus_says_none(self, tmp_path):
+        for name in ("train", "test"):
+            self.write(tmp_path / "train-corpus", name, "parquet", num_rows=1)
+        entries = read_corpus(tmp_path / "train-corpus", audio_dir=tmp_path / "audio")
+        assert sorted(entry.split for entry in entries) == ["test", "train"]
+
+    def test_own_columns_are_taken_and_cached_results_are_not(self, tmp_path):
+        own_columns = {"verbatim": ["a", "b", "c"], "patient": ["p", None, "r"]}
+        self.write(tmp_path / "hf", "train", "parquet", **own_columns)
+        (tmp_path / "hf" / "cache-0123.arrow").write_bytes(b"of a function")
+        own = parse_columns(["text=verbatim", "speaker=patient"])
+        entries = read_corpus(tmp_path / "hf", audio_dir=tmp_path / "audio", columns=own)
+        assert [entry.text for entry in entries] == ["a", "b", "c"]
+        assert [entry.speaker.startswith("unknown:") for entry in entries] == [False, True, False]
+        with refuses("setting.choice", "--columns text=verbatm"):
+            read_corpus(tmp_path / "hf", audio_dir=tmp_path / "audio", columns=parse_columns(["text=verbatm"]))
+
+    def test_a_gap_that_pandas_wrote_is_no_speaker(self, tmp_path):
+        self.write(tmp_path / "hf", "train", "parquet", speaker_id=[1.0, float("nan"), 2.0])
+        speakers = [entry.speaker for entry in read_corpus(tmp_path / "hf", audio_dir=tmp_path / "audio")]
+        assert (speakers[0], speakers[1].startswith("unknown:"), speakers[2]) == ("1.0", True, "2.0")
 
     def test_a_table_without_speech_is_refused(self, tmp_path):
         pyarrow = pytest.importorskip("pyarrow")

@@ -233,3 +233,141 @@ def test_recordings_without_transcripts_are_taken_where_they_are_asked_for(tmp_p
         prepare_corpus(settings, tmp_path / "audio")
     (entry,) = list_entries(tmp_path / "list.csv", columns=(("speaker", "who"), NO_TEXT))
     assert (entry.text, entry.speaker) == ("", "ann")
+
+
+def table(file: Path, *lines: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['a.wav,"he said', "b.wav,two", 'c.wav,three"'],
+        ['a.wav,"never closed', "b.wav,two"],
+        ['a.wav,"he said \\"hi\\""'],
+    ],
+)
+def test_rows_do_not_vanish_in_a_quotation_that_is_not_closed(lines: list[str], tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav", "b.wav", "c.wav")
+    table(tmp_path / "train.csv", "path,text", *lines)
+    with refuses("corpus.bad-row") as refused:
+        read_corpus(tmp_path)
+    assert "quotation mark" in str(refused.value)
+
+
+def test_the_number_of_a_line_counts_blank_lines_too(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav")
+    table(tmp_path / "train.csv", "path,text", "", "", "a.wav,one", "a.wav")
+    with refuses("corpus.bad-row") as refused:
+        read_corpus(tmp_path)
+    assert "line 5" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "validation", "development"])
+def test_a_list_for_tuning_is_read_by_any_of_its_names(name: str, tmp_path: Path) -> None:
+    for number, split in enumerate(("train", name, "evaluation")):
+        for root in ("j", "t"):
+            recordings(tmp_path / root, f"{number}.wav")
+        json_lines(tmp_path / "j" / f"{split}.jsonl", {"audio_filepath": f"{number}.wav", "text": "x"})
+        table(tmp_path / "t" / f"{split}.csv", "path,text", f"{number}.wav,x")
+    for root in ("j", "t"):
+        found = {entry.id: entry.split for entry in read_corpus(tmp_path / root)}
+        assert found == {"0": "train", "1": "dev", "2": "test"}
+
+
+def test_a_table_that_is_not_read_is_named(tmp_path: Path) -> None:
+    for number, name in enumerate(("train", "test", "extra")):
+        table(tmp_path / f"{name}.csv", "path,text", f"{number}.wav,x")
+    with pytest.warns(UserWarning, match="not read.*: extra.csv"):
+        assert len(read_corpus(tmp_path)) == 2
+
+
+def test_the_split_of_a_row_does_not_contradict_the_files_name(tmp_path: Path) -> None:
+    rows = ("path,text,split", "a.wav,x,train", "b.wav,x,test")
+    file = table(tmp_path / "train_test.csv", *rows)
+    with refuses("corpus.bad-row", "split"):
+        read_corpus(tmp_path)
+    file.rename(tmp_path / "all.csv")
+    assert [entry.split for entry in read_corpus(tmp_path)] == ["train", "test"]
+
+
+def test_the_name_of_the_corpus_says_nothing_of_a_split(tmp_path: Path) -> None:
+    root = tmp_path / "train-corpus"
+    root.mkdir()
+    json_lines(root / "data.list", {"key": "a", "wav": "a.wav", "txt": "x", "split": "test"})
+    assert [entry.split for entry in read_corpus(root)] == ["test"]
+
+
+@pytest.mark.parametrize("name", ["verbatm", "no such"])
+def test_a_column_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
+    table(tmp_path / "t" / "train.csv", "path,text,Verbatim", "a.wav,one,two")
+    (tmp_path / "j").mkdir()
+    json_lines(tmp_path / "j" / "train.jsonl", {"audio_filepath": "a.wav", "text": "one", "Verbatim": "two"})
+    for root in (tmp_path / "t", tmp_path / "j"):
+        with refuses("setting.choice", f"--columns text={name}"):
+            read_corpus(root, columns=parse_columns([f"text={name}"]))
+        (entry,) = read_corpus(root, columns=parse_columns(["text=verbatim"]))
+        assert entry.text == "two", "upper and lower case are alike"
+
+
+def test_own_columns_are_refused_where_names_are_fixed(tmp_path: Path) -> None:
+    recordings(tmp_path / "clips", "a.wav")
+    table(tmp_path / "train.tsv", "client_id\tpath\tsentence\tmine", "ann\ta.wav\tone\ttwo")
+    with refuses("setting.conflict", "--columns text=mine") as refused:
+        read_corpus(tmp_path, columns=parse_columns(["text=mine"]))
+    assert "insist on one with --layout" in str(refused.value)
+    (entry,) = read_corpus(tmp_path, "table", columns=parse_columns(["text=mine"]))
+    assert (entry.text, entry.audio_file.name) == ("two", "a.wav")
+
+
+def test_a_missing_first_recording_does_not_decide_on_all(tmp_path: Path) -> None:
+    recordings(tmp_path / "clips", "b.wav")
+    table(tmp_path / "train.csv", "path,text", "a,one", "b,two")
+    assert [entry.audio_file.is_file() for entry in read_corpus(tmp_path)] == [False, True]
+
+
+def test_two_people_on_two_channels_get_ids_of_their_own(tmp_path: Path) -> None:
+    table(tmp_path / "train.csv", "path,text,channel", "a.wav,one,0", "a.wav,two,1")
+    assert [(entry.id, entry.channel) for entry in read_corpus(tmp_path)] == [("a#0", 0), ("a#1", 1)]
+
+
+def test_files_that_macos_writes_beside_others_are_none(tmp_path: Path) -> None:
+    recordings(tmp_path / "train", "a.wav")
+    (tmp_path / "train" / "a.txt").write_text("one")
+    for name in ("._a.wav", "._a.txt", "._train.csv", "._train.jsonl"):
+        (tmp_path / "train" / name).write_bytes(b"\0\5\x16\7" + bytes(100))
+        (tmp_path / name).write_bytes(b"\0\5\x16\7" + bytes(100))
+    assert one(tmp_path).text == "one"
+
+
+def test_texts_in_capital_suffixes_and_recordings_of_other_formats_are_seen(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.WAV")
+    (tmp_path / "a.TXT").write_text("one")
+    (tmp_path / "b.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    (tmp_path / "b.txt").write_text("two")
+    found = [(entry.audio_file.name, entry.text) for entry in read_corpus(tmp_path)]
+    assert found == [("a.WAV", "one"), ("b.m4a", "two")]
+    with refuses("audio.undecodable", "b.m4a"):
+        prepare_corpus(CorpusSettings(dataset_root=str(tmp_path)), tmp_path / "audio")
+
+
+def test_folders_of_people_are_no_splits(tmp_path: Path) -> None:
+    for name in ("val", "dev_patel", "ann"):
+        recordings(tmp_path / name, f"{name}.wav")
+        (tmp_path / name / f"{name}.txt").write_text("one")
+    assert {entry.split for entry in read_corpus(tmp_path)} == {"train"}
+    recordings(tmp_path / "train" / "ann", "more.wav")
+    (tmp_path / "train" / "ann" / "more.txt").write_text("two")
+    assert {entry.split for entry in read_corpus(tmp_path)} == {"train", "dev"}
+
+
+def test_a_duration_shorter_than_its_recording_is_told(tmp_path: Path) -> None:
+    for number in range(4):
+        write_audio(tmp_path / f"{number}.wav", 2.0)
+    rows = [f"{number}.wav,x,s{number},{0.03 if number == 1 else 2.0}" for number in range(4)]
+    table(tmp_path / "all.csv", "path,text,speaker,duration", *rows)
+    (told,) = prepare_corpus(CorpusSettings(dataset_root=str(tmp_path)), tmp_path / "audio").warnings
+    assert "1 recordings are longer than their durations say" in told
+    assert "1.wav: 0.03 of 2.00 s" in told

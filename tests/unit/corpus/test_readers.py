@@ -83,7 +83,7 @@ class TestJsonl:
 
     def test_a_row_may_say_much(self, tmp_path):
         row = {"id": 7, "audio_filepath": "/far/a.wav", "text": "hello", "offset": 1.5, "duration": 2, "speaker": "ann"}
-        more = {"accent": "en-gb", "age": 40, "score": None, "Home Town": "Ur", "tags": ["x"], "split": "train"}
+        more = {"accent": "en-gb", "age": 40, "score": None, "Home Town": "Ur", "tags": ["x"], "split": "dev"}
         write_rows(tmp_path / "dev.jsonl", [row | more])
         (entry,) = read_corpus(tmp_path, allow_outside_root=True)
         assert (entry.id, entry.audio_file, entry.speaker) == ("7", Path("/far/a.wav"), "ann")

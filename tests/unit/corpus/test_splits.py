@@ -1,4 +1,6 @@
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,8 +56,23 @@ def test_a_speaker_in_two_splits_is_refused_by_name_and_with_the_flag():
 
 
 def test_unnamed_speakers_are_not_compared():
-    splits = {split: utterances_of({"unknown:clips": 2}) for split in ("train", "dev", "test")}
+    splits = {
+        split: [replace(one, audio_file=Path(split, one.audio_file.name)) for one in utterances_of({"unknown:a": 2})]
+        for split in ("train", "dev", "test")
+    }
     assert complete_splits(splits, 42) == splits
+
+
+def test_a_stretch_of_audio_is_in_one_split_only():
+    train, dev, test = (utterances_of({name: 2}) for name in ("ann", "bob", "eve"))
+    twin = replace(dev[0], id="other", audio_file=train[1].audio_file)
+    with refuses("corpus.shared-recording", train[1].audio_file):
+        complete_splits({"train": train, "dev": [dev[1], twin], "test": test}, 42)
+    complete_splits({"train": train, "dev": [dev[1], twin], "test": test}, 42, allow_shared_speakers=True)
+    later = replace(twin, start=train[1].duration - 0.2)
+    complete_splits({"train": train, "dev": [dev[1], later], "test": test}, 42)
+    other_side = [replace(train[1], channel=0), replace(twin, channel=1)]
+    complete_splits({"train": [train[0], other_side[0]], "dev": [dev[1], other_side[1]], "test": test}, 42)
 
 
 def test_a_corpus_without_speakers_is_told_that_it_names_none():
