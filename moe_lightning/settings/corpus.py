@@ -11,7 +11,10 @@ from moe_lightning.settings.options import build_parser, option, resolved_settin
 DEMO = "demo"
 HUB = "hub:"
 """Before the name of a dataset on the Hugging Face hub."""
-LAYOUTS = ("lhotse", "jsonl", "guide", "common-voice", "librispeech", "kaldi", "shar", "huggingface", "table", "paired")
+LAYOUTS = (
+    *("lhotse", "jsonl", "guide", "common-voice", "librispeech", "kaldi", "shar", "huggingface", "table", "paired"),
+    "annotated",
+)
 """Forms of corpora, in the order in which they are recognised."""
 DESCRIPTION = (
     "Read a corpus on disk, check it, split it by speaker: manifests in <run>/corpus. `moe-lightning corpus check DIR`"

@@ -1,6 +1,6 @@
 """Recordings with a text file of the same name each (``a.wav`` and ``a.txt`` or ``a.lab``), in any folders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moe_lightning.corpus.entry import Entry, stand_in_speaker
@@ -28,18 +28,22 @@ def read_paired(root: Path, own: Columns = ()) -> Iterator[Entry]:
     """
     top = root.absolute()
     paths = sorted(_recordings(top))
-    splits = [_split_of(path, top) for path in paths]
-    has_splits = "train" in splits
-    for path, split in zip(paths, splits, strict=True):
+    for path, split in zip(paths, split_of_folders(paths, top), strict=True):
         text = _text_of(path)
         yield Entry(
-            split=(split if has_splits else None) or "train",
+            split=split,
             id=id_from_path(path, top),
             audio_file=path,
             text=" ".join(read_text(text).split()) if text else "",
             speaker=stand_in_speaker(path, top),
             origin=str(text or path),
         )
+
+
+def split_of_folders(paths: Sequence[Path], top: Path) -> list[str]:
+    """Split of each recording by the names of its upper folders; train for all unless one of them is for training."""
+    splits = [_split_of(path, top) for path in paths]
+    return [split or "train" for split in splits] if "train" in splits else ["train"] * len(paths)
 
 
 def _split_of(path: Path, top: Path) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from moe_lightning.corpus.entry import Entry
+from moe_lightning.corpus.readers.annotated import is_annotated, read_annotated
 from moe_lightning.corpus.readers.columns import Columns
 from moe_lightning.corpus.readers.common_voice import is_common_voice, read_common_voice
 from moe_lightning.corpus.readers.containment import refuse_outside
@@ -75,9 +76,14 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "table": _rows("CSV or TSV with a header: train.csv ..., metadata.csv", is_table, read_tables),
     "paired": _rows("recordings with a .txt or .lab of the same name", is_paired, read_paired),
+    "annotated": Layout(
+        "recordings with a .TextGrid or .eaf of the same name",
+        lambda root, columns: is_annotated(root),
+        lambda root, reading: read_annotated(root, reading.columns),
+    ),
 }
 """Tried in this order. The names are also `LAYOUTS` of the settings, in this order."""
-WITH_COLUMNS = ("table", "jsonl", "huggingface")
+WITH_COLUMNS = ("table", "jsonl", "huggingface", "annotated")
 """Layouts whose columns a user may name."""
 
 

@@ -36,7 +36,8 @@ def written(block: str, root: Path) -> list[Path]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         names = re.findall(r"[\w-]+\.(?:wav|flac|mp3)|LJ001-0001|14-208-0000", "\n".join(lines))
-        names += [f"{file.stem}.wav"] if file.suffix in (".txt", ".lab") and "trans" not in file.name else []
+        is_beside = file.suffix in (".txt", ".lab", ".TextGrid", ".eaf") and "trans" not in file.name
+        names += [f"{file.stem}.wav"] if is_beside else []
         for name in dict.fromkeys(names):
             audio_file = root / _PLACES[name] if name in _PLACES else file.parent / name
             audio_file.parent.mkdir(parents=True, exist_ok=True)
