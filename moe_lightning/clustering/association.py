@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moe_lightning.clustering.nuisance import NUISANCES
+from moe_lightning.clustering.nuisance import is_nuisance
 from moe_lightning.data.utterance import is_bookkeeping
 
 NUM_BINS = 5
@@ -62,7 +62,7 @@ def associate(
     is_small = len(ordered) <= MOST_VALUES
     return Association(
         name,
-        name in NUISANCES,
+        is_nuisance(name),
         is_bookkeeping(name, values),
         information(codes_N, clusters_N, None if speakers is None else np.array(speakers)[is_known_N]),
         float(counts_CV.max(axis=1).sum() / counts_CV.sum()),

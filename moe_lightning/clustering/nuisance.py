@@ -1,6 +1,6 @@
 """Nuisance variables of recordings: measured, and their linear trace removed from embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +47,26 @@ def fit_removal(rows_ND: np.ndarray, nuisance_NJ: np.ndarray) -> Removal:
     return Removal((basis_DC * roots) @ directions_CJ, (basis_DC / roots @ directions_CJ).T)
 
 
-NUISANCES = ("duration", "snr", "loudness", "bandwidth", "pitch")
-"""Seconds, dB, dB of full scale, Hz, Hz."""
+UNITS = {"duration": "s", "snr": "dB", "loudness": "dBFS", "bandwidth": "Hz", "pitch": "Hz"}
+NUISANCES = tuple(UNITS)
+_MEASURED = "measured "
+
+
+def measured_name(name: str, taken: Collection[str]) -> str:
+    """A variable's name beside the fields of a corpus: ``measured duration`` where the corpus has a ``duration``."""
+    return name if name not in taken else f"{_MEASURED}{name}"
+
+
+def is_nuisance(name: str) -> bool:
+    """True for a property of the recording, whether measured here or given by the corpus."""
+    return name.removeprefix(_MEASURED) in NUISANCES
+
+
+def with_unit(name: str) -> str:
+    """A variable's name for people, ``pitch (Hz)``; a field of a corpus stays as it is."""
+    unit = UNITS.get(name.removeprefix(_MEASURED))
+    return f"{name} ({unit})" if unit else name
+
 
 FRAME = 400  # 25 ms
 HOP = 160  # 10 ms

@@ -96,7 +96,7 @@ def plot_column(layout: Layout, values: Sequence[str | float | None], name: str)
     is_scale = len(numbers) > 8 and not any(isinstance(value, str) for value in shown)
     figure, axes = _figure(0 if is_scale else len(texts))
     if is_scale:
-        _draw_scale(figure, axes, layout, shown)
+        _draw_scale(figure, axes, layout, shown, name)
     else:
         known = [None if value is None else str(value) for value in shown]
         _draw_categories(axes, layout, known, {text: text for text in texts}, "not known")
@@ -128,7 +128,7 @@ def _draw_categories(
         axes.scatter(*layout.xy_N2[codes_N == code].T, c=colour, marker=marker, zorder=2, label=text, **common)
 
 
-def _draw_scale(figure: Any, axes: Any, layout: Layout, values: Sequence[Any]) -> None:
+def _draw_scale(figure: Any, axes: Any, layout: Layout, values: Sequence[Any], name: str) -> None:
     numbers_N = np.array([np.nan if value is None else float(value) for value in values])
     is_known_N = np.isfinite(numbers_N)
     size = 26 if len(layout.rows) < 500 else 12
@@ -136,7 +136,10 @@ def _draw_scale(figure: Any, axes: Any, layout: Layout, values: Sequence[Any]) -
     low, high = np.percentile(numbers_N[is_known_N], [1, 99])  # one odd recording would stretch the whole scale
     style = {"cmap": "viridis", "s": size, "vmin": low, "vmax": high, "linewidths": 0.3, "edgecolors": "white"}
     drawn = axes.scatter(*layout.xy_N2[is_known_N].T, c=numbers_N[is_known_N], **style)
-    figure.colorbar(drawn, ax=axes, shrink=0.8, extend="both")
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, extend="both", label=name)
+    bar.formatter.set_useOffset(False)  # "-2.602e1" above the bar, and differences to it beside
+    bar.formatter.set_scientific(False)
+    bar.update_ticks()
 
 
 def _label_clusters(axes: Any, xy_N2: np.ndarray, labels_N: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from moe_lightning.clustering.clusterer import Clusterer, Prediction
 from moe_lightning.clustering.fit import FittedClustering
 from moe_lightning.clustering.judgement import Separation, Stability, separation, stability
 from moe_lightning.clustering.memberships import normalised_entropy
-from moe_lightning.clustering.nuisance import NUISANCES, measure
+from moe_lightning.clustering.nuisance import NUISANCES, measure, measured_name
 from moe_lightning.data.utterance import Utterance, differs_everywhere
 from moe_lightning.settings.clustering import ClusteringSettings
 
@@ -142,7 +142,7 @@ def known_columns(utterances: Sequence[Utterance], seed: int) -> dict[str, Colum
         values: Column = [None] * len(utterances)
         for row, value in zip(rows, measured[name].tolist(), strict=True):
             values[row] = None if np.isnan(value) else value
-        columns[name if name not in columns else f"measured {name}"] = values
+        columns[measured_name(name, columns)] = values
     return columns
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from moe_lightning.clustering.clusterer import Prediction
 from moe_lightning.clustering.fit import FittedClustering
+from moe_lightning.clustering.nuisance import with_unit
 from moe_lightning.clustering.plot import Layout, lay_out, plot_clusters, plot_column
 from moe_lightning.clustering.report import Column, known_columns, make_report
 from moe_lightning.clustering.report_page import page
@@ -88,7 +89,7 @@ def _pictures(layout: Layout, columns: dict[str, Column]) -> list[tuple[str, byt
         num_known = sum(values[row] is not None for row in layout.rows)
         is_of_interest = name != "cluster" and not is_bookkeeping(name, values)
         if num_texts <= MOST_LEGEND_ENTRIES and num_known and is_of_interest:
-            pictures.append((name, plot_column(layout, values, name)))
+            pictures.append((with_unit(name), plot_column(layout, values, with_unit(name))))
     return pictures
 
 

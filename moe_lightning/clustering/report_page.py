@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from moe_lightning.clustering.association import Association
+from moe_lightning.clustering.nuisance import with_unit
 from moe_lightning.clustering.report import Report
 from moe_lightning.reports.pages import BarCell, NotedCell, render_page, safe_json
 
@@ -34,7 +35,7 @@ def page(report: Report, scatter: dict[str, Any], pictures: Sequence[tuple[str, 
         clusters=_clusters(report),
         associations=[_association(one) for one in report.associations],
         # there may be noise outside train only
-        fields=[(one.name, one.values, list(zip(names, one.counts_CV, strict=False))) for one in shown],
+        fields=[(with_unit(one.name), one.values, list(zip(names, one.counts_CV, strict=False))) for one in shown],
         candidates=_candidates(report),
         is_chosen=[one["num_experts"] == num_clusters for one in report.candidates],
         pictures=pictures,
@@ -75,7 +76,7 @@ def _association(one: Association) -> list[Any]:
     kind = "measured" if one.is_nuisance else "bookkeeping" if one.is_bookkeeping else ""
     bar = BarCell(max(one.ami, 0), "nuisance" if one.is_nuisance else "")
     figures = (f"{one.ami:.2f}", f"{one.purity:.2f}", f"{one.chance_purity:.2f}", str(one.num_missing))
-    return [NotedCell(one.name, kind), bar, *figures]
+    return [NotedCell(with_unit(one.name), kind), bar, *figures]
 
 
 def _candidates(report: Report) -> list[list[Any]]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from moe_lightning.clustering.nuisance import with_unit
 from moe_lightning.clustering.plot import COLOURS, Layout
 from moe_lightning.clustering.report import Column
 from moe_lightning.data.utterance import Utterance
@@ -70,6 +71,7 @@ def scatter_data(
         "texts": [utterance.text for utterance in shown] or [""] * len(layout.rows),
         "audio": [_audio_address(utterance, page_dir) for utterance in shown] or [""] * len(layout.rows),
         "colours": list(COLOURS),
+        "names": {name: with_unit(name) for name in columns},
         "columns": {name: _column([values[row] for row in layout.rows]) for name, values in columns.items()},
     }
 

@@ -101,7 +101,7 @@ def score_split(run: RunDir, split: str, settings: ScoreSettings, num_shared: in
         _add_to_best(run, results)
     print_results(results)
     write_report(run, report, results, utterances, decoded.systems)
-    write_model_card(run, report, results, utterances)
+    write_model_card(run, report, results, utterances, settings.license)
     print(f"report: {report.page_file}   results: {report.results_file}   hypotheses: {report.hypotheses_file}")
     return results
 

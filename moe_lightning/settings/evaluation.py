@@ -1,5 +1,6 @@
 """Settings of `moe-lightning evaluate`."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -54,7 +55,21 @@ class ScoreSettings:
         group=_SCORES,
     )
 
+    license: str | None = option(
+        None,
+        "licence of the trained model, for its card, by the Hub's name: cc-by-4.0, mit ...; it depends on the corpus's",
+        metavar="NAME",
+        group=_SCORES,
+        is_knob=True,
+    )
+
     def __post_init__(self) -> None:
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
+            raise InputError(
+                "setting.syntax",
+                f"--license takes the Hub's name of a licence in small letters (cc-by-4.0), got {self.license!r}",
+                f"--license {self.license}",
+            )
         if self.num_resamples < 100:
             raise InputError(
                 "setting.range",

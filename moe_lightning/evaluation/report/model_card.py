@@ -29,11 +29,18 @@ _COLUMNS = (
 )
 
 
-def model_card(results: Results, whisper_model: str, languages: Sequence[str], dataset: str) -> str:
-    """The card: YAML front matter, then verdict, scores, groups, and usage."""
+def model_card(
+    results: Results, whisper_model: str, languages: Sequence[str], dataset: str, license: str | None = None
+) -> str:
+    """The card: YAML front matter, then verdict, scores, groups, and usage.
+
+    Args:
+        license: Of the trained model, by the Hub's name; None leaves it out.
+    """
     comparison = results.headline
     environment = results.environment
     front = _front_matter(results, comparison, whisper_model, languages, dataset)
+    front = {**front, "license": license} if license else front
     return render(
         "model_card.md.j2",
         front=yaml.safe_dump(front, sort_keys=False),
@@ -69,12 +76,16 @@ def _front_matter(
         "library_name": "moe_lightning",
         "pipeline_tag": task["type"],
         "tags": ["mixture-of-experts", "lora"],
-        **({"base_model": base} if base.count("/") == 1 and not Path(base).exists() else {}),
+        **({"base_model": base, "base_model_relation": "adapter"} if _is_of_the_hub(base) else {}),
         "metrics": ["wer", "cer"],
         "model-index": [
             {"name": f"mixture for {dataset}", "results": [{"task": task, "dataset": source, "metrics": metrics}]}
         ],
     }
+
+
+def _is_of_the_hub(name: str) -> bool:
+    return name.count("/") == 1 and not Path(name).exists()
 
 
 def _score_table(results: Results) -> list[list[str]]:

@@ -45,13 +45,15 @@ def write_report(
     write_text(report.page_file, page(results, facts))
 
 
-def write_model_card(run: RunDir, report: ReportDir, results: Results, utterances: Sequence[Utterance]) -> None:
+def write_model_card(
+    run: RunDir, report: ReportDir, results: Results, utterances: Sequence[Utterance], license: str | None = None
+) -> None:
     """Write ``README.md`` beside the results: the card of the run's mixture."""
     needed = {"whisper_model": str}
     config = read_json_object(run.mixture_config_file, "moe-lightning pipeline", needed)
     languages = sorted({one.language for one in utterances if one.language})
     name = Path(str(results.environment.stages["corpus"].settings.get("dataset_root", "a corpus"))).name
-    write_text(report.model_card_file, model_card(results, config["whisper_model"], languages, name))
+    write_text(report.model_card_file, model_card(results, config["whisper_model"], languages, name, license))
 
 
 def _examples(

@@ -82,7 +82,7 @@ canvas.onmousemove = (event) => {
   tip.style.display = i < 0 ? "none" : "block";
   if (i < 0) return;
   const known = Object.entries(data.columns).filter(([, column]) => column.values[i] !== null);
-  const facts = known.map(([name, { numbers, values }]) => `${name}: ${numbers ? Number(values[i].toPrecision(3)) : values[i]}`);
+  const facts = known.map(([name, { numbers, values }]) => `${data.names[name]}: ${numbers ? Number(values[i].toPrecision(3)) : values[i]}`);
   tip.textContent = [data.ids[i], data.texts[i] ? `“${data.texts[i]}”` : "", ...facts].filter(Boolean).join("\n");
   tip.style.left = Math.min(event.clientX + 14, window.innerWidth - tip.offsetWidth - 8) + "px";
   tip.style.top = Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight - 8) + "px";

@@ -178,7 +178,10 @@ def test_the_model_card_is_markdown_with_front_matter_that_yaml_reads() -> None:
     _, front, body = card.split("---\n", 2)
     facts = yaml.safe_load(front)
     assert facts["language"] == ["en", "fr"]
-    assert facts["base_model"] == "openai/whisper-large-v2"
+    assert (facts["base_model"], facts["base_model_relation"]) == ("openai/whisper-large-v2", "adapter")
+    assert "license" not in facts
+    licensed = model_card(results, "v2", ["en"], EVIL, "cc-by-4.0")
+    assert yaml.safe_load(licensed.split("---\n", 2)[1])["license"] == "cc-by-4.0"
     (entry,) = facts["model-index"]
     wer, cer = entry["results"][0]["metrics"]
     assert (wer["type"], wer["value"]) == ("wer", round(100 * results.systems["mixture"].wer, 2))
