@@ -1,5 +1,6 @@
 """Checks of the transcripts."""
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ _MIN_RATE_SPREAD = 0.1
 FEWEST_TEXTS = 30
 """Minimum number of transcripts in a language to conclude that it writes numbers in words."""
 _UNKNOWN_LANGUAGE = "a language that no field names"
+_BRACKETED = re.compile(r"\([^()]*\w[^()]*\)|\[[^\[\]]*\w[^\[\]]*\]|<[^<>]*\w[^<>]*>")
 RARE_SCRIPT = 0.001
 """A script with a smaller share of all letters counts as foreign."""
 
@@ -43,6 +45,12 @@ def check_texts(utterances: Sequence[Utterance], count_tokens: Callable[[str], i
             _odd_characters(utterances),
         ),
         _figures_finding(utterances),
+        finding(
+            "words in brackets",
+            "The normaliser takes what is in brackets for a remark, and no score counts it; words that are said there"
+            " need no brackets.",
+            ((one.id, found[0]) for one in utterances if (found := _BRACKETED.search(one.text))),
+        ),
         finding(
             "repeated text",
             "Transcripts that come more than once; a model can learn them by heart.",

@@ -104,6 +104,21 @@ SHARD = {"number": 0, "ids": ["a", "b"], "precision": "32-true", "num_frames": N
 CLUSTERER = {"settings": {"label_field": None}, "num_experts": 2, "temperature": 0.1, "noise": "drop",
              "noise_temperature": 1.0, "unit_length": False}  # fmt: skip
 KALDI_FILES = tuple(f"train/{name}" for name in ("wav.scp", "text", "utt2spk", "segments", "utt2lang", "spk2gender"))
+GRID = (
+    b'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 0.5\ntiers? <exists>\nsize = 1\n'
+    b"item []:\n"
+    b'    item [1]:\n        class = "IntervalTier"\n        name = "sentence"\n        xmin = 0\n        xmax = 0.5\n'
+    b"        intervals: size = 1\n        intervals [1]:\n            xmin = 0\n            xmax = 0.1\n"
+    b'            text = "hello"\n'
+)
+ELAN = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<ANNOTATION_DOCUMENT AUTHOR="" DATE="" FORMAT="3.0" VERSION="3.0"'
+    b' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:noNamespaceSchemaLocation="x.xsd">\n<TIME_ORDER>'
+    b'<TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="0"/><TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="100"/></TIME_ORDER>\n'
+    b'<TIER LINGUISTIC_TYPE_REF="lt" PARTICIPANT="ann" TIER_ID="a"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1"'
+    b' TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2"><ANNOTATION_VALUE>hello</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>'
+    b'</ANNOTATION></TIER>\n<LINGUISTIC_TYPE LINGUISTIC_TYPE_ID="lt" TIME_ALIGNABLE="true"/></ANNOTATION_DOCUMENT>\n'
+)
 KALDI = SEPARATOR.join(
     [
         b"r a.wav\ns sph2pipe -f wav -c 2 a.wav |\n",

@@ -13,7 +13,9 @@ from tests.robustness.fuzz.seeds import (
     CLUSTERER,
     COST,
     CUT,
+    ELAN,
     GATE,
+    GRID,
     INFO,
     KALDI,
     KALDI_FILES,
@@ -48,7 +50,7 @@ class Target:
 
 TARGETS: dict[str, Target] = {
     "jsonl": Target(
-        corpora.corpus("train.jsonl"), [lines(ROW), lines({**ROW, "tags": ["x"], "split": "dev"})], share=4
+        corpora.corpus("train.jsonl"), [lines(ROW), lines({**ROW, "tags": ["x"], "split": "train"})], share=4
     ),
     "table": Target(
         corpora.corpus("train.csv"),
@@ -61,6 +63,8 @@ TARGETS: dict[str, Target] = {
         share=4,
     ),
     "paired": Target(corpora.corpus("a.txt"), [b"hello\n there\n"], is_json=False, share=2),
+    "textgrid": Target(corpora.corpus("a.TextGrid"), [GRID], is_json=False, share=1),
+    "elan": Target(corpora.corpus("a.eaf"), [ELAN], is_json=False, share=1),
     "sound": Target(corpora.sound, sounds(), is_json=False, share=2),
     "guide": Target(corpora.corpus("Train/ann/ann.json"), [lines(PERSON)], share=4),
     "lhotse": Target(corpora.corpus("cuts_train.jsonl"), [lines(CUT)], share=4),

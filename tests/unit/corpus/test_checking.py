@@ -44,6 +44,7 @@ def odd_corpus(tmp_path):
     add("train", "fast", "a very long sentence that nobody could ever say in a single second " * 5)
     add("train", "odd", "five \N{EURO SIGN} and a \N{REPLACEMENT CHARACTER}")
     add("train", "dumb", "")
+    add("train", "bracketed", "I want (to) go home")
     add("train", "tokens", "b" * 449, seconds=20)
     add("train", "known", "said by two", speaker="shared")
     add("dev", "twin", "said by two", speaker="shared")
@@ -78,6 +79,7 @@ def test_a_check_finds_one_of_everything_and_names_it(odd_corpus, tmp_path, caps
     assert "fast" in utterances["odd speaking rate"]
     assert utterances["odd characters"] >= {"odd"}
     assert utterances["perhaps too many tokens"] == {"tokens"}
+    assert utterances["words in brackets"] == {"bracketed"}
     assert utterances["repeated id"] == {"good0"}
     assert utterances["speaker in two splits"] == {"known", "twin"}
     assert utterances["text in two splits"] == {"known", "twin"}
