@@ -249,7 +249,8 @@ def _measure_frames(file: IO[bytes], start: int, info: AudioInfo) -> Bytes:
     while place < len(data) - 4:
         frame = _frame(data, place)
         if frame is None or not (_frame(data, place + frame.size) or place + frame.size >= len(data) - 4):
-            place += 1  # a tag between frames, or an error: on to the next one that another follows
+            found = data.find(b"\xff", place + 1)  # behind a tag between frames, or an error
+            place = found if found >= 0 else len(data)
             continue
         num_samples, place = num_samples + frame.num_samples, place + frame.size
         sizes.add(frame.size)
