@@ -60,7 +60,6 @@ class ScoreSettings:
         "licence of the trained model, for its card, by the Hub's name: cc-by-4.0, mit ...; it depends on the corpus's",
         metavar="NAME",
         group=_SCORES,
-        is_knob=True,
     )
 
     def __post_init__(self) -> None:

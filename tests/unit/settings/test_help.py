@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import fields
+from inspect import signature
 
 import pytest
 
 from moe_lightning.__main__ import COMMANDS
+from moe_lightning.experts.module import ExpertModule
+from moe_lightning.models.expert_config import ExpertConfig
 from moe_lightning.run.stages import STAGES, Stage, info
 from moe_lightning.settings.training_help import FROM_THE_MODEL, FROM_THE_RUN, training_help
 from tests.parsed import Parsed
@@ -56,3 +60,10 @@ def test_help_of_a_training_explains_every_setting(stage: Stage) -> None:
     assert "; default" in text
     assert "  ; default" not in text
     assert max(map(len, text.split("\n"))) <= 118
+
+
+def test_the_help_of_the_experts_gives_the_defaults_that_their_config_has() -> None:
+    """The help reads the module's source without torch, so its signature says again what the config declares."""
+    config = {field.name: field.default for field in fields(ExpertConfig) if field.name != "num_experts"}
+    said = {name: one.default for name, one in signature(ExpertModule).parameters.items() if name in config}
+    assert said == config
