@@ -4,6 +4,7 @@ Sources: the RIFF specification (IBM and Microsoft 1991), ISO/IEC 11172-3 sectio
 and LAME tags of encoders, RFC 9639 (FLAC), RFC 3533 (Ogg pages).
 """
 
+import math
 import os
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -151,13 +152,28 @@ def _measure_flac(file: IO[bytes], head: bytes, size: int, info: AudioInfo) -> B
     begin = max(0, size - _HEAD_BYTES)
     file.seek(begin)
     tail = file.read()
-    if tail.find(head[:8], 0 if begin else 1) >= 0:  # a second stream begins
+    is_second = tail.find(head[:8], 0 if begin else 1) >= 0
+    if is_second or _most_bytes_of_flac(file, info.num_samples, smallest) + _HEAD_BYTES < size:
         return Bytes(info.seconds, unread=JOINED)
     if smallest != largest or not largest or (number := _last_flac_frame(tail)) is None:
         return Bytes(info.seconds)
     held = min(info.seconds, (number + 1) * largest / info.sample_rate)
     is_joined = number > (info.num_samples - 1) // largest
     return Bytes(held, info.seconds - held, JOINED if is_joined else "")
+
+
+def _most_bytes_of_flac(file: IO[bytes], num_samples: int, block_size: int) -> float:
+    """Length of the file if each frame were as large as the largest; infinite where the header does not tell it."""
+    place = 4
+    for _ in range(_MOST_CHUNKS):
+        file.seek(place)
+        block = file.read(18)
+        if place == 4:
+            largest = int.from_bytes(block[11:14], "big")
+        place += 4 + int.from_bytes(block[1:4], "big")
+        if len(block) < 4 or block[0] & 0x80:  # the last block of metadata
+            break
+    return place + -(-num_samples // block_size) * largest if largest and block_size else math.inf
 
 
 def _last_flac_frame(tail: bytes) -> int | None:

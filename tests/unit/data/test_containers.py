@@ -283,3 +283,13 @@ def test_a_flac_without_a_length_is_refused(tmp_path: Path) -> None:
     found = probed(path)
     assert isinstance(found, LeftOut)
     assert "has no length in its header" in found.reason
+
+
+def test_two_flacs_of_one_length_are_not_taken_for_the_first(tmp_path: Path) -> None:
+    """The second begins far before the end, and its last frame has the number of the first one's."""
+    path = noise(tmp_path / "a.flac", 20.0)
+    assert isinstance(probed(path), Utterance)
+    path.write_bytes(2 * path.read_bytes())
+    found = probed(path)
+    assert isinstance(found, LeftOut)
+    assert found.code == "audio.joined"
