@@ -1,0 +1,1 @@
+"""A benchmark of people: natives, other accents, and learners, adults and children."""
