@@ -80,6 +80,10 @@ def _broken_baseline(results: Results, system: str, baseline: str) -> str | None
     )
 
 
+_ONLY_BARE = (
+    "Compared with the bare model only: one LoRA without clusters may help as much. `moe-lightning ladder` with this"
+    " run's flags trains one of the same size, and says which is better."
+)
 SURE = 0.95
 """A difference with at least this probability is called established."""
 
@@ -97,6 +101,7 @@ def judge(results: Results) -> Verdict:
         *_experts_in_words(results, dead),
         gate_in_words(results),
         figures_in_words(results, pair),
+        _ONLY_BARE if is_compared and headline.baseline == "backbone" else "",
     ]
     if results.shared_speakers:
         count, was = (
