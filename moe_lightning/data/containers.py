@@ -1,7 +1,7 @@
 """Lengths as the bytes of a sound file say them: what libsndfile takes for whole may be cut off or joined.
 
 Sources: the RIFF specification (IBM and Microsoft 1991), ISO/IEC 11172-3 section 2.4 (MPEG audio headers), the Xing
-and LAME tags of encoders, RFC 9639 (FLAC), RFC 3533 (Ogg pages).
+and LAME tags of encoders, RFC 9639 (FLAC metadata), RFC 3533 (Ogg pages).
 """
 
 import math
@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from moe_lightning.data.flac_frames import last_flac_frame
 from moe_lightning.data.utterance import AudioInfo
 
 _HEAD_BYTES = 2**16
@@ -155,7 +156,7 @@ def _measure_flac(file: IO[bytes], head: bytes, size: int, info: AudioInfo) -> B
     is_second = tail.find(head[:8], 0 if begin else 1) >= 0
     if is_second or _most_bytes_of_flac(file, info.num_samples, smallest) + _HEAD_BYTES < size:
         return Bytes(info.seconds, unread=JOINED)
-    if smallest != largest or not largest or (number := _last_flac_frame(tail)) is None:
+    if smallest != largest or not largest or (number := last_flac_frame(tail)) is None:
         return Bytes(info.seconds)
     held = min(info.seconds, (number + 1) * largest / info.sample_rate)
     is_joined = number > (info.num_samples - 1) // largest
@@ -174,56 +175,6 @@ def _most_bytes_of_flac(file: IO[bytes], num_samples: int, block_size: int) -> f
         if len(block) < 4 or block[0] & 0x80:  # the last block of metadata
             break
     return place + -(-num_samples // block_size) * largest if largest and block_size else math.inf
-
-
-def _last_flac_frame(tail: bytes) -> int | None:
-    """Number of the last frame whose header is whole (RFC 9639, section 9.1).
-
-    Samples can look like a header. A frame counts if the one before it is there too, with the same rate and bits.
-    """
-    seen: set[tuple[int, int, int]] = set()
-    last, place = None, -1
-    while (place := tail.find(b"\xff\xf8", place + 1)) >= 0:
-        head = tail[place : place + 16]
-        if len(head) < 6 or head[3] & 1 or (coded := _coded_number(head[4:11])) is None:
-            continue
-        number, length = coded
-        end = 4 + length + {6: 1, 7: 2}.get(head[2] >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
-        if end >= len(head) or _crc8(head[:end]) != head[end]:
-            continue
-        rate, bits = head[2] & 15, head[3] >> 1 & 7
-        if number == 0 or (number - 1, rate, bits) in seen:
-            last = number
-        seen.add((number, rate, bits))
-    return last
-
-
-def _coded_number(data: bytes) -> tuple[int, int] | None:
-    """A number in the way of UTF-8, up to 36 bits, and its length in bytes."""
-    first = data[0]
-    length = 1 if first < 0x80 else next((n for n in range(2, 8) if first >> (7 - n) == (1 << (n + 1)) - 2), 0)
-    if not length or len(data) < length or any(byte >> 6 != 2 for byte in data[1:length]):
-        return None
-    value = first if length == 1 else first & ((1 << (7 - length)) - 1)
-    for byte in data[1:length]:
-        value = value << 6 | byte & 0x3F
-    return value, length
-
-
-def _crc8(data: bytes) -> int:
-    crc = 0
-    for byte in data:
-        crc = _CRC8[crc ^ byte]
-    return crc
-
-
-def _crc8_of(byte: int) -> int:
-    for _ in range(8):
-        byte = (byte << 1 ^ (0x07 if byte & 0x80 else 0)) & 0xFF
-    return byte
-
-
-_CRC8 = [_crc8_of(byte) for byte in range(256)]
 
 
 class _Frame(NamedTuple):
