@@ -71,6 +71,7 @@ CODES = {
     "model.unknown": "The speech model cannot be found.",
     "package.broken": "An installed package does not work.",
     "package.missing": "A package or a program is not installed.",
+    "process.lost": "Another process of a distributed run has ended.",
     "run.inconsistent": "Two results of a run contradict each other.",
     "run.missing": "There is no such run.",
     "run.other-inputs": "A stage was made from other inputs.",

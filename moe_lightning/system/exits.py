@@ -68,9 +68,20 @@ def _is_told(error: Exception) -> bool:
     return True
 
 
+_LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "ncclRemoteError")
+"""Words of gloo and NCCL where a process of a distributed training is gone."""
+
+
 def _complaint(error: Exception) -> str | None:
     if not_loaded := torchaudio_complaint(error):
         return f"{not_loaded} [package.broken]"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST_PROCESS):
+        error = InputError(
+            "process.lost",
+            "another process of this run has ended, and this one cannot go on without it; its own message says why. The"
+            " same command goes on from here",
+            "another process",
+        )
     if isinstance(error, InputError):
         return f"{error} [{error.code}]"
     if isinstance(error, OSError):  # a folder without permission, a full disk: the system's message is enough
