@@ -7,7 +7,9 @@ manifests for several runs.
 import sys
 from pathlib import Path
 
-from moe_lightning.run.folder import RunDir
+from moe_lightning.data.utterance import SPLITS
+from moe_lightning.errors import InputError
+from moe_lightning.run.folder import LEFT_OUT_FILE, RunDir
 from moe_lightning.run.record import is_finished, recorded_stage
 from moe_lightning.settings.corpus import CorpusCommand, ImportCommand, import_parser, parser, resolved
 from moe_lightning.settings.options import from_options
@@ -20,11 +22,25 @@ def import_command(arguments: list[str]) -> None:
     from moe_lightning.corpus.prepare import prepare_corpus, print_corpus, save_corpus  # scipy: not for --help
 
     output_dir = Path(settings.output_dir)
+    _refuse_taken(output_dir, Path(settings.dataset_root).expanduser())
     corpus = prepare_corpus(settings, output_dir / "audio")
     save_corpus(corpus, output_dir)
     print_corpus(corpus, output_dir)
     if output_dir.absolute() not in corpus.splits["train"][0].audio_file.absolute().parents:
         print(f"{output_dir}: its audio lies elsewhere: use it with --allow-outside-root")
+
+
+def _refuse_taken(output_dir: Path, root: Path) -> None:
+    """Refuse a folder whose files would be overwritten, or hide the corpus in it: it would be read as manifests."""
+    if root.exists() and output_dir.absolute() == (root if root.is_dir() else root.parent).absolute():
+        raise InputError(
+            "folder.taken",
+            f"--output-dir {output_dir} is the folder of the corpus itself; give another one",
+            output_dir,
+        )
+    taken = [path for split in SPLITS if (path := output_dir / f"{split}.jsonl.gz").exists()]
+    if taken and not (output_dir / LEFT_OUT_FILE).exists():  # not written by an import
+        raise InputError("folder.taken", f"{taken[0]} would be overwritten; give another --output-dir", taken[0])
 
 
 def stage_command(arguments: list[str]) -> None:

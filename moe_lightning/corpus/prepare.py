@@ -1,9 +1,10 @@
 """The corpus stage: a corpus on disk -> the three manifests of a run."""
 
+import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from moe_lightning.corpus.readers.hub import download
 from moe_lightning.corpus.splits import Splits, complete_splits, sample_handful, sample_percent
 from moe_lightning.data.audio import TOLERANCE
 from moe_lightning.data.manifest import write_manifest
-from moe_lightning.data.recordings import write_recordings
+from moe_lightning.data.recordings import Fingerprint, write_recordings
 from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER
 from moe_lightning.errors import InputError
 from moe_lightning.run.folder import LEFT_OUT_FILE
@@ -83,7 +84,7 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     if not probed.splits:
         raise InputError(
             "audio.unusable",
-            f"none of {len(entries)} utterances can be used; {probed.left_out[0].reason}",
+            f"none of {len(entries)} utterances can be used; {probed.left_out[0].reason}{_hint(probed.left_out[0])}",
             len(entries),
         )
     _refuse_emptied_splits(entries, probed.splits)
@@ -91,6 +92,10 @@ def _prepare(settings: CorpusSettings, audio_dir: Path) -> PreparedCorpus:
     splits, told = _channels(_sampled(splits, settings, stratify), settings)
     told += _short_durations(splits)
     return PreparedCorpus(splits, probed.left_out, [*_warnings(entries, settings), *told])
+
+
+def _hint(one: LeftOut) -> str:
+    return "; --segment base cuts it at pauses" if one.code == TOO_LONG and not one.is_fault else ""
 
 
 def _channels(splits: Splits, settings: CorpusSettings) -> tuple[Splits, list[str]]:
@@ -107,7 +112,25 @@ def save_corpus(corpus: PreparedCorpus, folder: Path) -> None:
     for split in SPLITS:
         write_manifest(corpus.splits[split], folder / f"{split}.jsonl.gz")
     write_json(folder / LEFT_OUT_FILE, [asdict(one) for one in corpus.left_out])
-    write_recordings((utterance for split in SPLITS for utterance in corpus.splits[split]), folder)
+    found = write_recordings((utterance for split in SPLITS for utterance in corpus.splits[split]), folder)
+    _warn_of_copies(corpus.splits, found)
+
+
+def _warn_of_copies(splits: Splits, fingerprints: Mapping[str, Fingerprint]) -> None:
+    """Say which files of two splits have the same bytes, whatever their names."""
+    first: dict[Fingerprint, tuple[str, Path]] = {}
+    copies: list[tuple[Path, Path]] = []
+    for split in SPLITS:
+        for path in dict.fromkeys(one.audio_file for one in splits[split]):
+            known = first.setdefault(fingerprints[os.path.abspath(path)], (split, path))
+            copies += [(known[1], path)] if known[0] != split and known[1] != path else []
+    if copies:
+        some = f"{copies[0][1]} is {copies[0][0]}"
+        print(
+            f"warning: {len(copies)} recordings are in two splits under two names: {some}; a test on recordings of the"
+            " training says too much",
+            file=sys.stderr,
+        )
 
 
 def _root(settings: CorpusSettings) -> Path:

@@ -182,8 +182,8 @@ def _too_few_speakers(train: Sequence[Utterance], missing: list[str]) -> str:
         return (
             f"the corpus names no speakers; each folder of recordings then counts as one, and {folders}"
             f" ({', '.join(unnamed[:3])}) are too few to hold out others for {' and '.join(missing)}; name the speakers"
-            f" (the field speaker), give {' and '.join(missing)} yourself, or divide by utterance with"
-            f" {ALLOW_SHARED_SPEAKERS}"
+            f" (the field speaker, or a folder for each), give {' and '.join(missing)} yourself, or divide by utterance"
+            f" with {ALLOW_SHARED_SPEAKERS}"
         )
     who = f"{len(names)} speaker{'s' * (len(names) > 1)} ({', '.join(list(names)[:3])})"
     return (

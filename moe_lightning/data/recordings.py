@@ -43,12 +43,17 @@ def fingerprint(path: Path) -> Fingerprint:
     return Fingerprint(size, sha256.hexdigest())
 
 
-def write_recordings(utterances: Iterable[Utterance], folder: Path) -> None:
-    """Write ``recordings.json``: ``[{"path", "bytes", "sha256_of_ends"}, ...]``, each recording once."""
+def write_recordings(utterances: Iterable[Utterance], folder: Path) -> dict[str, Fingerprint]:
+    """Write ``recordings.json``: ``[{"path", "bytes", "sha256_of_ends"}, ...]``, each recording once.
+
+    Returns:
+        The fingerprints by absolute path.
+    """
     paths = sorted({os.path.abspath(utterance.audio_file) for utterance in utterances})
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        rows = zip(paths, pool.map(lambda path: fingerprint(Path(path)), paths), strict=True)
-        write_json_list(folder / RECORDINGS_FILE, ({"path": path, **one._asdict()} for path, one in rows))
+        found = dict(zip(paths, pool.map(lambda path: fingerprint(Path(path)), paths), strict=True))
+    write_json_list(folder / RECORDINGS_FILE, ({"path": path, **one._asdict()} for path, one in found.items()))
+    return found
 
 
 def changed_recordings(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -1,5 +1,6 @@
 """Rows of lists of recordings: the names that toolkits give to the same column, and an entry from a row."""
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,9 @@ NAMES: dict[Role, tuple[str, ...]] = {
 """Names of each column, in lower case; the first that is there counts. Any other column becomes a field."""
 Columns = tuple[tuple[Role, str], ...]
 """Own names of columns, which count before `NAMES`."""
+
+
+_DECIMAL_COMMA = re.compile(r"\d+,\d+")
 
 
 class Place(NamedTuple):
@@ -178,8 +182,9 @@ def _seconds(value: Any, name: str | None, place: Place) -> float | None:
 
 
 def _number(text: str) -> float | None:
+    """A number, also with the decimal comma of a spreadsheet."""
     try:
-        return float(text)
+        return float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text.strip()) else text)
     except ValueError:
         return None
 

@@ -1,5 +1,6 @@
 """Recordings with a text file of the same name each (``a.wav`` and ``a.txt`` or ``a.lab``), in any folders."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def read_paired(root: Path, own: Columns = ()) -> Iterator[Entry]:
     """
     top = root.absolute()
     paths = sorted(_recordings(top))
+    _warn_of_lone_texts(paths)
     for path, split in zip(paths, split_of_folders(paths, top), strict=True):
         text = _text_of(path)
         yield Entry(
@@ -38,6 +40,14 @@ def read_paired(root: Path, own: Columns = ()) -> Iterator[Entry]:
             speaker=stand_in_speaker(path, top),
             origin=str(text or path),
         )
+
+
+def _warn_of_lone_texts(recordings: Sequence[Path]) -> None:
+    stems = {path.with_suffix("") for path in recordings}
+    beside = (text for folder in sorted({path.parent for path in recordings}) for text in sorted(visible(folder, "*")))
+    lone = [text for text in beside if text.suffix.lower() in TEXT_SUFFIXES and text.with_suffix("") not in stems]
+    if lone:
+        warnings.warn(f"{len(lone)} texts have no recording of their name, the first is {lone[0]}", stacklevel=2)
 
 
 def split_of_folders(paths: Sequence[Path], top: Path) -> list[str]:

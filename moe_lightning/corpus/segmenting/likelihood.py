@@ -119,7 +119,7 @@ class Scorer:
             text = text[:1].upper() + text[1:]
         tokens, behind = self._backbone.tokens.token_ends(text)
         count_of = {place: count + 1 for count, place in enumerate(behind) if place > 0}
-        kept = {number: count_of[place] for number, place in ends.items() if count_of.get(place, 0) <= _MOST_TEXT}
+        kept = {number: count_of[place] for number, place in ends.items() if 0 < count_of.get(place, 0) <= _MOST_TEXT}
         return tokens[:_MOST_TEXT], kept
 
 

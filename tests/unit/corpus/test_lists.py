@@ -2,10 +2,12 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from moe_lightning.corpus.__main__ import import_command
 from moe_lightning.corpus.entry import Entry
 from moe_lightning.corpus.prepare import prepare_corpus
 from moe_lightning.corpus.readers import list_entries, read_corpus
@@ -371,3 +373,46 @@ def test_a_duration_shorter_than_its_recording_is_told(tmp_path: Path) -> None:
     (told,) = prepare_corpus(CorpusSettings(dataset_root=str(tmp_path)), tmp_path / "audio").warnings
     assert "1 recordings are longer than their durations say" in told
     assert "1.wav: 0.03 of 2.00 s" in told
+
+
+def test_a_decimal_comma_of_a_spreadsheet_is_understood(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", 2.0)
+    table(tmp_path / "train.csv", "path;text;start;duration", "a.wav;one;0,5;1,25")
+    (entry,) = read_corpus(tmp_path)
+    assert (entry.start, entry.duration) == (0.5, 1.25)
+
+
+def test_an_import_overwrites_no_corpus(tmp_path: Path, jsonl_corpus: Callable[..., Path]) -> None:
+    root = jsonl_corpus(train={"ann": 2, "bob": 2}, dev={"eve": 1}, test={"joe": 1})
+
+    def imported(output_dir: Path) -> None:
+        import_command(["--dataset-root", str(root), "--output-dir", str(output_dir)])
+
+    with refuses("folder.taken", root):
+        imported(root)
+    imported(tmp_path / "out")
+    imported(tmp_path / "out")  # again, over its own files
+    mine = tmp_path / "mine" / "dev.jsonl.gz"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    with refuses("folder.taken", "dev.jsonl.gz"):
+        imported(mine.parent)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_text_without_its_recording_is_told(tmp_path: Path) -> None:
+    recordings(tmp_path, "a.wav")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("one")
+    with pytest.warns(UserWarning, match=r"1 texts have no recording of their name, the first is .*b\.txt"):
+        assert one(tmp_path).text == "one"
+
+
+def test_a_copy_of_a_training_recording_in_the_test_is_told(
+    tmp_path: Path, jsonl_corpus: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = jsonl_corpus(train={"ann": 2, "bob": 2}, dev={"eve": 1}, test={"joe": 1})
+    (root / "audio/joe/test0.wav").write_bytes((root / "audio/ann/train1.wav").read_bytes())
+    (root / "audio/eve/dev0.wav").write_bytes((root / "audio/eve/dev0.wav").read_bytes() + b"\0\0")
+    import_command(["--dataset-root", str(root), "--output-dir", str(tmp_path / "out")])
+    assert "test0.wav is " in capsys.readouterr().err

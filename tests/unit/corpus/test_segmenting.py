@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -213,6 +214,20 @@ def test_without_transcripts_long_recordings_are_cut_at_pauses_alone(
     main(["import", "--dataset-root", str(root), *flags])
     found = [one for one in read_manifest(tmp_path / "out" / "train.jsonl.gz") if one.id.startswith("ann-long-")]
     assert len(found) == len(pieces_of(spoken[0]))
+
+
+def test_a_sign_that_cannot_be_written_may_stand_anywhere(
+    spoken: tuple[np.ndarray, Said], tmp_path: Path, tiny_whisper: Path
+) -> None:
+    """A hyphen alone is left out of Whisper's labels: a piece may begin with it."""
+    config = json.loads((tiny_whisper / "generation_config.json").read_text())
+    folder = Path(shutil.copytree(tiny_whisper, tmp_path / "model"))
+    tokens = WhisperBackbone.load(str(folder)).tokens.token_ends("-")[0]
+    (folder / "generation_config.json").write_text(json.dumps({**config, "suppress_tokens": tokens}))
+    backbone = WhisperBackbone.load(str(folder)).eval()
+    assert backbone.left_out_of("a - b") == "-"
+    waveform_L, said = spoken
+    segment_recording(backbone, waveform_L, " - ".join(["", *(text for *_, text in said), ""]), "en")
 
 
 def test_only_a_whisper_aligns(tmp_path: Path, tiny_ctc: Path) -> None:
