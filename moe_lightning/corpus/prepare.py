@@ -19,7 +19,7 @@ from moe_lightning.data.audio import TOLERANCE
 from moe_lightning.data.manifest import write_manifest
 from moe_lightning.data.recordings import Fingerprint, write_recordings
 from moe_lightning.data.utterance import SPLITS, UNKNOWN_SPEAKER
-from moe_lightning.errors import InputError
+from moe_lightning.errors import InputError, printable
 from moe_lightning.run.folder import LEFT_OUT_FILE
 from moe_lightning.settings.corpus import DEMO, HUB, CorpusSettings
 from moe_lightning.system.json_files import write_json
@@ -125,7 +125,7 @@ def _warn_of_copies(splits: Splits, fingerprints: Mapping[str, Fingerprint]) -> 
             known = first.setdefault(fingerprints[os.path.abspath(path)], (split, path))
             copies += [(known[1], path)] if known[0] != split and known[1] != path else []
     if copies:
-        some = f"{copies[0][1]} is {copies[0][0]}"
+        some = printable(f"{copies[0][1]} is {copies[0][0]}")
         print(
             f"warning: {len(copies)} recordings are in two splits under two names: {some}; a test on recordings of the"
             " training says too much",
@@ -229,7 +229,7 @@ def print_corpus(corpus: PreparedCorpus, folder: Path) -> None:
     from rich.table import Table
 
     for warning in corpus.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)
     if corpus.left_out:
         counts = Counter("faulty" if one.is_fault else _KINDS[one.code] for one in corpus.left_out)
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())

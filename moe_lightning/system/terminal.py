@@ -114,5 +114,5 @@ def _in_one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     if any(folder in Path(filename).parents for folder in _OURS):
-        return f"\nwarning: {message}\n"  # a progress bar may be on the line
+        return f"\nwarning: {printable(str(message))}\n"  # a progress bar may be on the line
     return _SHOWN(message, category, filename, lineno, line)
